@@ -1,0 +1,4 @@
+//! `apps/v1`: lenses.
+
+pub mod deployment;
+pub mod replicaset;

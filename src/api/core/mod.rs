@@ -1,0 +1,5 @@
+//! `core/v1`: lenses with the questions that are asked in more than one place.
+
+pub mod event;
+pub mod node;
+pub mod pod;

@@ -1,0 +1,4 @@
+//! (skeleton)
+
+pub mod decode;
+pub mod patch;

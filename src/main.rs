@@ -1,0 +1,3 @@
+//! The `bramble` command.
+
+fn main() {}
