@@ -58,7 +58,7 @@ impl Supervisor {
     }
 
     /// Waits until something stops the daemon, then for its tasks, at most `deadline`.
-    pub async fn run(mut self, deadline: Duration) -> Ended {
+    pub async fn run(self, deadline: Duration) -> Ended {
         self.stop.cancelled().await;
         let Self { mut tasks, mut running, .. } = self;
         let drained = tokio::time::timeout(deadline, async {
