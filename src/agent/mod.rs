@@ -1,1 +1,4 @@
 //! (skeleton)
+pub mod checkpoint;
+pub mod disk;
+pub mod health;

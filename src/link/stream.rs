@@ -44,7 +44,8 @@ impl FrameSender {
         if size == 0 {
             return None;
         }
-        self.credit -= size as u64;
+        // A frame costs at least 256 bytes, so that credit bounds their number too.
+        self.credit = self.credit.saturating_sub((size as u64).max(256));
         let piece = data.split_to(size);
         Some(self.next(STANDARD.encode(piece), None))
     }
