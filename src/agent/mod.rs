@@ -2,3 +2,4 @@
 pub mod checkpoint;
 pub mod disk;
 pub mod health;
+pub mod led;

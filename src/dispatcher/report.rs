@@ -155,7 +155,8 @@ mod tests {
         }
     }
 
-    fn pod(status: Value) -> Value {
+    fn pod(status: impl Into<Value>) -> Value {
+        let status: Value = status.into();
         json!({"metadata": {"namespace": "a", "name": "web", "uid": "u1"}, "spec": {"nodeName": "pi"}, "status": status})
     }
 

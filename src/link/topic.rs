@@ -15,6 +15,8 @@ pub enum NodeTopic {
     Health,
     /// `up/report`: [`super::message::Report`].
     Report,
+    /// `up/leds`, retained: what each LED shows, for drawings.
+    Leds,
     /// `up/ask`: [`super::message::Ask`].
     Ask,
     /// `up/call/<id>/data`: [`super::message::StreamFrame`].
@@ -38,6 +40,7 @@ impl fmt::Display for NodeTopic {
             NodeTopic::Info => f.write_str("info"),
             NodeTopic::Health => f.write_str("health"),
             NodeTopic::Report => f.write_str("up/report"),
+            NodeTopic::Leds => f.write_str("up/leds"),
             NodeTopic::Ask => f.write_str("up/ask"),
             NodeTopic::CallData(id) => write!(f, "up/call/{id}/data"),
             NodeTopic::Head => f.write_str("down/head"),
@@ -56,6 +59,7 @@ impl NodeTopic {
             "info" => NodeTopic::Info,
             "health" => NodeTopic::Health,
             "up/report" => NodeTopic::Report,
+            "up/leds" => NodeTopic::Leds,
             "up/ask" => NodeTopic::Ask,
             "down/head" => NodeTopic::Head,
             "down/assignment" => NodeTopic::Assignment,
@@ -136,6 +140,7 @@ mod tests {
             NodeTopic::Info,
             NodeTopic::Health,
             NodeTopic::Report,
+            NodeTopic::Leds,
             NodeTopic::Ask,
             NodeTopic::CallData("c1".into()),
             NodeTopic::Head,
