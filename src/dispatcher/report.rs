@@ -54,6 +54,11 @@ impl Heard {
             .collect()
     }
 
+    /// Everything is told again from here on.
+    pub fn start_anew(&mut self) {
+        self.said.clear();
+    }
+
     /// Forgets pods that are no longer this node's.
     pub fn keep_only(&mut self, wanted: impl Fn(&Uid) -> bool) {
         self.attempts.retain(|uid, _| wanted(uid));

@@ -129,6 +129,9 @@ pub struct Report {
     pub v: u32,
     /// One a start of the agent: `attempt` counts within it.
     pub incarnation: u64,
+    /// Everything is told again from here on: forget what was said of pods before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub anew: bool,
     /// Newest state per pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pods: Vec<PodReport>,
