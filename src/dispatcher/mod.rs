@@ -3,13 +3,13 @@
 //! ```text
 //!   store ── bell ──▶ run ──▶ assign (a node's whole share) ──▶ link/downlink (numbered) ──▶ bus
 //!   bus ──▶ run ──▶ report (pod status, events), register (Node objects), signs (who lives) ──▶ store
-//!               └──▶ calls (logs): frames to whoever asked
+//!               └──▶ streams (logs): frames to whoever asked
 //! ```
 //!
 //! Freshness is judged by the master's own ticks, never by a node's clock.
 
 pub mod assign;
-pub mod calls;
 pub mod register;
 pub mod report;
 pub mod run;
+pub mod streams;

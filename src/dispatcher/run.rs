@@ -10,8 +10,8 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::calls::{NewCall, Running};
 use super::report::Heard;
+use super::streams::{NewCall, Running};
 use super::{assign, register, report};
 use crate::api::core::event::{Involved, Occurrence, Severity, record};
 use crate::api::{Key, Revision, registry};
@@ -255,15 +255,24 @@ impl Dispatcher {
     async fn take(&mut self, node: &str, topic: NodeTopic, payload: &[u8], now: Now, running: &mut Running) {
         let taken = match topic {
             NodeTopic::Info => match decode::<Info>(payload) {
-                Ok(info) => Ok(self.take_info(node, info, now).await),
+                Ok(info) => {
+                    self.take_info(node, info, now).await;
+                    Ok(())
+                }
                 Err(error) => Err(error),
             },
             NodeTopic::Health => match decode::<Health>(payload) {
-                Ok(health) => Ok(self.take_health(node, health, now).await),
+                Ok(health) => {
+                    self.take_health(node, health, now).await;
+                    Ok(())
+                }
                 Err(error) => Err(error),
             },
             NodeTopic::Report => match decode::<Report>(payload) {
-                Ok(report) => Ok(self.take_report(node, report, now).await),
+                Ok(report) => {
+                    self.take_report(node, report, now).await;
+                    Ok(())
+                }
                 Err(error) => Err(error),
             },
             NodeTopic::Ask => decode::<Ask>(payload).map(|_| {

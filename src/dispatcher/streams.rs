@@ -1,4 +1,4 @@
-//! Calls to nodes: who asked, and which frames are theirs.
+//! Hands: calls to nodes, that is who asked and which frames are theirs.
 //!
 //! Each call is a small task of the dispatcher: it passes data on as fast as it is read and gives the node credit for as much.
 
