@@ -137,7 +137,7 @@ impl Board {
                     faults.push(format!("LED {:?} is on pin {pin}, but the header has BCM 0 to {HIGHEST_PIN}", led.name));
                 }
                 Some(pin) if !pins.insert(pin) => {
-                    faults.push(format!("pin {pin} is used twice, the second time by LED {:?}", led.name))
+                    faults.push(format!("pin {pin} is used twice, the second time by LED {:?}", led.name));
                 }
                 _ => {}
             }
