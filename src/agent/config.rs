@@ -1,0 +1,207 @@
+//! What `bramble agent` is told: each key, its default, and which values make sense together.
+//!
+//! In:       a file, `BRAMBLE_SECTION__KEY`, flags (through [`crate::config::Reader`]).
+//! Out:      a checked [`AgentConfig`], or every fault at once.
+//! Never:    opens what a key names. The one thing that it reads is the host name, for a node that was given none.
+//!
+//! `docs/configuration.md` lists the keys for people.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::config::{BrokerUrl, Faults, FileMay, Flag, Reader};
+
+/// Where the configuration is when nobody says.
+pub const DEFAULT_FILE: &str = "/etc/bramble/agent.toml";
+/// Where a daemon keeps its data when nobody says.
+pub const DEFAULT_DATA_DIR: &str = "/var/lib/bramble";
+
+/// The agent's configuration, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AgentConfig {
+    /// `node`: its name in the cluster; the host name, made DNS-1123, when nobody says.
+    pub node: String,
+    /// `cluster`: the name in topics (`bramble/<cluster>/…`).
+    pub cluster: String,
+    /// `cluster_uid`: marks what belongs to this cluster in Docker.
+    pub cluster_uid: String,
+    /// `data_dir`: the share that it holds, the lock and, by default, the certificates.
+    pub data_dir: PathBuf,
+    /// `[mqtt]`.
+    pub mqtt: Mqtt,
+    /// `runtime`.
+    pub runtime: Runtime,
+    /// `docker.socket`.
+    pub docker_socket: PathBuf,
+    /// `board`: a board's name, a board file, or `None` for `"auto"`: what this machine is.
+    pub board: Option<String>,
+    /// `[capacity]`: what the node says that it has, in place of what the machine or the board has.
+    pub capacity: Capacity,
+    /// `health.interval_seconds`: how often it tells how it is.
+    pub health_interval: Duration,
+    /// `leds.enabled`: whether the board's LEDs are driven.
+    pub leds_enabled: bool,
+}
+
+/// `[mqtt]`: the node's one connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mqtt {
+    /// `broker`.
+    pub broker: BrokerUrl,
+    /// `ca`: PEM; who may be the broker.
+    pub ca: PathBuf,
+    /// `certificate`: PEM; CN is the node's name.
+    pub certificate: PathBuf,
+    /// `key`: PEM.
+    pub key: PathBuf,
+}
+
+/// Where containers run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Runtime {
+    /// In Docker.
+    Docker,
+    /// Nowhere: a model of it, for load and for demonstrations.
+    Simulated,
+}
+
+/// `[capacity]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Capacity {
+    /// `cpus`: cores, like 0.5.
+    pub cpus: Option<f64>,
+    /// `memory_mib`.
+    pub memory_mib: Option<u64>,
+}
+
+/// Whether `name` may be a node's: a DNS-1123 label, so that it may stand in a topic and in a host name.
+#[must_use]
+pub fn is_node_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= 63 && dns_label(name) == name
+}
+
+/// The nearest DNS-1123 label: `Living Room_Pi` → `living-room-pi`. Empty when nothing is left.
+fn dns_label(host: &str) -> String {
+    let mapped = host.chars().map(|c| c.to_ascii_lowercase()).map(|c| if c.is_ascii_alphanumeric() { c } else { '-' });
+    let label: String = mapped.take(63).collect();
+    label.trim_matches('-').to_owned()
+}
+
+impl AgentConfig {
+    /// Reads and checks. `host_name` names a node that nobody named.
+    ///
+    /// # Errors
+    /// Every fault that was found.
+    pub fn load(
+        file: Option<(&Path, FileMay)>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        flags: &[Flag],
+    ) -> Result<Self, Faults> {
+        let host_name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let mut reader = Reader::open(file, environment, flags);
+        let made = Self::read(&mut reader, host_name.trim());
+        reader.finish(made)
+    }
+
+    fn read(r: &mut Reader, host_name: &str) -> Option<Self> {
+        const NAME: &str = "a DNS-1123 label: lower case letters, digits and `-`, at most 63";
+        const UID: &str = "the cluster's uid (`cat /var/lib/bramble/cluster-uid` on the master)";
+        let label = |name: &str| is_node_name(name).then(|| name.to_owned());
+        let node = r.parsed("node", NAME, label).or_else(|| Some(dns_label(host_name)).filter(|name| !name.is_empty()));
+        let node = r.required("node", NAME, node);
+        let cluster = r.parsed("cluster", NAME, label).unwrap_or_else(|| "bramble".into());
+        let cluster_uid = r.text("cluster_uid", UID);
+        let cluster_uid = r.required("cluster_uid", UID, cluster_uid);
+        let data_dir = r.path("data_dir", "a directory").unwrap_or_else(|| DEFAULT_DATA_DIR.into());
+        let pki = data_dir.join("pki");
+        let broker = r.parsed("mqtt.broker", BrokerUrl::EXPECTED, BrokerUrl::parse);
+        let mqtt = Mqtt {
+            broker: broker.unwrap_or(BrokerUrl { tls: true, host: "127.0.0.1".into(), port: 8883 }),
+            ca: r.path("mqtt.ca", "a PEM file").unwrap_or_else(|| pki.join("ca.crt")),
+            certificate: r.path("mqtt.certificate", "a PEM file").unwrap_or_else(|| pki.join("node.crt")),
+            key: r.path("mqtt.key", "a PEM file").unwrap_or_else(|| pki.join("node.key")),
+        };
+        let runtime = r.parsed("runtime", "\"docker\" or \"simulated\"", |text| match text {
+            "docker" => Some(Runtime::Docker),
+            "simulated" => Some(Runtime::Simulated),
+            _ => None,
+        });
+        let docker_socket = r.path("docker.socket", "a unix socket").unwrap_or_else(|| "/var/run/docker.sock".into());
+        let board = r.text("board", "a board's name, a board file, or \"auto\"").filter(|board| board != "auto");
+        let cpus = r.parsed("capacity.cpus", "a number of cores above 0, like 0.5", |text| {
+            text.parse().ok().filter(|&cpus: &f64| cpus > 0.0 && cpus <= 4096.0)
+        });
+        let memory_mib = r.parsed("capacity.memory_mib", "a whole number of MiB above 0", |text| {
+            text.parse().ok().filter(|&mib: &u64| mib > 0 && mib <= 1 << 30)
+        });
+        let health_interval = r.seconds("health.interval_seconds", 1).unwrap_or(Duration::from_secs(10));
+        let leds_enabled = r.switch("leds.enabled").unwrap_or(true);
+        Some(Self {
+            node: node?,
+            cluster,
+            cluster_uid: cluster_uid?,
+            data_dir,
+            mqtt,
+            // Never simulated unless it says so: a node that pretends to run things is worse than one that refuses.
+            runtime: runtime.unwrap_or(Runtime::Docker),
+            docker_socket,
+            board,
+            capacity: Capacity { cpus, memory_mib },
+            health_interval,
+            leds_enabled,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<AgentConfig, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.toml");
+        std::fs::write(&file, text).unwrap();
+        AgentConfig::load(Some((&file, FileMay::NotBeMissing)), [], &[]).map_err(|faults| faults.to_string())
+    }
+
+    #[test]
+    fn a_uid_and_a_name_are_enough() {
+        let config = load("node = 'shed'\ncluster_uid = 'u1'").unwrap();
+        assert_eq!(config.mqtt.broker.to_string(), "mqtts://127.0.0.1:8883");
+        assert_eq!(config.runtime, Runtime::Docker);
+        assert_eq!(config.mqtt.key, Path::new("/var/lib/bramble/pki/node.key"));
+        assert!(config.leds_enabled && config.board.is_none());
+        assert_eq!(load("node = 'a'\ncluster_uid = 'u'\nboard = 'auto'").unwrap().board, None);
+        assert_eq!(load("node = 'a'\ncluster_uid = 'u'\ncapacity.cpus = 2").unwrap().capacity.cpus, Some(2.0));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told() {
+        let cases = [
+            ("node = 'a'", "cluster_uid: expected the cluster's uid"),
+            ("node = 'Shed Pi'\ncluster_uid = 'u'", "node: expected a DNS-1123 label"),
+            (
+                "node = 'a'\ncluster_uid = 'u'\nruntime = 'auto'",
+                "runtime: expected \"docker\" or \"simulated\", found the text \"auto\"",
+            ),
+            ("node = 'a'\ncluster_uid = 'u'\ncapacity.cpus = 0", "capacity.cpus: expected a number of cores above 0"),
+            ("node = 'a'\ncluster_uid = 'u'\ncapacity.memory_mib = 0.5", "capacity.memory_mib: expected a whole number"),
+            ("node = 'a'\ncluster_uid = 'u'\nhealth.interval_seconds = 0", "at least 1"),
+            ("node = 'a'\ncluster_uid = 'u'\nmqtt.brocker = 'x'", "did you mean `mqtt.broker`?"),
+        ];
+        for (text, expected) in cases {
+            let told = load(text).unwrap_err();
+            assert!(told.contains(expected), "{text}: {told}");
+        }
+    }
+
+    #[test]
+    fn a_host_name_becomes_a_node_name() {
+        for (host, node) in
+            [("raspberrypi", "raspberrypi"), ("Living Room_Pi", "living-room-pi"), ("-pi.local-", "pi-local"), ("ü", "")]
+        {
+            assert_eq!(dns_label(host), node);
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! What `bramble master` is told: each key, its default, and which values make sense together.
+//!
+//! In:       a file, `BRAMBLE_SECTION__KEY`, flags (through [`crate::config::Reader`]).
+//! Out:      a checked [`MasterConfig`], or every fault at once.
+//! Never:    opens a port or a file that a key names.
+//!
+//! `docs/configuration.md` lists the keys for people; a test here holds the two together.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::config::{BrokerUrl, Faults, FileMay, Flag, Reader};
+
+/// Where the configuration is when nobody says.
+pub const DEFAULT_FILE: &str = "/etc/bramble/master.toml";
+/// Where a daemon keeps its data when nobody says.
+pub const DEFAULT_DATA_DIR: &str = "/var/lib/bramble";
+
+/// The master's configuration, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MasterConfig {
+    /// `data_dir`: the store, the lock and, by default, the certificates.
+    pub data_dir: PathBuf,
+    /// `cluster`: the name in topics (`bramble/<cluster>/…`).
+    pub cluster: String,
+    /// `cluster_uid`: marks what belongs to this cluster in Docker; `None`: the one that the data directory keeps.
+    pub cluster_uid: Option<String>,
+    /// `[api]`.
+    pub api: Api,
+    /// `[mqtt]`.
+    pub mqtt: Mqtt,
+    /// `[node]`.
+    pub node: NodeLife,
+    /// `master.grace_seconds`: after a start no node is judged and no pod replaced before its node reported or this passed.
+    pub grace: Duration,
+    /// `[tls]`.
+    pub tls: TlsFiles,
+}
+
+/// `[api]`: where kubectl is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Api {
+    /// `listen`: HTTPS.
+    pub listen: SocketAddr,
+}
+
+/// `[mqtt]`: how nodes and people are reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mqtt {
+    /// `listen`: the embedded broker, TLS with client certificates. Unused with an external broker.
+    pub listen: SocketAddr,
+    /// `viewer_listen`: plain, loopback only, reading only; `None` when it is `"off"`, and with an external broker.
+    pub viewer_listen: Option<SocketAddr>,
+    /// `broker`: a broker of your own in place of the embedded one.
+    pub broker: Option<BrokerUrl>,
+}
+
+/// `[node]`: when a silent node counts as lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeLife {
+    /// `lost_seconds`: silence until NotReady.
+    pub lost: Duration,
+    /// `evict_seconds`: from NotReady until its pods are replaced.
+    pub evict: Duration,
+}
+
+/// `[tls]`: PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// `ca`: the cluster's CA.
+    pub ca: PathBuf,
+    /// `certificate`: of API and broker.
+    pub certificate: PathBuf,
+    /// `key`.
+    pub key: PathBuf,
+    /// `client_certificate`: the master's own at an external broker, CN=bramble-master.
+    pub client_certificate: PathBuf,
+    /// `client_key`.
+    pub client_key: PathBuf,
+    /// Whether the file named none of these, so that the master makes what is missing in `<data_dir>/pki`.
+    pub own: bool,
+}
+
+/// The least `node.lost_seconds`: with the embedded broker its Server Keep Alive of 1 s bounds the silence; with an external one
+/// the will of a pulled plug comes after one and a half keep-alives of 5 s.
+fn least_lost_seconds(external: bool) -> u64 {
+    if external { 8 } else { 2 }
+}
+
+/// A name that may stand in a topic and in a label: a DNS-1123 label.
+pub(crate) fn is_cluster_name(name: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    !name.is_empty() && name.len() <= 63 && name.chars().all(inner) && !name.starts_with('-') && !name.ends_with('-')
+}
+
+impl MasterConfig {
+    /// Reads and checks.
+    ///
+    /// # Errors
+    /// Every fault that was found.
+    pub fn load(
+        file: Option<(&Path, FileMay)>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        flags: &[Flag],
+    ) -> Result<Self, Faults> {
+        let mut reader = Reader::open(file, environment, flags);
+        let made = Self::read(&mut reader);
+        reader.finish(Some(made))
+    }
+
+    fn read(r: &mut Reader) -> Self {
+        let any = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port);
+        let data_dir = r.path("data_dir", "a directory").unwrap_or_else(|| DEFAULT_DATA_DIR.into());
+        let expected = "a DNS-1123 label: lower case letters, digits and `-`, at most 63";
+        let cluster = r.parsed("cluster", expected, |name| is_cluster_name(name).then(|| name.to_owned()));
+        let cluster_uid = r.text("cluster_uid", "the cluster's uid");
+        let api = Api { listen: address(r, "api.listen").unwrap_or(any(6443)) };
+        let broker = r.parsed("mqtt.broker", BrokerUrl::EXPECTED, BrokerUrl::parse);
+        let listen = address(r, "mqtt.listen").unwrap_or(any(8883));
+        let viewer = r.parsed(
+            "mqtt.viewer_listen",
+            "a loopback address with a port, like \"127.0.0.1:1883\" (it is served without TLS), or \"off\"",
+            |text| match text {
+                "off" => Some(None),
+                text => text.parse().ok().filter(|address: &SocketAddr| address.ip().is_loopback()).map(Some),
+            },
+        );
+        let viewer_listen = viewer.unwrap_or(Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1883)));
+        let mqtt = Mqtt { listen, viewer_listen: viewer_listen.filter(|_| broker.is_none()), broker };
+        let least = least_lost_seconds(mqtt.broker.is_some());
+        let lost = r.seconds("node.lost_seconds", 0).unwrap_or(Duration::from_secs(10));
+        if lost < Duration::from_secs(least) {
+            let why = match mqtt.broker {
+                Some(_) => "an external broker reports a pulled plug only after 7.5 s",
+                None => "a node's keep-alive with the embedded broker is 1 s",
+            };
+            r.fault("node.lost_seconds", format!("expected at least {least} ({why}), found {}", lost.as_secs()));
+        }
+        let evict = r.seconds("node.evict_seconds", 0).unwrap_or(Duration::from_secs(8));
+        let grace = r.seconds("master.grace_seconds", 0).unwrap_or(Duration::from_secs(30));
+        let tls = Self::tls(r, &data_dir);
+        Self {
+            data_dir,
+            cluster: cluster.unwrap_or_else(|| "bramble".into()),
+            cluster_uid,
+            api,
+            mqtt,
+            node: NodeLife { lost, evict },
+            grace,
+            tls,
+        }
+    }
+
+    /// All five files or none: a mixture of the cluster's CA and somebody else's certificates cannot work.
+    fn tls(r: &mut Reader, data_dir: &Path) -> TlsFiles {
+        let keys = ["tls.ca", "tls.certificate", "tls.key", "tls.client_certificate", "tls.client_key"];
+        let given = keys.map(|key| r.path(key, "a PEM file"));
+        let own = given.iter().all(Option::is_none);
+        for (key, path) in keys.iter().zip(&given) {
+            if !own && path.is_none() {
+                r.fault(key, "expected a PEM file, since other files of [tls] are named, found nothing");
+            }
+        }
+        let pki = data_dir.join("pki");
+        let [ca, certificate, key, client_certificate, client_key] = given;
+        TlsFiles {
+            ca: ca.unwrap_or_else(|| pki.join("ca.crt")),
+            certificate: certificate.unwrap_or_else(|| pki.join("server.crt")),
+            key: key.unwrap_or_else(|| pki.join("server.key")),
+            client_certificate: client_certificate.unwrap_or_else(|| pki.join("bramble-master.crt")),
+            client_key: client_key.unwrap_or_else(|| pki.join("bramble-master.key")),
+            own,
+        }
+    }
+}
+
+fn address(r: &mut Reader, key: &'static str) -> Option<SocketAddr> {
+    r.parsed(key, "an address with a port, like \"0.0.0.0:6443\"", |text| text.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<MasterConfig, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("m.toml");
+        std::fs::write(&file, text).unwrap();
+        MasterConfig::load(Some((&file, FileMay::NotBeMissing)), [], &[]).map_err(|faults| faults.to_string())
+    }
+
+    #[test]
+    fn nothing_at_all_gives_the_defaults() {
+        let config = load("").unwrap();
+        assert_eq!(config.api.listen.port(), 6443);
+        assert_eq!(config.mqtt.listen.port(), 8883);
+        assert_eq!(config.mqtt.viewer_listen, Some("127.0.0.1:1883".parse().unwrap()));
+        assert_eq!((config.node.lost, config.node.evict), (Duration::from_secs(10), Duration::from_secs(8)));
+        assert_eq!(config.grace, Duration::from_secs(30));
+        assert!(config.tls.own);
+        assert_eq!(config.tls.certificate, Path::new("/var/lib/bramble/pki/server.crt"));
+    }
+
+    #[test]
+    fn values_that_do_not_go_together_are_refused_with_the_reason() {
+        let cases = [
+            ("node.lost_seconds = 1", "expected at least 2"),
+            ("node.lost_seconds = 2", ""),
+            ("node.evict_seconds = 0", ""),
+            ("[mqtt]\nbroker = 'mqtts://home:8883'\n[node]\nlost_seconds = 7", "expected at least 8 (an external broker"),
+            ("[mqtt]\nbroker = 'mqtts://home:8883'\n[node]\nlost_seconds = 8", ""),
+            ("mqtt.viewer_listen = '0.0.0.0:1883'", "mqtt.viewer_listen: expected a loopback address"),
+            ("mqtt.viewer_listen = 'off'", ""),
+            ("cluster = 'My House'", "cluster: expected a DNS-1123 label"),
+            ("cluster = 'a/#'", "cluster: expected a DNS-1123 label"),
+            ("api.listen = 6443", "api.listen: expected an address with a port"),
+            ("tls.ca = 'ca.pem'", "tls.client_key: expected a PEM file, since other"),
+            ("[api]\nport = 1", "api.port: unknown key"),
+        ];
+        for (text, expected) in cases {
+            match load(text) {
+                Ok(_) => assert_eq!(expected, "", "{text}"),
+                Err(told) => assert!(!expected.is_empty() && told.contains(expected), "{text}: {told}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_external_broker_leaves_no_viewer() {
+        assert_eq!(load("mqtt.broker = 'mqtt://home'").unwrap().mqtt.viewer_listen, None);
+    }
+}
