@@ -64,6 +64,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
 
 /// Files of layers 1 to 4 that do: all others decide, or are words.
 const HANDS: &[&str] = &[
+    "config.rs",
     "run.rs",
     "streams.rs",
     "http.rs",
