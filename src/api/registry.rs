@@ -157,7 +157,8 @@ table! {
         strategy: Strategy { default: default::service::fill, validate: validate::service::errors, ..PLAIN },
         printer: &printer::service::PRINTER, ..ROW };
     /// `v1` Endpoints.
-    ENDPOINTS = Resource { kind: "Endpoints", plural: "endpoints", singular: "endpoints", short_names: &["ep"], ..ROW };
+    ENDPOINTS = Resource { kind: "Endpoints", plural: "endpoints", singular: "endpoints", short_names: &["ep"],
+        strategy: Strategy { default: default::endpoints::fill, ..PLAIN }, ..ROW };
     /// `v1` ConfigMap.
     CONFIG_MAPS = Resource { kind: "ConfigMap", plural: "configmaps", singular: "configmap", short_names: &["cm"],
         strategy: Strategy { validate: validate::configmap::errors, validate_update: validate::configmap::update_errors, ..PLAIN },
@@ -184,7 +185,8 @@ table! {
     /// `coordination.k8s.io/v1` Lease.
     LEASES = Resource { group: "coordination.k8s.io", kind: "Lease", plural: "leases", singular: "lease", printer: &printer::lease::PRINTER, ..ROW };
     /// `discovery.k8s.io/v1` EndpointSlice.
-    ENDPOINT_SLICES = Resource { group: "discovery.k8s.io", kind: "EndpointSlice", plural: "endpointslices", singular: "endpointslice", ..ROW };
+    ENDPOINT_SLICES = Resource { group: "discovery.k8s.io", kind: "EndpointSlice", plural: "endpointslices", singular: "endpointslice",
+        strategy: Strategy { default: default::endpoints::fill_slice, ..PLAIN }, ..ROW };
 }
 
 /// The row for a group, version and plural, as a request path names it.
