@@ -80,7 +80,9 @@ pub enum ApiError {
     #[error("{0}")]
     Expired(String),
     /// 410: a list cannot go on consistently; with the token it can go on inconsistently.
-    #[error("the continue token is too old for a consistent list: start again without it, or go on with the token in this answer, and what changed meanwhile may be missing or appear twice")]
+    #[error(
+        "the continue token is too old for a consistent list: start again without it, or go on with the token in this answer, and what changed meanwhile may be missing or appear twice"
+    )]
     ContinueExpired {
         /// Goes on where the old token stopped, from the newest state.
         token: String,
@@ -228,7 +230,9 @@ impl ApiError {
             | Self::NamespaceTerminating { resource, name, .. } => name_it(&mut details, name, resource.group, resource.plural),
             Self::Invalid { kind, group, name, errors } => {
                 name_it(&mut details, name, group, kind);
-                let causes = errors.iter().map(|error| json!({"reason": cause(error.kind), "message": error.message, "field": error.path}));
+                let causes = errors
+                    .iter()
+                    .map(|error| json!({"reason": cause(error.kind), "message": error.message, "field": error.path}));
                 details.insert("causes".to_owned(), causes.collect());
             }
             Self::Internal(why) => {
@@ -238,10 +242,16 @@ impl ApiError {
         }
         if let Self::NamespaceTerminating { namespace, .. } = self {
             let message = format!("namespace {namespace} is being terminated");
-            details.insert("causes".to_owned(), json!([{"reason": "NamespaceTerminating", "message": message, "field": "metadata.namespace"}]));
+            details.insert(
+                "causes".to_owned(),
+                json!([{"reason": "NamespaceTerminating", "message": message, "field": "metadata.namespace"}]),
+            );
         }
         if let Self::FutureRevision { .. } = self {
-            details.insert("causes".to_owned(), json!([{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]));
+            details.insert(
+                "causes".to_owned(),
+                json!([{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]),
+            );
         }
         details
     }
@@ -305,7 +315,12 @@ mod tests {
             (ApiError::NoSuchPath, 404, "NotFound", "the server could not find the requested resource"),
             (ApiError::AlreadyExists { resource: pods, name: web() }, 409, "AlreadyExists", "pods \"web\" already exists"),
             (ApiError::TooLarge { limit: 3_145_728 }, 413, "RequestEntityTooLarge", "Request entity too large: limit is 3145728"),
-            (ApiError::FutureRevision { asked: 9, current: 3 }, 504, "Timeout", "Timeout: Too large resource version: 9, current: 3"),
+            (
+                ApiError::FutureRevision { asked: 9, current: 3 },
+                504,
+                "Timeout",
+                "Timeout: Too large resource version: 9, current: 3",
+            ),
         ] {
             let status = error.to_status();
             assert_eq!((error.code(), status["code"].as_u64()), (code, Some(u64::from(code))));
@@ -317,7 +332,11 @@ mod tests {
     fn an_invalid_object_names_each_cause() {
         let errors = vec![
             FieldError { kind: FieldErrorKind::Required, path: "spec.containers".into(), message: "Required value".into() },
-            FieldError { kind: FieldErrorKind::Invalid, path: "metadata.name".into(), message: "Invalid value: \"A\": no".into() },
+            FieldError {
+                kind: FieldErrorKind::Invalid,
+                path: "metadata.name".into(),
+                message: "Invalid value: \"A\": no".into(),
+            },
         ];
         let pod = ApiError::invalid(&registry::PODS, "A", errors.clone()).to_status();
         assert_eq!(
@@ -325,7 +344,10 @@ mod tests {
             "Pod \"A\" is invalid: [spec.containers: Required value, metadata.name: Invalid value: \"A\": no]"
         );
         assert_eq!(pod["details"]["kind"], "Pod");
-        assert_eq!(pod["details"]["causes"][0], json!({"reason": "FieldValueRequired", "message": "Required value", "field": "spec.containers"}));
+        assert_eq!(
+            pod["details"]["causes"][0],
+            json!({"reason": "FieldValueRequired", "message": "Required value", "field": "spec.containers"})
+        );
         let deployment = ApiError::invalid(&registry::DEPLOYMENTS, "A", errors).to_status();
         assert_eq!(deployment["details"]["group"], "apps");
         assert!(deployment["message"].as_str().unwrap().starts_with("Deployment.apps \"A\" is invalid: ["));

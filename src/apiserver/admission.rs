@@ -14,7 +14,8 @@ use crate::rng::Rng;
 use crate::store::{Op, View};
 
 /// What a person is told who makes a service, as long as it is so.
-pub const SERVICES_WAIT: &str = "services are stored, and nothing routes to them yet: reach pods by their own addresses or host ports";
+pub const SERVICES_WAIT: &str =
+    "services are stored, and nothing routes to them yet: reach pods by their own addresses or host ports";
 
 /// Namespaces that cannot be deleted.
 pub const IMMORTAL: &[&str] = &["default", "kube-system", "kube-public"];
@@ -57,7 +58,6 @@ pub fn complete(resource: &Resource, object: &mut Object) {
 /// The status of a pod that is new, once its spec has its defaults.
 pub fn complete_pod_status(pod: &mut Object) {
     let status = crate::api::default::pod::initial_status(pod);
-    let status = crate::api::default::pod::initial_status(pod);
     pod.set_at(&["status"], status);
 }
 
@@ -73,14 +73,21 @@ pub fn admit(view: &View, resource: &'static Resource, object: &Object) -> Resul
             .ok_or_else(|| ApiError::NotFound { resource: &registry::NAMESPACES, name: namespace.to_owned() })?;
         // Events tell of the end, so they are let in.
         if found.is_deleting() && *resource != registry::EVENTS {
-            return Err(ApiError::NamespaceTerminating { resource, name: object.name().to_owned(), namespace: namespace.to_owned() });
+            return Err(ApiError::NamespaceTerminating {
+                resource,
+                name: object.name().to_owned(),
+                namespace: namespace.to_owned(),
+            });
         }
     }
     if *resource == registry::PODS {
         let account = object.str_at(&["spec", "serviceAccountName"]);
         let known = || view.get(&Key::new(&registry::SERVICE_ACCOUNTS, object.namespace(), account)).is_some();
         if account != "default" && !known() {
-            let why = format!("error looking up service account {0}/{account}: serviceaccount \"{account}\" not found", object.namespace());
+            let why = format!(
+                "error looking up service account {0}/{account}: serviceaccount \"{account}\" not found",
+                object.namespace()
+            );
             return Err(ApiError::NotAdmitted { resource, name: object.name().to_owned(), why });
         }
     }
@@ -89,7 +96,8 @@ pub fn admit(view: &View, resource: &'static Resource, object: &Object) -> Resul
 
 /// Gives an object that is about to be made its identity.
 pub fn stamp(resource: &Resource, object: &mut Object, now: Wall, ids: &mut Rng) {
-    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields", "resourceVersion", "generation"] {
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields", "resourceVersion", "generation"]
+    {
         object.remove_at(&["metadata", field]);
     }
     object.set_at(&["metadata", "uid"], ids.uuid());

@@ -88,8 +88,20 @@ pub enum Question {
 
 /// All reviews. kubectl 1.27 asks for `whoami` in `v1beta1` only.
 pub static REVIEWS: &[Review] = &[
-    Review { group: "authentication.k8s.io", version: "v1", kind: "SelfSubjectReview", plural: "selfsubjectreviews", question: Question::WhoAmI },
-    Review { group: "authentication.k8s.io", version: "v1beta1", kind: "SelfSubjectReview", plural: "selfsubjectreviews", question: Question::WhoAmI },
+    Review {
+        group: "authentication.k8s.io",
+        version: "v1",
+        kind: "SelfSubjectReview",
+        plural: "selfsubjectreviews",
+        question: Question::WhoAmI,
+    },
+    Review {
+        group: "authentication.k8s.io",
+        version: "v1beta1",
+        kind: "SelfSubjectReview",
+        plural: "selfsubjectreviews",
+        question: Question::WhoAmI,
+    },
     Review {
         group: "authorization.k8s.io",
         version: "v1",
@@ -149,7 +161,12 @@ impl Review {
 ///
 /// # Errors
 /// 401 without an identity, 403 when they may not.
-pub fn authorize(user: Option<&User>, instead: Option<&Impersonation>, path: &str, route: Option<&Route>) -> Result<User, ApiError> {
+pub fn authorize(
+    user: Option<&User>,
+    instead: Option<&Impersonation>,
+    path: &str,
+    route: Option<&Route>,
+) -> Result<User, ApiError> {
     if matches!(route, Some(Route::Health | Route::Version)) {
         return Ok(user.cloned().unwrap_or_else(|| User { name: "system:anonymous".to_owned(), groups: Vec::new() }));
     }
@@ -158,7 +175,10 @@ pub fn authorize(user: Option<&User>, instead: Option<&Impersonation>, path: &st
         None => user.clone(),
         Some(other) if user.is_master() => User::new(&other.user, &other.groups),
         Some(other) => {
-            let message = format!("users \"{}\" is forbidden: User \"{}\" cannot impersonate resource \"users\" in API group \"\" at the cluster scope", other.user, user.name);
+            let message = format!(
+                "users \"{}\" is forbidden: User \"{}\" cannot impersonate resource \"users\" in API group \"\" at the cluster scope",
+                other.user, user.name
+            );
             return Err(ApiError::Forbidden(message));
         }
     };
@@ -221,7 +241,10 @@ mod tests {
         let bob = Impersonation { user: "bob".into(), groups: vec![] };
         let route = Route::Review(&REVIEWS[0]);
         assert_eq!(authorize(Some(&User::admin()), Some(&bob), "/", Some(&route)).map(|user| user.name), Ok("bob".to_owned()));
-        assert_eq!(authorize(Some(&User::admin()), Some(&bob), "/apis", Some(&Route::Groups)).map_err(|error| error.code()), Err(403));
+        assert_eq!(
+            authorize(Some(&User::admin()), Some(&bob), "/apis", Some(&Route::Groups)).map_err(|error| error.code()),
+            Err(403)
+        );
         assert_eq!(authorize(Some(&node()), Some(&bob), "/", Some(&route)).map_err(|error| error.code()), Err(403));
     }
 

@@ -30,7 +30,8 @@ impl FieldSelector {
     /// 400 when it cannot be read, or a field is none that this resource can be selected by.
     pub fn parse(text: &str, resource: &Resource) -> Result<Self, ApiError> {
         let terms = split(text).into_iter().filter(|term| !term.is_empty()).map(|term| {
-            let (field, operator, value) = divide(&term).ok_or_else(|| ApiError::BadRequest(format!("invalid selector: {text:?}; can't understand {term:?}")))?;
+            let (field, operator, value) = divide(&term)
+                .ok_or_else(|| ApiError::BadRequest(format!("invalid selector: {text:?}; can't understand {term:?}")))?;
             if labels(resource).any(|label| label == field) {
                 Ok((field.to_owned(), operator, unescape(value)))
             } else {
@@ -50,7 +51,9 @@ impl FieldSelector {
     /// Whether it selects the object.
     #[must_use]
     pub fn matches(&self, object: &Object) -> bool {
-        self.terms.iter().all(|(field, operator, wanted)| (value_of(object, field) == wanted.as_str()) == (*operator == Operator::Is))
+        self.terms
+            .iter()
+            .all(|(field, operator, wanted)| (value_of(object, field) == wanted.as_str()) == (*operator == Operator::Is))
     }
 
     /// Whether it selects everything.
@@ -169,7 +172,10 @@ mod tests {
 
     #[test]
     fn terms_select_by_value_and_what_is_left_out_is_empty_or_false() {
-        let pod = Object::from_value(json!({"metadata": {"name": "web", "namespace": "a"}, "spec": {"nodeName": "pi"}, "status": {"phase": "Running"}})).unwrap();
+        let pod = Object::from_value(
+            json!({"metadata": {"name": "web", "namespace": "a"}, "spec": {"nodeName": "pi"}, "status": {"phase": "Running"}}),
+        )
+        .unwrap();
         for (text, selected) in [
             ("", true),
             ("metadata.name=web", true),

@@ -31,7 +31,9 @@ pub fn read(content_type: &str, bytes: &[u8], wanted: &str) -> Result<Decoded, A
     }
     decode::body(content_type, bytes).map_err(|error| match error {
         DecodeError::MediaType(_) => ApiError::UnsupportedMediaType { accepted: decode::ACCEPTED },
-        DecodeError::Malformed(why) => ApiError::BadRequest(format!("the object provided is unrecognized (must be of type {wanted}): {why}")),
+        DecodeError::Malformed(why) => {
+            ApiError::BadRequest(format!("the object provided is unrecognized (must be of type {wanted}): {why}"))
+        }
     })
 }
 
@@ -51,7 +53,10 @@ pub fn object(resource: &Resource, content_type: &str, bytes: &[u8], mode: Field
 pub fn pruned(resource: &Resource, mut value: Value, duplicates: Vec<String>, mode: FieldValidation) -> Result<Intake, ApiError> {
     let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     if !value.is_object() {
-        return Err(ApiError::BadRequest(format!("the object provided is unrecognized (must be of type {}): it is no object", resource.kind)));
+        return Err(ApiError::BadRequest(format!(
+            "the object provided is unrecognized (must be of type {}): it is no object",
+            resource.kind
+        )));
     }
     let (api_version, kind) = (text(&value, "apiVersion"), text(&value, "kind"));
     let expected = resource.api_version();
@@ -74,7 +79,9 @@ pub fn pruned(resource: &Resource, mut value: Value, duplicates: Vec<String>, mo
     let duplicates = duplicates.iter().map(|path| format!("duplicate field {path:?}"));
     let faults: Vec<String> = duplicates.chain(findings.unknown.iter().map(|path| format!("unknown field {path:?}"))).collect();
     let warnings = match mode {
-        FieldValidation::Strict if !faults.is_empty() => return Err(unfit(&format!("strict decoding error: {}", faults.join(", ")))),
+        FieldValidation::Strict if !faults.is_empty() => {
+            return Err(unfit(&format!("strict decoding error: {}", faults.join(", "))));
+        }
         FieldValidation::Warn => faults,
         FieldValidation::Strict | FieldValidation::Ignore => Vec::new(),
     };
@@ -92,7 +99,8 @@ mod tests {
 
     #[test]
     fn a_body_of_another_kind_or_version_is_refused_in_words() {
-        let refused = |value: Value| pruned(&registry::DEPLOYMENTS, value, vec![], FieldValidation::Strict).unwrap_err().to_string();
+        let refused =
+            |value: Value| pruned(&registry::DEPLOYMENTS, value, vec![], FieldValidation::Strict).unwrap_err().to_string();
         assert_eq!(
             refused(json!({"apiVersion": "apps/v1beta1", "kind": "Deployment"})),
             "the API version in the data (apps/v1beta1) does not match the expected API version (apps/v1)"

@@ -41,9 +41,11 @@ pub fn negotiate(accept: &str, offer: Offer) -> Result<Form, ApiError> {
     let mut ranges: Vec<(f32, Range<'_>)> = accept.split(',').map(Range::parse).collect();
     // Stable: among equals the client's order holds.
     ranges.sort_by(|a, b| b.0.total_cmp(&a.0));
-    ranges.iter().filter(|(quality, _)| *quality > 0.0).find_map(|(_, range)| range.form(offer)).ok_or_else(|| {
-        ApiError::NotAcceptable("only the following media types are accepted: application/json".to_owned())
-    })
+    ranges
+        .iter()
+        .filter(|(quality, _)| *quality > 0.0)
+        .find_map(|(_, range)| range.form(offer))
+        .ok_or_else(|| ApiError::NotAcceptable("only the following media types are accepted: application/json".to_owned()))
 }
 
 /// Whether a header accepts this media type by name (parameters aside).
@@ -61,7 +63,10 @@ impl<'a> Range<'a> {
     fn parse(text: &'a str) -> (f32, Self) {
         let mut parts = text.split(';').map(str::trim);
         let media_type = parts.next().unwrap_or_default();
-        let parameters: Vec<_> = parts.filter_map(|part| part.split_once('=')).map(|(key, value)| (key.trim(), value.trim().trim_matches('"'))).collect();
+        let parameters: Vec<_> = parts
+            .filter_map(|part| part.split_once('='))
+            .map(|(key, value)| (key.trim(), value.trim().trim_matches('"')))
+            .collect();
         let quality = parameters.iter().find(|(key, _)| *key == "q").and_then(|(_, value)| value.parse().ok()).unwrap_or(1.0);
         (quality, Self { media_type, parameters })
     }
@@ -92,7 +97,8 @@ mod tests {
 
     #[test]
     fn the_first_form_that_we_can_make_wins() {
-        const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
+        const TABLE: &str =
+            "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
         const DISCOVERY: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
         for (accept, offer, form) in [
             ("", Offer::Objects, Some(Form::Plain)),
@@ -101,7 +107,11 @@ mod tests {
             (TABLE, Offer::Plain, Some(Form::Plain)),
             ("application/json;as=Table;v=v1;g=meta.k8s.io", Offer::Plain, None),
             (DISCOVERY, Offer::Discovery, Some(Form::Discovery("v2"))),
-            ("application/json;v=v2beta1;g=apidiscovery.k8s.io;as=APIGroupDiscoveryList,application/json", Offer::Discovery, Some(Form::Discovery("v2beta1"))),
+            (
+                "application/json;v=v2beta1;g=apidiscovery.k8s.io;as=APIGroupDiscoveryList,application/json",
+                Offer::Discovery,
+                Some(Form::Discovery("v2beta1")),
+            ),
             ("application/vnd.kubernetes.protobuf,application/json", Offer::Objects, Some(Form::Plain)),
             ("application/vnd.kubernetes.protobuf, */*", Offer::Objects, Some(Form::Plain)),
             ("application/vnd.kubernetes.protobuf", Offer::Objects, None),

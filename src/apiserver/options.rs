@@ -80,7 +80,10 @@ impl ListOptions {
     /// 400 for what cannot be read, 422 for what does not go together.
     pub fn parse(query: &Query, resource: &Resource) -> Result<Self, ApiError> {
         if query.get("sendInitialEvents").is_some() {
-            return Err(forbidden("sendInitialEvents", "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled"));
+            return Err(forbidden(
+                "sendInitialEvents",
+                "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled",
+            ));
         }
         let text = query.get("resourceVersion").unwrap_or_default();
         let revision = if text.is_empty() {
@@ -88,7 +91,10 @@ impl ListOptions {
         } else {
             Revision(text.parse().map_err(|_| {
                 let message = format!("Invalid value: {text:?}: must be a whole number");
-                ApiError::invalid_option("ListOptions", FieldError { kind: FieldErrorKind::Invalid, path: "resourceVersion".to_owned(), message })
+                ApiError::invalid_option(
+                    "ListOptions",
+                    FieldError { kind: FieldErrorKind::Invalid, path: "resourceVersion".to_owned(), message },
+                )
             })?)
         };
         let token = query.given("continue").map(str::to_owned);
@@ -98,11 +104,17 @@ impl ListOptions {
         let as_of = match query.given("resourceVersionMatch") {
             None => AsOf::AtLeast(revision),
             Some(_) if text.is_empty() => {
-                return Err(forbidden("resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided"));
+                return Err(forbidden(
+                    "resourceVersionMatch",
+                    "resourceVersionMatch is forbidden unless resourceVersion is provided",
+                ));
             }
             Some("NotOlderThan") => AsOf::AtLeast(revision),
             Some("Exact") if revision == Revision(0) => {
-                return Err(forbidden("resourceVersionMatch", "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\""));
+                return Err(forbidden(
+                    "resourceVersionMatch",
+                    "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
+                ));
             }
             Some("Exact") => AsOf::Exactly(revision),
             Some(other) => return Err(unsupported("ListOptions", "resourceVersionMatch", other, "\"Exact\", \"NotOlderThan\"")),
@@ -113,7 +125,10 @@ impl ListOptions {
             token,
             as_of,
             bookmarks: query.flag("allowWatchBookmarks"),
-            timeout_seconds: query.number("timeoutSeconds")?.and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0),
+            timeout_seconds: query
+                .number("timeoutSeconds")?
+                .and_then(|seconds| u64::try_from(seconds).ok())
+                .filter(|seconds| *seconds > 0),
         })
     }
 }
@@ -226,19 +241,23 @@ impl DeleteOptions {
     /// 400 and 422 for what cannot be read or is not supported.
     pub fn parse(query: &Query, body: &Value) -> Result<Self, ApiError> {
         const OPTIONS: &str = "DeleteOptions";
-        let text = |path: &[&str]| path.iter().try_fold(body, |at, key| at.get(*key)).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let text = |path: &[&str]| {
+            path.iter().try_fold(body, |at, key| at.get(*key)).and_then(Value::as_str).filter(|text| !text.is_empty())
+        };
         let orphan = body.get("orphanDependents").and_then(Value::as_bool);
         let propagation = match text(&["propagationPolicy"]).or_else(|| query.given("propagationPolicy")) {
             None => orphan.map(|orphan| if orphan { Propagation::Orphan } else { Propagation::Background }),
             Some("Background") => Some(Propagation::Background),
             Some("Foreground") => Some(Propagation::Foreground),
             Some("Orphan") => Some(Propagation::Orphan),
-            Some(other) => return Err(unsupported(OPTIONS, "propagationPolicy", other, "\"Background\", \"Foreground\", \"Orphan\"")),
+            Some(other) => {
+                return Err(unsupported(OPTIONS, "propagationPolicy", other, "\"Background\", \"Foreground\", \"Orphan\""));
+            }
         };
         let grace_seconds = match body.get("gracePeriodSeconds").filter(|value| !value.is_null()) {
-            Some(value) => {
-                Some(value.as_i64().ok_or_else(|| ApiError::BadRequest(format!("gracePeriodSeconds is no whole number: {value}")))?)
-            }
+            Some(value) => Some(
+                value.as_i64().ok_or_else(|| ApiError::BadRequest(format!("gracePeriodSeconds is no whole number: {value}")))?,
+            ),
             None => query.number("gracePeriodSeconds")?,
         };
         let in_body = body.get("dryRun").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
@@ -260,8 +279,14 @@ mod tests {
 
     #[test]
     fn options_that_are_not_supported_are_refused_by_name() {
-        let list = |query: &str| ListOptions::parse(&Query::parse(query), &registry::PODS).map(|_| ()).map_err(|error| (error.code(), error.to_string()));
-        let write = |query: &str| WriteOptions::parse(&Query::parse(query), "CreateOptions").map_err(|error| (error.code(), error.to_string()));
+        let list = |query: &str| {
+            ListOptions::parse(&Query::parse(query), &registry::PODS)
+                .map(|_| ())
+                .map_err(|error| (error.code(), error.to_string()))
+        };
+        let write = |query: &str| {
+            WriteOptions::parse(&Query::parse(query), "CreateOptions").map_err(|error| (error.code(), error.to_string()))
+        };
         assert_eq!(write("dryRun=All").map(|options| options.dry_run), Ok(DryRun::All));
         for (got, code, part) in [
             (list("sendInitialEvents=true"), 422, "sendInitialEvents: Forbidden"),
@@ -270,7 +295,11 @@ mod tests {
             (list("resourceVersion=5&resourceVersionMatch=Most"), 422, "Unsupported value: \"Most\""),
             (list("continue=abc&resourceVersion=5"), 400, "not allowed when using continue"),
             (list("limit=many"), 400, "limit"),
-            (write("dryRun=Some").map(|_| ()), 422, "CreateOptions.meta.k8s.io \"\" is invalid: dryRun: Unsupported value: \"Some\""),
+            (
+                write("dryRun=Some").map(|_| ()),
+                422,
+                "CreateOptions.meta.k8s.io \"\" is invalid: dryRun: Unsupported value: \"Some\"",
+            ),
             (write("fieldValidation=Hard").map(|_| ()), 422, "fieldValidation"),
             (write(&format!("fieldManager={}", "x".repeat(129))).map(|_| ()), 422, "fieldManager"),
         ] {
@@ -282,9 +311,13 @@ mod tests {
 
     #[test]
     fn a_deletion_is_told_by_body_or_query() {
-        let body = json!({"propagationPolicy": "Foreground", "gracePeriodSeconds": 0, "preconditions": {"uid": "u"}, "dryRun": ["All"]});
+        let body =
+            json!({"propagationPolicy": "Foreground", "gracePeriodSeconds": 0, "preconditions": {"uid": "u"}, "dryRun": ["All"]});
         let options = DeleteOptions::parse(&Query::default(), &body).unwrap();
-        assert_eq!((options.propagation, options.grace_seconds, options.dry_run), (Some(Propagation::Foreground), Some(0), DryRun::All));
+        assert_eq!(
+            (options.propagation, options.grace_seconds, options.dry_run),
+            (Some(Propagation::Foreground), Some(0), DryRun::All)
+        );
         assert_eq!(options.uid.as_deref(), Some("u"));
         let options = DeleteOptions::parse(&Query::parse("gracePeriodSeconds=3&propagationPolicy=Orphan"), &Value::Null).unwrap();
         assert_eq!((options.propagation, options.grace_seconds), (Some(Propagation::Orphan), Some(3)));

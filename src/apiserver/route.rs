@@ -4,8 +4,8 @@
 //! Out:      a [`Route`]; a path that is not there is 404, a verb that is not 405.
 //! Never:    reads the body or the store.
 
-use crate::api::registry::{self, Subresource};
 use crate::api::Resource;
+use crate::api::registry::{self, Subresource};
 use crate::api::status::ApiError;
 
 use super::auth::{self, Review};
@@ -168,7 +168,9 @@ impl Query {
     /// 400 when it is none.
     pub fn number(&self, key: &str) -> Result<Option<i64>, ApiError> {
         self.given(key)
-            .map(|text| text.parse().map_err(|_| ApiError::BadRequest(format!("the query parameter {key} is no whole number: {text:?}"))))
+            .map(|text| {
+                text.parse().map_err(|_| ApiError::BadRequest(format!("the query parameter {key} is no whole number: {text:?}")))
+            })
             .transpose()
     }
 }
@@ -179,7 +181,8 @@ fn percent_decode(text: &str) -> String {
     while let Some(byte) = bytes.next() {
         let escaped = || -> Option<u8> {
             let mut ahead = bytes.clone();
-            let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16)).and_then(|digit| u8::try_from(digit).ok());
+            let digit =
+                |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16)).and_then(|digit| u8::try_from(digit).ok());
             Some(digit(ahead.next())? << 4 | digit(ahead.next())?)
         };
         match byte {

@@ -42,7 +42,8 @@ fn selector_text(object: &Object) -> String {
     let others = object.list_at(&["spec", "selector", "matchExpressions"]).iter().filter_map(|expression| {
         let text = |field: &str| expression.get(field).and_then(Value::as_str);
         let key = text("key")?;
-        let values: Vec<&str> = expression.get("values").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+        let values: Vec<&str> =
+            expression.get("values").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
         match text("operator")? {
             "In" => Some(format!("{key} in ({})", values.join(","))),
             "NotIn" => Some(format!("{key} notin ({})", values.join(","))),
@@ -70,7 +71,10 @@ pub fn put_scale(view: &View, key: &Key, scale: &Value, options: WriteOptions) -
     let current = read::get(view, key)?;
     let named = scale.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
     if named != key.name {
-        return Err(ApiError::BadRequest(format!("the name of the object ({named}) does not match the name on the URL ({})", key.name)));
+        return Err(ApiError::BadRequest(format!(
+            "the name of the object ({named}) does not match the name on the URL ({})",
+            key.name
+        )));
     }
     set_scale(current, key, scale, options)
 }
@@ -88,7 +92,12 @@ pub fn patch_scale(view: &View, key: &Key, patch: &Patch, options: WriteOptions)
 fn set_scale(current: &Object, key: &Key, scale: &Value, options: WriteOptions) -> Result<Outcome, ApiError> {
     let invalid = |message: String| {
         let error = FieldError { kind: FieldErrorKind::Invalid, path: "spec.replicas".to_owned(), message };
-        ApiError::Invalid { kind: "Scale".to_owned(), group: "autoscaling".to_owned(), name: key.name.clone(), errors: vec![error] }
+        ApiError::Invalid {
+            kind: "Scale".to_owned(),
+            group: "autoscaling".to_owned(),
+            name: key.name.clone(),
+            errors: vec![error],
+        }
     };
     let seen = scale.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default();
     if !seen.is_empty() && seen != current.revision().to_string() {
@@ -97,7 +106,9 @@ fn set_scale(current: &Object, key: &Key, scale: &Value, options: WriteOptions) 
     let replicas = match scale.pointer("/spec/replicas") {
         None | Some(Value::Null) => 0,
         Some(value) => value.as_i64().filter(|number| i32::try_from(*number).is_ok()).ok_or_else(|| {
-            ApiError::BadRequest(format!("Scale in version \"v1\" cannot be handled as a Scale: spec.replicas is no whole number: {value}"))
+            ApiError::BadRequest(format!(
+                "Scale in version \"v1\" cannot be handled as a Scale: spec.replicas is no whole number: {value}"
+            ))
         })?,
     };
     if replicas < 0 {
@@ -139,7 +150,11 @@ pub fn bind(view: &View, key: &Key, binding: &Value, options: WriteOptions, now:
         errors.push(FieldError { kind: FieldErrorKind::NotSupported, path: "target.kind".to_owned(), message });
     }
     if node.is_empty() {
-        errors.push(FieldError { kind: FieldErrorKind::Required, path: "target.name".to_owned(), message: "Required value".to_owned() });
+        errors.push(FieldError {
+            kind: FieldErrorKind::Required,
+            path: "target.name".to_owned(),
+            message: "Required value".to_owned(),
+        });
     }
     if !errors.is_empty() {
         return Err(ApiError::Invalid { kind: "Binding".to_owned(), group: String::new(), name: key.name.clone(), errors });
@@ -155,7 +170,8 @@ pub fn bind(view: &View, key: &Key, binding: &Value, options: WriteOptions, now:
     let mut next = pod.as_ref().clone();
     next.set_at(&["spec", "nodeName"], node);
     set_condition(&mut next, json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": time::rfc3339(now.wall)}));
-    let answer = Answer::document(json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}));
+    let answer =
+        Answer::document(json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}));
     Ok(Outcome::write(options.dry_run, vec![Op::update(key.clone(), pod.revision(), next)], answer.with_code(201)))
 }
 
@@ -166,7 +182,9 @@ pub fn bind(view: &View, key: &Key, binding: &Value, options: WriteOptions, now:
 pub fn evict(view: &View, key: &Key, eviction: &Value, options: &DeleteOptions, now: Now) -> Result<Outcome, ApiError> {
     same_name(key, eviction)?;
     let pod = read::get(view, key)?;
-    let answer = Answer::document(json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})).with_code(201);
+    let answer =
+        Answer::document(json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}))
+            .with_code(201);
     let op = match delete::plan(pod, key, options, now)? {
         delete::Planned::AsItIs => return Ok(Outcome::Answer(answer)),
         delete::Planned::Removed => Op::delete(key.clone(), pod.revision()),
@@ -215,7 +233,11 @@ pub fn finalize(view: &View, key: &Key, taken: &Intake, options: WriteOptions) -
     if next == **current {
         return Ok(Outcome::Answer(answer));
     }
-    let op = if update::is_over(&next) { Op::delete(key.clone(), current.revision()) } else { Op::update(key.clone(), current.revision(), next) };
+    let op = if update::is_over(&next) {
+        Op::delete(key.clone(), current.revision())
+    } else {
+        Op::update(key.clone(), current.revision(), next)
+    };
     Ok(Outcome::write(options.dry_run, vec![op], answer))
 }
 
@@ -267,7 +289,12 @@ mod tests {
         assert_eq!(object.unwrap().i64_at(&["spec", "replicas"]), Some(5));
         let Body::Document(document) = answer.written_at(Revision(8)).body else { panic!("no scale") };
         assert_eq!((&document["spec"]["replicas"], &document["metadata"]["resourceVersion"]), (&json!(5), &json!("8")));
-        for (scale, code) in [(with(json!(-1), ""), 422), (with(json!("x"), ""), 400), (with(json!(1), "6"), 409), (json!({"metadata": {"name": "b"}}), 400)] {
+        for (scale, code) in [
+            (with(json!(-1), ""), 422),
+            (with(json!("x"), ""), 400),
+            (with(json!(1), "6"), 409),
+            (json!({"metadata": {"name": "b"}}), 400),
+        ] {
             assert_eq!(put_scale(&view, &key, &scale, WriteOptions::default()).unwrap_err().code(), code, "{scale}");
         }
     }
@@ -282,7 +309,10 @@ mod tests {
         assert_eq!(bound.list_at(&["status", "conditions"])[0]["type"], "PodScheduled");
         view.apply(Revision(8), Op::update(key.clone(), Revision(7), bound).into());
         let error = bind(&view, &key, &binding, WriteOptions::default(), NOW).unwrap_err();
-        assert_eq!(error.to_string(), "Operation cannot be fulfilled on pods \"web\": pod web is already assigned to node \"pi\"");
+        assert_eq!(
+            error.to_string(),
+            "Operation cannot be fulfilled on pods \"web\": pod web is already assigned to node \"pi\""
+        );
         assert_eq!(bind(&view, &key, &json!({"target": {}}), WriteOptions::default(), NOW).unwrap_err().code(), 422);
     }
 
@@ -296,7 +326,10 @@ mod tests {
         let evicted = evicted.unwrap();
         assert!(evicted.is_deleting() && answer.code == 201);
         assert_eq!(evicted.list_at(&["status", "conditions"])[0]["reason"], "EvictionByEvictionAPI");
-        assert_eq!(evict(&view, &key, &json!({"metadata": {"name": "b"}}), &DeleteOptions::default(), NOW).unwrap_err().code(), 400);
+        assert_eq!(
+            evict(&view, &key, &json!({"metadata": {"name": "b"}}), &DeleteOptions::default(), NOW).unwrap_err().code(),
+            400
+        );
     }
 
     #[test]

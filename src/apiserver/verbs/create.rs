@@ -74,7 +74,11 @@ pub fn place(resource: &Resource, namespace: &str, object: &mut Object) -> Resul
     match object.namespace() {
         "" => object.set_at(&["metadata", "namespace"], namespace),
         own if own == namespace => {}
-        _ => return Err(ApiError::BadRequest("the namespace of the provided object does not match the namespace sent on the request".to_owned())),
+        _ => {
+            return Err(ApiError::BadRequest(
+                "the namespace of the provided object does not match the namespace sent on the request".to_owned(),
+            ));
+        }
     }
     Ok(())
 }
@@ -116,11 +120,27 @@ mod tests {
         view
     }
 
-    fn made(view: &View, resource: &'static Resource, namespace: &str, value: Value) -> Result<(Vec<Op>, Object, Vec<String>), (u16, String)> {
+    fn made(
+        view: &View,
+        resource: &'static Resource,
+        namespace: &str,
+        value: Value,
+    ) -> Result<(Vec<Op>, Object, Vec<String>), (u16, String)> {
         let taken = Intake { object: Object::from_value(value).unwrap(), warnings: vec![] };
         let now = Now { tick: Tick(0), wall: Wall(1_000_000) };
-        match create(view, resource, namespace, &taken, WriteOptions::default(), &Cluster::default(), now, &mut Rng::seeded(2, "ids")) {
-            Ok(Outcome::Write(ops, Answer { body: Body::Object(object), warnings, code: 201 })) => Ok((ops, object.as_ref().clone(), warnings)),
+        match create(
+            view,
+            resource,
+            namespace,
+            &taken,
+            WriteOptions::default(),
+            &Cluster::default(),
+            now,
+            &mut Rng::seeded(2, "ids"),
+        ) {
+            Ok(Outcome::Write(ops, Answer { body: Body::Object(object), warnings, code: 201 })) => {
+                Ok((ops, object.as_ref().clone(), warnings))
+            }
             Ok(other) => panic!("{other:?}"),
             Err(error) => Err((error.code(), error.to_string())),
         }
@@ -138,9 +158,11 @@ mod tests {
 
     #[test]
     fn names_are_generated_and_long_stems_are_cut() {
-        let (_, object, _) = made(&world(), &registry::CONFIG_MAPS, "default", json!({"metadata": {"generateName": "c-"}})).unwrap();
+        let (_, object, _) =
+            made(&world(), &registry::CONFIG_MAPS, "default", json!({"metadata": {"generateName": "c-"}})).unwrap();
         assert!(object.name().starts_with("c-") && object.name().len() == 7, "{}", object.name());
-        let (_, object, _) = made(&world(), &registry::CONFIG_MAPS, "default", json!({"metadata": {"generateName": "x".repeat(70)}})).unwrap();
+        let (_, object, _) =
+            made(&world(), &registry::CONFIG_MAPS, "default", json!({"metadata": {"generateName": "x".repeat(70)}})).unwrap();
         assert_eq!(object.name().len(), 63);
     }
 
@@ -151,7 +173,13 @@ mod tests {
             (map, "nowhere", json!({"metadata": {"name": "c"}}), 404, "namespaces \"nowhere\" not found"),
             (map, "default", json!({"metadata": {"name": "c", "namespace": "other"}}), 400, "does not match the namespace sent"),
             (map, "default", json!({"metadata": {}}), 422, "name or generateName is required"),
-            (map, "default", json!({"metadata": {"name": "c", "resourceVersion": "5"}}), 400, "resourceVersion should not be set"),
+            (
+                map,
+                "default",
+                json!({"metadata": {"name": "c", "resourceVersion": "5"}}),
+                400,
+                "resourceVersion should not be set",
+            ),
             (&registry::NAMESPACES, "", json!({"metadata": {"name": "default"}}), 409, "namespaces \"default\" already exists"),
         ] {
             let (found, message) = made(&world(), resource, namespace, body).unwrap_err();
@@ -165,7 +193,8 @@ mod tests {
         let (ops, object, _) = made(&world(), &registry::NAMESPACES, "", json!({"metadata": {"name": "home"}})).unwrap();
         assert_eq!(ops.len(), 2);
         assert_eq!((object.label("kubernetes.io/metadata.name"), object.str_at(&["status", "phase"])), (Some("home"), "Active"));
-        let service = json!({"metadata": {"name": "web"}, "spec": {"ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}]}});
+        let service =
+            json!({"metadata": {"name": "web"}, "spec": {"ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}]}});
         let (_, _, warnings) = made(&world(), &registry::SERVICES, "default", service).unwrap();
         assert_eq!(warnings, [admission::SERVICES_WAIT]);
     }

@@ -50,7 +50,13 @@ fn answered(key: &Key, current: &Object, options: &DeleteOptions, planned: Plann
 ///
 /// # Errors
 /// As for one.
-pub fn delete_collection(view: &View, target: &Target, list: &ListOptions, options: &DeleteOptions, now: Now) -> Result<Outcome, ApiError> {
+pub fn delete_collection(
+    view: &View,
+    target: &Target,
+    list: &ListOptions,
+    options: &DeleteOptions,
+    now: Now,
+) -> Result<Outcome, ApiError> {
     let mut ops = Vec::new();
     for object in view.list(target.resource, target.namespace.as_deref()).filter(|object| list.selectors.select(object)) {
         let key = Key::of(target.resource, object);
@@ -106,9 +112,9 @@ fn preconditions(current: &Object, key: &Key, options: &DeleteOptions) -> Result
         (Some(wanted), _) if *wanted != uid => {
             conflict(format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}"))
         }
-        (_, Some(wanted)) if *wanted != revision => {
-            conflict(format!("Precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion in object meta: {revision}"))
-        }
+        (_, Some(wanted)) if *wanted != revision => conflict(format!(
+            "Precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion in object meta: {revision}"
+        )),
         _ => Ok(()),
     }
 }
@@ -116,7 +122,8 @@ fn preconditions(current: &Object, key: &Key, options: &DeleteOptions) -> Result
 /// The garbage collector reads from these finalizers what is to become of dependents.
 fn propagate(object: &mut Object, propagation: Option<Propagation>) {
     let Some(propagation) = propagation else { return };
-    let mut finalizers: Vec<String> = object.finalizers().filter(|name| !matches!(*name, ORPHAN | FOREGROUND)).map(str::to_owned).collect();
+    let mut finalizers: Vec<String> =
+        object.finalizers().filter(|name| !matches!(*name, ORPHAN | FOREGROUND)).map(str::to_owned).collect();
     match propagation {
         Propagation::Background => {}
         Propagation::Foreground => finalizers.push(FOREGROUND.to_owned()),
@@ -203,7 +210,12 @@ mod tests {
             ("force", bound, grace(0), None),
             ("not bound", pod(json!({"spec": {"nodeName": null}})), DeleteOptions::default(), None),
             ("ended", pod(json!({"status": {"phase": "Failed"}})), DeleteOptions::default(), None),
-            ("ended, but held", pod(json!({"status": {"phase": "Failed"}, "metadata": {"finalizers": ["a.io/b"]}})), DeleteOptions::default(), Some(0)),
+            (
+                "ended, but held",
+                pod(json!({"status": {"phase": "Failed"}, "metadata": {"finalizers": ["a.io/b"]}})),
+                DeleteOptions::default(),
+                Some(0),
+            ),
         ] {
             match planned(&object, &options).unwrap() {
                 Planned::Removed => assert_eq!(left, None, "{name}"),
@@ -261,6 +273,9 @@ mod tests {
         let run = |name: &str| plan(&namespace(name), &Key::new(&registry::NAMESPACES, "", name), &DeleteOptions::default(), now);
         let Ok(Planned::Marked(marked)) = run("home") else { panic!("not marked") };
         assert_eq!(marked.str_at(&["status", "phase"]), "Terminating");
-        assert_eq!(run("default").unwrap_err().to_string(), "namespaces \"default\" is forbidden: this namespace may not be deleted");
+        assert_eq!(
+            run("default").unwrap_err().to_string(),
+            "namespaces \"default\" is forbidden: this namespace may not be deleted"
+        );
     }
 }

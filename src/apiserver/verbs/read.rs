@@ -128,7 +128,10 @@ fn page(
     let beyond = |object: &Arc<Object>| after.is_none_or(|after| (object.namespace(), object.name()) > after);
     let selectors = &options.selectors;
     let mut items: Vec<Arc<Object>> = if undo.is_empty() {
-        view.list(resource, target.namespace.as_deref()).filter(|object| beyond(object) && selectors.select(object)).cloned().collect()
+        view.list(resource, target.namespace.as_deref())
+            .filter(|object| beyond(object) && selectors.select(object))
+            .cloned()
+            .collect()
     } else {
         let mut then: BTreeMap<(String, String), Arc<Object>> =
             view.list(resource, target.namespace.as_deref()).map(|object| (place(object), object.clone())).collect();
@@ -170,7 +173,9 @@ mod tests {
         fn write(&mut self, name: &str, color: Option<&str>) {
             let key = Key::new(&registry::CONFIG_MAPS, "a", name);
             let seen = self.view.get(&key).map(|object| object.revision());
-            let object = |color: &str| Object::from_value(json!({"metadata": {"name": name, "namespace": "a"}, "data": {"color": color}})).unwrap();
+            let object = |color: &str| {
+                Object::from_value(json!({"metadata": {"name": name, "namespace": "a"}, "data": {"color": color}})).unwrap()
+            };
             let op = match (color, seen) {
                 (Some(color), None) => Op::create(key, object(color)),
                 (Some(color), Some(seen)) => Op::update(key, seen, object(color)),
@@ -223,7 +228,9 @@ mod tests {
         for color in ["1", "2", "3"] {
             world.write("b", Some(color));
         }
-        let Err(ApiError::ContinueExpired { token }) = world.list(&format!("limit=1&continue={token}")) else { panic!("not expired") };
+        let Err(ApiError::ContinueExpired { token }) = world.list(&format!("limit=1&continue={token}")) else {
+            panic!("not expired")
+        };
         assert_eq!(told(&world.list(&format!("continue={token}")).unwrap()), ["b=3", "c=red"]);
     }
 
@@ -233,9 +240,12 @@ mod tests {
         for name in ["a", "b", "c"] {
             world.write(name, Some("red"));
         }
-        for (query, code) in
-            [("continue=zzz", 400), ("resourceVersion=99", 504), ("resourceVersion=1&resourceVersionMatch=Exact", 410), ("resourceVersion=1", 200)]
-        {
+        for (query, code) in [
+            ("continue=zzz", 400),
+            ("resourceVersion=99", 504),
+            ("resourceVersion=1&resourceVersionMatch=Exact", 410),
+            ("resourceVersion=1", 200),
+        ] {
             assert_eq!(world.list(query).map_or_else(|error| error.code(), |_| 200), code, "{query}");
         }
     }

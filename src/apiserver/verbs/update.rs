@@ -67,7 +67,8 @@ impl Patch {
             _ => return Err(ApiError::UnsupportedMediaType { accepted: PATCH_TYPES }),
         };
         if kind == PatchKind::Json {
-            let value = serde_json::from_slice(bytes).map_err(|error| ApiError::BadRequest(format!("error decoding patch: {error}")))?;
+            let value =
+                serde_json::from_slice(bytes).map_err(|error| ApiError::BadRequest(format!("error decoding patch: {error}")))?;
             return Ok(Self { kind, value, duplicates: Vec::new() });
         }
         let decoded = crate::apiserver::decode::body("application/json", bytes)
@@ -82,9 +83,11 @@ impl Patch {
     pub fn apply(&self, resource: &Resource, name: &str, value: &Value) -> Result<Value, ApiError> {
         patch::apply(self.kind, resource, value, &self.value).map_err(|error| match error {
             PatchError::Malformed(why) => ApiError::BadRequest(why),
-            PatchError::DoesNotFit(message) => {
-                ApiError::invalid(resource, name, vec![FieldError { kind: FieldErrorKind::Invalid, path: "patch".to_owned(), message }])
-            }
+            PatchError::DoesNotFit(message) => ApiError::invalid(
+                resource,
+                name,
+                vec![FieldError { kind: FieldErrorKind::Invalid, path: "patch".to_owned(), message }],
+            ),
         })
     }
 }
@@ -132,7 +135,11 @@ pub fn replace(
     if !errors.is_empty() {
         return Err(ApiError::invalid(resource, &key.name, errors));
     }
-    let op = if is_over(&next) { Op::delete(key.clone(), current.revision()) } else { Op::update(key.clone(), current.revision(), next.clone()) };
+    let op = if is_over(&next) {
+        Op::delete(key.clone(), current.revision())
+    } else {
+        Op::update(key.clone(), current.revision(), next.clone())
+    };
     Ok(Outcome::write(options.dry_run, vec![op], Answer::object(next).with_warnings(warnings)))
 }
 
@@ -180,7 +187,9 @@ fn main_part(resource: &Resource, current: &Object, mut candidate: Object) -> Ob
 fn status_part(current: &Object, candidate: &Object) -> Object {
     let mut next = current.clone();
     put_back(candidate.raw(), next.raw_mut(), "status");
-    if let (Some(from), Some(Value::Object(to))) = (candidate.at(&["metadata"]).and_then(Value::as_object), next.raw_mut().get_mut("metadata")) {
+    if let (Some(from), Some(Value::Object(to))) =
+        (candidate.at(&["metadata"]).and_then(Value::as_object), next.raw_mut().get_mut("metadata"))
+    {
         for field in ["labels", "annotations"] {
             put_back(from, to, field);
         }
@@ -200,8 +209,16 @@ fn keep_identity(current: &Object, next: &mut Object) {
     next.remove_at(&["metadata", "managedFields"]);
     let Some(from) = current.at(&["metadata"]).and_then(Value::as_object) else { return };
     if let Some(Value::Object(to)) = next.raw_mut().get_mut("metadata") {
-        let kept =
-            ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "namespace", "resourceVersion", "generateName"];
+        let kept = [
+            "uid",
+            "creationTimestamp",
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "generation",
+            "namespace",
+            "resourceVersion",
+            "generateName",
+        ];
         for field in kept {
             put_back(from, to, field);
         }
@@ -223,7 +240,8 @@ fn update_errors(resource: &Resource, part: Part, current: &Object, next: &Objec
     let path = "metadata.finalizers";
     let added: Vec<&str> = next.finalizers().filter(|new| !current.finalizers().any(|old| old == *new)).collect();
     if current.is_deleting() && !added.is_empty() && !errors.iter().any(|error| error.path == path) {
-        let message = format!("Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers {added:?}");
+        let message =
+            format!("Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers {added:?}");
         errors.push(FieldError { kind: FieldErrorKind::Forbidden, path: path.to_owned(), message });
     }
     errors
@@ -271,7 +289,8 @@ mod tests {
         let mut candidate = current.clone();
         change(&mut candidate);
         let key = Key::new(&registry::DEPLOYMENTS, "a", "web");
-        replace(&current, &key, part, candidate, vec![], WriteOptions::default()).map_err(|error| (error.code(), error.to_string()))
+        replace(&current, &key, part, candidate, vec![], WriteOptions::default())
+            .map_err(|error| (error.code(), error.to_string()))
     }
 
     fn written(outcome: Outcome) -> Object {
@@ -323,7 +342,12 @@ mod tests {
     #[test]
     fn stale_or_foreign_writes_are_conflicts() {
         for (field, value, code, words) in [
-            ("resourceVersion", "6", 409, "Operation cannot be fulfilled on deployments.apps \"web\": the object has been modified"),
+            (
+                "resourceVersion",
+                "6",
+                409,
+                "Operation cannot be fulfilled on deployments.apps \"web\": the object has been modified",
+            ),
             ("uid", "u2", 409, "UID in precondition: u2, UID in object meta: u1"),
             ("name", "other", 400, "the name of the object (other) does not match the name on the URL (web)"),
             ("namespace", "b", 400, "does not match the namespace on the URL"),
