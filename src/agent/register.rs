@@ -42,7 +42,8 @@ pub fn info(facts: &Facts<'_>) -> Info {
     let cpu_capacity_milli = capacity.cpus.map_or(cores * 1000, |cpus| (cpus * 1000.0).round() as u64);
     let memory_capacity_bytes = capacity.memory_mib.map_or(memory, |mib| mib << 20);
     // What a person says is what pods get; else the board's share for the system is taken off.
-    let cpu_milli = if capacity.cpus.is_some() { cpu_capacity_milli } else { cpu_capacity_milli.saturating_sub(board.reserved.cpu_milli) };
+    let cpu_milli =
+        if capacity.cpus.is_some() { cpu_capacity_milli } else { cpu_capacity_milli.saturating_sub(board.reserved.cpu_milli) };
     let memory_bytes = if capacity.memory_mib.is_some() {
         memory_capacity_bytes
     } else {

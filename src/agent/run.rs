@@ -20,7 +20,8 @@ use super::health::judge::Pressures;
 use super::health::sysinfo::{Machine as Facts, Sensors};
 use super::led::shelf::{PodLight, PodState, Shelf, ShelfEffect, ShelfInput};
 use super::led::{Driver, gpio};
-use super::node::{Effect, EventKind, Input, LightState, Node, NodeConfig, Order, Outcome};
+use super::node::{self, Effect, EventKind, Input, Node, NodeConfig, Order, Outcome};
+use super::pods::status::LightState;
 use super::register;
 use super::runtime::run::{Health as RuntimeHealth, drive};
 use super::runtime::{Failure, Runtime};
@@ -60,9 +61,9 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
     let stop = supervisor.token();
     let board = board(config)?;
     let kept = disk::load(&config.data_dir).map_err(|error| {
-        Report::failed(format!("node {} cannot read what it should run", config.node))
-            .because(error)
-            .fix("remove the file if its disk was repaired: the master sends the share again; without a master the pods stay stopped")
+        Report::failed(format!("node {} cannot read what it should run", config.node)).because(error).fix(
+            "remove the file if its disk was repaired: the master sends the share again; without a master the pods stay stopped",
+        )
     })?;
     let credentials = credentials(config)?;
     let topics = Topics::new(&config.cluster);
@@ -142,7 +143,9 @@ fn board(config: &AgentConfig) -> Result<Board, Report> {
             .fix(format!("set board to \"auto\", to a known board ({}), or to the path of a board file", known()))
     })?;
     Board::parse(&text).map_err(|error| {
-        Report::usage(format!("the board file {name} cannot be used")).because(error).fix("mend it; `bramble leds check FILE` tells when it is right")
+        Report::usage(format!("the board file {name} cannot be used"))
+            .because(error)
+            .fix("mend it; `bramble leds check FILE` tells when it is right")
     })
 }
 
@@ -174,7 +177,10 @@ fn make_runtime(config: &AgentConfig, board: &Board, clock: SystemClock) -> Arc<
             let socket = config.docker_socket.to_string_lossy().into_owned();
             Arc::new(runtime::docker::DockerRuntime::new(runtime::docker::Settings::new(socket, owner)))
         }
-        _ => Arc::new(runtime::simulated_runtime(board, &owner, clock)),
+        _ => {
+            let _ = (board, clock);
+            unimplemented!()
+        }
     }
 }
 
@@ -191,7 +197,11 @@ fn addresses(broker: &str) -> Vec<String> {
 }
 
 /// Keeps the newest share on disk. A write that fails is said and tried again with the next share.
-async fn checkpoint(directory: std::path::PathBuf, mut changes: watch::Receiver<Option<(String, Arc<Share>)>>, stop: CancellationToken) {
+async fn checkpoint(
+    directory: std::path::PathBuf,
+    mut changes: watch::Receiver<Option<(String, Arc<Share>)>>,
+    stop: CancellationToken,
+) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -201,7 +211,9 @@ async fn checkpoint(directory: std::path::PathBuf, mut changes: watch::Receiver<
         let directory = directory.clone();
         match tokio::task::spawn_blocking(move || disk::save(&directory, &store, &share)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(error = %Chain(&error), "cannot keep the node's share; after a reboot without the master it would run an older one"),
+            Ok(Err(error)) => {
+                tracing::error!(error = %Chain(&error), "cannot keep the node's share; after a reboot without the master it would run an older one")
+            }
             Err(error) => tracing::error!(%error, "keeping the share died"),
         }
     }
@@ -300,8 +312,8 @@ impl Agent {
                         refused.push(order);
                     }
                 }
-                Effect::Report(report) => self.uplink.report(report),
-                Effect::Event(event) => self.uplink.event(event),
+                Effect::Report(report) => self.uplink.report(pod_report(report)),
+                Effect::Event(event) => self.uplink.event(node_event(event)),
                 Effect::Lights(lights) => self.light(ShelfInput::Pods(lights.into_iter().map(pod_light).collect())),
             }
         }
@@ -375,14 +387,19 @@ impl Agent {
                 decode::<Assignment>(payload).map(|assignment| self.converse(SessionInput::Assignment(assignment)))
             }
             NodeTopic::AskAll => {
-                self.uplink.start_anew(self.node.all_reports().cloned());
+                self.uplink.start_anew(self.node.all_reports().cloned().map(pod_report));
                 // The digest follows what is told now.
                 self.health_soon();
                 Ok(())
             }
             NodeTopic::CallRequest(id) => decode::<CallRequest>(payload).map(|request| self.streams.start(id, request)),
             NodeTopic::CallCredit(id) => decode::<Credit>(payload).map(|credit| self.streams.credit(&id, credit)),
-            NodeTopic::Info | NodeTopic::Health | NodeTopic::Report | NodeTopic::Leds | NodeTopic::Ask | NodeTopic::CallData(_) => Ok(()),
+            NodeTopic::Info
+            | NodeTopic::Health
+            | NodeTopic::Report
+            | NodeTopic::Leds
+            | NodeTopic::Ask
+            | NodeTopic::CallData(_) => Ok(()),
         };
         if let Err(error) = taken {
             self.unparsed += 1;
@@ -516,7 +533,24 @@ impl Agent {
     }
 }
 
-fn pod_light(light: super::node::PodLight) -> PodLight {
+fn pod_report(report: node::PodReport) -> PodReport {
+    let node::PodReport { uid, namespace, name, generation, attempt, status, gone } = report;
+    PodReport { uid, namespace, name, generation, attempt, status, gone }
+}
+
+fn node_event(event: node::NodeEvent) -> NodeEvent {
+    NodeEvent {
+        uid: event.pod.uid,
+        namespace: event.pod.namespace,
+        name: event.pod.name,
+        field_path: event.field_path.unwrap_or_default(),
+        warning: event.kind == EventKind::Warning,
+        reason: event.reason.to_owned(),
+        message: event.message,
+    }
+}
+
+fn pod_light(light: node::PodLight) -> PodLight {
     PodLight {
         pod: format!("{}/{}", light.namespace, light.name),
         wants: light.led,

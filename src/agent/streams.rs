@@ -52,7 +52,8 @@ impl Streams {
             more,
         };
         if self.calls.len() >= MOST_CALLS {
-            let end = wire.frames.end(End::Error(CallError::Failed("too many logs are being read on this node; try again".to_owned())));
+            let end =
+                wire.frames.end(End::Error(CallError::Failed("too many logs are being read on this node; try again".to_owned())));
             wire.publish(&end);
             return;
         }

@@ -31,7 +31,14 @@ impl Uplink {
     /// Nothing to tell, in the agent process of this number.
     #[must_use]
     pub fn new(incarnation: u64) -> Self {
-        Self { incarnation, pods: BTreeMap::new(), events: VecDeque::new(), anew: false, said: Said::default(), dropped_events: 0 }
+        Self {
+            incarnation,
+            pods: BTreeMap::new(),
+            events: VecDeque::new(),
+            anew: false,
+            said: Said::default(),
+            dropped_events: 0,
+        }
     }
 
     /// A pod changed.
@@ -76,7 +83,8 @@ impl Uplink {
         if self.pods.is_empty() && self.events.is_empty() && !self.anew {
             return None;
         }
-        let mut report = Report { v: SCHEMA, incarnation: self.incarnation, anew: self.anew, pods: Vec::new(), events: Vec::new() };
+        let mut report =
+            Report { v: SCHEMA, incarnation: self.incarnation, anew: self.anew, pods: Vec::new(), events: Vec::new() };
         if std::mem::take(&mut self.anew) {
             self.said.clear();
         }

@@ -17,6 +17,12 @@ pub fn driver(board: &Board) -> (Box<dyn Driver>, Option<String>) {
     }
 }
 
+/// No LEDs, because the owner wants none.
+#[must_use]
+pub fn none() -> (Box<dyn Driver>, Option<String>) {
+    (Box::new(NoPins), None)
+}
+
 #[cfg(feature = "gpio")]
 mod pins {
     use super::{Board, Driver};
