@@ -366,3 +366,6 @@ mod path {
         Some(Key::new(resource, namespace, name))
     }
 }
+
+#[cfg(test)]
+mod tests;
