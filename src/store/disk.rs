@@ -148,7 +148,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::api::{Key, Object, Revision, registry};
+    use crate::api::{Key, Object, registry};
     use crate::store::{Journal as _, JournalError, Op, Options, Store, View};
 
     fn key(name: &str) -> Key {
@@ -240,67 +240,5 @@ mod tests {
         let full = JournalError::io("open", PathBuf::from("/dev/full"));
         let said = OpenOptions::new().append(true).open("/dev/full").unwrap().append(b"x").unwrap_err();
         assert!(matches!(full(said), JournalError::Full { .. }));
-    }
-
-    /// Prints what writing costs on this machine: `cargo nextest run --run-ignored only what_writing_costs --no-capture`.
-    #[tokio::test]
-    #[ignore = "measures, and proves nothing"]
-    async fn what_writing_costs_on_this_disk() {
-        let root = std::env::var_os("BRAMBLE_MEASURE_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
-        let directory = tempfile::tempdir_in(root).unwrap();
-        let store = open(directory.path()).await;
-        let pod = |n: usize| {
-            let raw = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": format!("web-{n}"), "namespace": "default",
-                "uid": format!("{n:08}-aaaa-bbbb-cccc-dddddddddddd"), "labels": {"app": "web", "pod-template-hash": "7d4b9c"},
-                "creationTimestamp": "2026-01-01T00:00:00Z"}, "spec": {"containers": [{"name": "web", "image": "nginx:1.27",
-                "ports": [{"containerPort": 80, "protocol": "TCP"}], "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}},
-                "terminationMessagePath": "/dev/termination-log", "imagePullPolicy": "IfNotPresent"}], "restartPolicy": "Always",
-                "terminationGracePeriodSeconds": 30, "dnsPolicy": "ClusterFirst"}, "status": {"phase": "Pending"}});
-            Op::create(Key::new(&registry::PODS, "default", &format!("web-{n}")), Object::from_value(raw).unwrap())
-        };
-        let written = || -> u64 {
-            let io = std::fs::read_to_string("/proc/self/io").unwrap();
-            io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).unwrap().parse().unwrap()
-        };
-        let length = || std::fs::metadata(directory.path().join("log-0000000001")).unwrap().len();
-        let (count, bytes, logged) = (500, written(), length());
-        let mut times = Vec::new();
-        for n in 0..count {
-            let started = tokio::time::Instant::now();
-            store.write(pod(n).into()).await.unwrap();
-            times.push(started.elapsed());
-        }
-        times.sort();
-        println!(
-            "one at a time: {:.0} writes/s, p50 {:?}, p99 {:?}, {} bytes of log and {} bytes of disk a write",
-            count as f64 / times.iter().sum::<Duration>().as_secs_f64(),
-            times[count / 2],
-            times[count * 99 / 100],
-            (length() - logged) / count as u64,
-            (written() - bytes) / count as u64
-        );
-        let (bytes, started, many) = (written(), tokio::time::Instant::now(), 5000);
-        let mut writers = tokio::task::JoinSet::new();
-        for writer in 0..100 {
-            let store = store.clone();
-            writers.spawn(async move {
-                for n in 0..many / 100 {
-                    store.write(pod(1000 + writer * 1000 + n).into()).await.unwrap();
-                }
-            });
-        }
-        writers.join_all().await;
-        println!(
-            "a hundred at a time: {:.0} writes/s, {} bytes of disk a write",
-            many as f64 / started.elapsed().as_secs_f64(),
-            (written() - bytes) / many as u64
-        );
-        let revision: Revision = store.view(View::revision);
-        store.close().await.unwrap();
-        drop(store);
-        let started = tokio::time::Instant::now();
-        let store = open(directory.path()).await;
-        println!("opening {} pods took {:?}", store.view(View::len), started.elapsed());
-        assert!(store.view(View::revision) > revision);
     }
 }

@@ -11,7 +11,7 @@
 //!              it is removed
 //! ```
 //! A power cut between any two of these leaves files that open: a log that was not ended may be followed by one that holds
-//! no change, which is forgotten; a log that was ended must be followed by the next.
+//! nothing but its first record, which is forgotten; a log that was ended must be followed by the next.
 //!
 //! **Revisions never go back**, although volatile changes take revisions and are not written: every frame that is synced
 //! before a revision above the ceiling is given out raises the ceiling by [`STRIDE`]. An opening starts above the ceiling
@@ -267,7 +267,7 @@ impl<F: Files> Embedded<F> {
         }
     }
 
-    /// What follows a log that was not ended was begun by a checkpoint that never came to be, and holds no change.
+    /// What follows a log that was not ended was begun by a checkpoint that never came to be, and holds nothing.
     fn forget_unused(&self, layout: &Layout, last: u64, good: u64, back: Option<&Checkpoint>) -> Result<(), JournalError> {
         for &sequence in layout.logs.iter().filter(|&&sequence| sequence > last) {
             let name = layout::log(sequence);
@@ -365,11 +365,12 @@ impl<F: Files> Embedded<F> {
         let record = if done { Record::End { next: running.count } } else { Record::Objects(piece) };
         let bytes = log::frame(running.revision, &record).map_err(JournalError::Unwritable)?;
         running.file.append(&bytes).map_err(self.io("write", &from))?;
+        // Each piece, so that no writer ever waits for the sync of a whole checkpoint.
+        running.file.sync().map_err(self.io("sync", &from))?;
         running.bytes += bytes.len() as u64;
         if !done {
             return Ok(false);
         }
-        running.file.sync().map_err(self.io("sync", &from))?;
         self.files.rename(&from, &to).map_err(self.io("rename", &from))?;
         self.files.sync_names().map_err(self.io("sync", ""))?;
         if let Some(open) = &mut self.open {

@@ -164,7 +164,7 @@ fn histories() -> impl Strategy<Value = Vec<Vec<Vec<Step>>>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(10))]
 
     #[test]
     fn a_replay_of_any_prefix_is_the_state_after_a_prefix_of_the_groups(history in histories()) {
