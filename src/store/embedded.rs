@@ -11,7 +11,7 @@
 //!              it is removed
 //! ```
 //! A power cut between any two of these leaves files that open: a log that was not ended may be followed by one that holds
-//! no change, which is forgotten; a log that was ended must be followed by the next.
+//! nothing but its first record, which is forgotten; a log that was ended must be followed by the next.
 //!
 //! **Revisions never go back**, although volatile changes take revisions and are not written: every frame that is synced
 //! before a revision above the ceiling is given out raises the ceiling by [`STRIDE`]. An opening starts above the ceiling
@@ -27,7 +27,7 @@ use super::durability::is_never_stored;
 use super::files::{File, Files};
 use super::journal::{Checkpoint, Journal, JournalError, Snapshot, Tended};
 use super::layout::{self, Layout};
-use super::log::{self, Begin, Damage, Entry, FORMAT, Kept, LogRead, Record, Replay, Sort};
+use super::log::{self, Begin, Damage, Entry, FORMAT, Flaw, Kept, LogRead, Record, Replay, Sort};
 use super::view::View;
 
 /// How far the ceiling of revisions is raised at a time (DESIGN §6): one small write in a million changes.
@@ -247,11 +247,14 @@ impl<F: Files> Embedded<F> {
             }
             let bytes = self.files.read(&name).map_err(self.io("read", &name))?;
             let read = replay.log(&bytes).map_err(|damage| self.damage(&name, damage, back, false))?;
-            let Some(begin) = &read.begin else {
-                // Its first record was synced before anything relied on it.
-                return Err(self.damaged(&name, 0, "it has no first record", back.cloned(), false));
-            };
-            self.check_owner(&name, id, sequence, Sort::Log, begin)?;
+            match &read.begin {
+                Some(begin) => self.check_owner(&name, id, sequence, Sort::Log, begin)?,
+                // Nothing of it is left. With something before it that is a last record cut off, like any other.
+                None if (back.is_some() || sequence > first) && layout.logs.last() == Some(&sequence) => {
+                    return Ok((sequence, read, total));
+                }
+                None => return Err(self.damaged(&name, 0, "it has no first record", back.cloned(), false)),
+            }
             total += read.good;
             match read.end {
                 Some(next) if next == sequence + 1 => sequence = next,
@@ -264,7 +267,7 @@ impl<F: Files> Embedded<F> {
         }
     }
 
-    /// What follows a log that was not ended was begun by a checkpoint that never came to be, and holds no change.
+    /// What follows a log that was not ended was begun by a checkpoint that never came to be, and holds nothing.
     fn forget_unused(&self, layout: &Layout, last: u64, good: u64, back: Option<&Checkpoint>) -> Result<(), JournalError> {
         for &sequence in layout.logs.iter().filter(|&&sequence| sequence > last) {
             let name = layout::log(sequence);
@@ -362,11 +365,12 @@ impl<F: Files> Embedded<F> {
         let record = if done { Record::End { next: running.count } } else { Record::Objects(piece) };
         let bytes = log::frame(running.revision, &record).map_err(JournalError::Unwritable)?;
         running.file.append(&bytes).map_err(self.io("write", &from))?;
+        // Each piece, so that no writer ever waits for the sync of a whole checkpoint.
+        running.file.sync().map_err(self.io("sync", &from))?;
         running.bytes += bytes.len() as u64;
         if !done {
             return Ok(false);
         }
-        running.file.sync().map_err(self.io("sync", &from))?;
         self.files.rename(&from, &to).map_err(self.io("rename", &from))?;
         self.files.sync_names().map_err(self.io("sync", ""))?;
         if let Some(open) = &mut self.open {
@@ -432,21 +436,36 @@ impl<F: Files> Journal for Embedded<F> {
         let (live_bytes, checkpoint) = self.load_checkpoint(&id, &layout, &mut replay)?;
         let (sequence, read, log_bytes) = self.load_logs(&id, &layout, &mut replay, checkpoint.as_ref())?;
         let name = layout::log(sequence);
-        let mut file = self.files.open(&name).map_err(self.io("open", &name))?;
-        if let Some(flaw) = read.cut {
-            file.truncate(read.good).map_err(self.io("cut", &name))?;
-            file.sync().map_err(self.io("sync", &name))?;
+        let highest = replay.revision.max(replay.ceiling);
+        let (file, good) = match (&read.begin, read.cut) {
+            (Some(_), None) => (self.files.open(&name).map_err(self.io("open", &name))?, read.good),
+            (Some(_), Some(_)) => {
+                let mut file = self.files.open(&name).map_err(self.io("open", &name))?;
+                file.truncate(read.good).map_err(self.io("cut", &name))?;
+                file.sync().map_err(self.io("sync", &name))?;
+                (file, read.good)
+            }
+            (None, _) => {
+                let begun = self.begin_log(&id, sequence, replay.revision, highest)?;
+                self.files.sync_names().map_err(self.io("sync", ""))?;
+                begun
+            }
+        };
+        // What was cut off may have raised the ceiling once, if it was no unfinished write but a card that lies.
+        let mut above = highest;
+        if let Some(why) = read.cut.or(read.begin.is_none().then_some(Flaw::Short)).map(Flaw::why) {
+            above = Revision(highest.0.saturating_add(STRIDE));
             let path = self.files.path(&name);
-            tracing::warn!(path = %path.display(), offset = read.good, why = flaw.why(), "cut off a last record that was never acknowledged");
+            tracing::warn!(path = %path.display(), offset = read.good, why, "cut off a last record that was not whole");
         }
         // One above, so that a watcher who saw the very last revision is told to list again: volatile changes are gone.
-        let floor = replay.revision.max(replay.ceiling).next();
+        let floor = above.next();
         let (ceiling, revision) = (Revision(floor.0.saturating_add(STRIDE)), replay.revision);
         self.open = Some(Open {
             id: id.clone(),
             sequence,
             log: file,
-            good: read.good,
+            good,
             ceiling,
             revision,
             log_bytes,
@@ -490,3 +509,6 @@ impl<F: Files> Journal for Embedded<F> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

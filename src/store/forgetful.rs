@@ -4,7 +4,7 @@
 //! Out:      the disk as the next start finds it ([`Forgetful::restarted`]).
 //! Never:    kinder than a real disk: a file's sync does not keep its name, a name's sync does not keep its bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -20,7 +20,8 @@ pub enum PowerCut {
     Loses,
     /// All of it happens to be there.
     Keeps,
-    /// Some of it is there, by chance: sectors of 512 bytes, and names up to some change of them.
+    /// Some of it is there, by chance: sectors of 512 bytes, and of each name one of the
+    /// files that it stood for, or none.
     Tears(Rng),
 }
 
@@ -158,20 +159,24 @@ impl Forgetful {
     #[must_use]
     pub fn restarted(&self, mut cut: PowerCut) -> Self {
         let machine = self.lock();
-        let reached = match &mut cut {
-            PowerCut::Loses => 0,
-            PowerCut::Keeps => machine.names.len().saturating_sub(1),
-            PowerCut::Tears(rng) => rng.below(machine.names.len()),
+        let names = match &mut cut {
+            PowerCut::Loses => machine.names.first().cloned(),
+            PowerCut::Keeps => machine.names.last().cloned(),
+            // Each name for itself, whatever the order in which they were changed.
+            PowerCut::Tears(rng) => {
+                let all: BTreeSet<&String> = machine.names.iter().flat_map(BTreeMap::keys).collect();
+                let found = all.into_iter().filter_map(|name| {
+                    let names = machine.names.get(rng.below(machine.names.len()))?;
+                    Some((name.clone(), *names.get(name)?))
+                });
+                Some(found.collect())
+            }
         };
         let contents = machine.contents.iter().map(|content| {
             let left = content.after(&mut cut);
             Content { now: left.clone(), durable: left }
         });
-        let after = Machine {
-            contents: contents.collect(),
-            names: machine.names.get(reached).cloned().into_iter().collect(),
-            ..Machine::default()
-        };
+        let after = Machine { contents: contents.collect(), names: names.into_iter().collect(), ..Machine::default() };
         Self { machine: Arc::new((Mutex::new(after), Condvar::new())) }
     }
 

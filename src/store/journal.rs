@@ -253,6 +253,10 @@ impl JournalError {
                 "move {} away and start again: the checkpoint before it and the logs since hold everything",
                 path.display()
             ),
+            Self::Damaged { path, offset: 0, checkpoint: None, .. } => format!(
+                "bring the directory back from a backup; to begin with an empty store, move the directory of {} away",
+                path.display()
+            ),
             Self::Damaged { path, offset, .. } => format!(
                 "copy the directory, then bring it back from a backup; or give up what was written from there on: `truncate -s {offset} {}`, and move away the logs with higher numbers",
                 path.display()

@@ -202,7 +202,7 @@ pub enum Damage {
 pub struct LogRead {
     /// Its first record, if it has one.
     pub begin: Option<Begin>,
-    /// How many groups with changes it holds.
+    /// How many groups it holds. A log that was used has one at least: the ceiling.
     pub groups: usize,
     /// The number of the next log, if this one was ended.
     pub end: Option<u64>,
@@ -257,7 +257,7 @@ impl Replay {
                 }
                 Record::Group { ceiling, entries } if read.begin.is_some() => {
                     self.ceiling = self.ceiling.max(ceiling.unwrap_or_default());
-                    read.groups += usize::from(!entries.is_empty());
+                    read.groups += 1;
                     entries.into_iter().for_each(|entry| self.entry(entry));
                 }
                 Record::End { next } if read.begin.is_some() => read.end = Some(next),
@@ -366,3 +366,6 @@ mod path {
         Some(Key::new(resource, namespace, name))
     }
 }
+
+#[cfg(test)]
+mod tests;
