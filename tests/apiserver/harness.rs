@@ -14,6 +14,7 @@ use bramble::clock::SystemClock;
 use bramble::link::call::{CallError, Calls, Chunks, LogRequest};
 use bramble::store::{Op, Store};
 use bramble::tls::{ClientCertificate, Credentials};
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 /// The versions that every case runs with, if they are here.
@@ -81,6 +82,7 @@ pub struct Server {
     runtime: tokio::runtime::Runtime,
     pub store: Store,
     pub address: std::net::SocketAddr,
+    plain: std::net::SocketAddr,
     stop: CancellationToken,
     task: Option<tokio::task::JoinHandle<()>>,
     home: tempfile::TempDir,
@@ -126,15 +128,39 @@ impl Server {
         let tls = credentials.server(ClientCertificate::Optional).unwrap();
         let store = Store::in_memory("test", Revision(1000));
         let stop = CancellationToken::new();
-        let (address, task) = runtime.block_on(async {
+        let (address, plain, task) = runtime.block_on(async {
             let cluster = Cluster { ca_pem: ca.pem.clone(), advertise: None };
             let api = Api::new(store.clone(), Arc::new(Logs), Arc::new(SystemClock::start()), cluster);
             api.bootstrap().await.unwrap();
-            let bound = bind("127.0.0.1:0".parse().unwrap(), Some(tls)).await.unwrap();
-            let address = bound.address();
-            (address, tokio::spawn(bound.run(api, stop.clone())))
+            let loopback = "127.0.0.1:0".parse().unwrap();
+            let (bound, open) = (bind(loopback, Some(tls)).await.unwrap(), bind(loopback, None).await.unwrap());
+            let (address, plain) = (bound.address(), open.address());
+            tokio::spawn(open.run(api.clone(), stop.clone()));
+            (address, plain, tokio::spawn(bound.run(api, stop.clone())))
         });
-        Self { runtime, store, address, stop, task: Some(task), home: tempfile::tempdir().unwrap(), ca }
+        Self { plain, runtime, store, address, stop, task: Some(task), home: tempfile::tempdir().unwrap(), ca }
+    }
+
+    /// Sends a request as it stands to a listener without TLS, where everybody is admin; reads until the end.
+    pub fn raw(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Raw {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let mut request =
+            format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+        for (name, value) in headers {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
+        request.push_str(&format!("\r\n{body}"));
+        let bytes = self.runtime.block_on(async {
+            let mut stream = tokio::net::TcpStream::connect(self.plain).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut bytes = Vec::new();
+            tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut bytes))
+                .await
+                .expect("the answer ends")
+                .unwrap();
+            bytes
+        });
+        Raw::parse(&String::from_utf8(bytes).unwrap())
     }
 
     /// How many objects of a resource there are, by its plural.
@@ -177,7 +203,8 @@ impl Server {
     pub fn kubectl_as(&self, program: &Path, who: Option<(&str, Option<&str>)>) -> Kubectl {
         let base64 = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
         let user = who.map_or_else(
-            || "{}".to_owned(),
+            // Without any credentials kubectl would ask for a password.
+            || "{token: nonsense}".to_owned(),
             |(name, group)| {
                 let (chain, key) = self.ca.sign(name, group, &[]);
                 format!("{{client-certificate-data: {}, client-key-data: {}}}", base64(&chain), base64(&key))
@@ -205,13 +232,51 @@ impl Drop for Server {
     }
 }
 
-use serde_json::Value;
-
 /// One kubectl with its kubeconfig.
 pub struct Kubectl {
     pub program: PathBuf,
     pub home: PathBuf,
     config: PathBuf,
+}
+
+/// An answer, taken apart.
+pub struct Raw {
+    pub code: u16,
+    /// Names in lower case.
+    pub headers: BTreeMap<String, String>,
+    pub body: String,
+}
+
+impl Raw {
+    fn parse(text: &str) -> Self {
+        let (head, rest) = text.split_once("\r\n\r\n").unwrap();
+        let mut lines = head.lines();
+        let code = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let headers: BTreeMap<String, String> =
+            lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
+        let chunked = headers.get("transfer-encoding").is_some_and(|value| value == "chunked");
+        Self { code, headers, body: if chunked { dechunked(rest) } else { rest.to_owned() } }
+    }
+
+    /// Its body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    /// Its body as lines of JSON.
+    pub fn lines(&self) -> Vec<Value> {
+        self.body.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+fn dechunked(mut rest: &str) -> String {
+    let mut out = String::new();
+    while let Some((size, after)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap();
+        out.push_str(&after[..size]);
+        rest = &after[size..].trim_start_matches("\r\n");
+    }
+    out
 }
 
 /// What a command said.
