@@ -59,11 +59,8 @@ fn about(event: &Object) -> String {
 
 /// `kubelet, pi-1`: who says it.
 fn source(event: &Object) -> String {
-    let (component, host) = (event.str_at(&["source", "component"]), event.str_at(&["source", "host"]));
-    let (component, host) = match (component, host) {
-        ("", "") => (event.str_at(&["reportingComponent"]), event.str_at(&["reportingInstance"])),
-        old => old,
-    };
+    let component = or(event.str_at(&["source", "component"]), event.str_at(&["reportingComponent"]));
+    let host = or(event.str_at(&["source", "host"]), event.str_at(&["reportingInstance"]));
     if host.is_empty() { component.to_owned() } else { format!("{component}, {host}") }
 }
 

@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     /// READY, STATUS and RESTARTS of a pod.
-    fn shown(spec: Value, status: Value, deleting: bool) -> String {
+    fn shown(spec: &Value, status: &Value, deleting: bool) -> String {
         let mut fields = json!({"spec": spec, "status": status, "metadata": {}});
         if deleting {
             fields["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:30:00Z");
@@ -295,7 +295,7 @@ mod tests {
                 "1/2 NotReady 0",
             ),
         ] {
-            assert_eq!(shown(spec.clone(), status.clone(), false), words, "{status}");
+            assert_eq!(shown(spec, &status, false), words, "{status}");
         }
     }
 
@@ -309,7 +309,7 @@ mod tests {
             (json!({"phase": "Succeeded", "containerStatuses": [ended("Completed", 0, 0)]}), "0/1 Completed 0"),
             (json!({"phase": "Failed", "containerStatuses": [ended("Error", 1, 0)]}), "0/1 Error 0"),
         ] {
-            assert_eq!(shown(one.clone(), status.clone(), true), words, "{status}");
+            assert_eq!(shown(&one, &status, true), words, "{status}");
         }
     }
 
@@ -328,15 +328,15 @@ mod tests {
         ] {
             let status =
                 json!({"phase": "Pending", "initContainerStatuses": init, "containerStatuses": [waits("PodInitializing")]});
-            assert_eq!(shown(spec.clone(), status, false), words, "{init}");
+            assert_eq!(shown(&spec, &status, false), words, "{init}");
         }
         // Once all have done their part, only the containers count, restarts included.
         let status = json!({"phase": "Running", "initContainerStatuses": [ended("Completed", 0, 0), ended("Completed", 0, 0)], "containerStatuses": [runs(true)]});
-        assert_eq!(shown(spec.clone(), status, false), "1/1 Running 0");
+        assert_eq!(shown(&spec, &status, false), "1/1 Running 0");
         // An init container that runs again (its node came back): the word stays its own, but the containers are counted again.
         let status = json!({"phase": "Running", "conditions": [{"type": "Initialized", "status": "True"}],
             "initContainerStatuses": [runs(false)], "containerStatuses": [runs(true)]});
-        assert_eq!(shown(spec, status, false), "1/1 Init:0/2 0");
+        assert_eq!(shown(&spec, &status, false), "1/1 Init:0/2 0");
     }
 
     #[test]
@@ -350,10 +350,10 @@ mod tests {
         let done = json!({"name": "i", "restartCount": 7, "state": {"terminated": {"exitCode": 0}}});
         let status =
             json!({"phase": "Running", "initContainerStatuses": [sidecar(true, 2), done], "containerStatuses": [runs(true)]});
-        assert_eq!(shown(spec.clone(), status, false), "2/2 Running 2 (30m ago)");
+        assert_eq!(shown(&spec, &status, false), "2/2 Running 2 (30m ago)");
         let status =
             json!({"phase": "Pending", "initContainerStatuses": [sidecar(false, 0), {"name": "i", "state": {"running": {}}}]});
-        assert_eq!(shown(spec, status, false), "0/2 Init:1/2 0");
+        assert_eq!(shown(&spec, &status, false), "0/2 Init:1/2 0");
     }
 
     #[test]
