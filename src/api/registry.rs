@@ -158,7 +158,8 @@ table! {
         printer: &printer::service::PRINTER, ..ROW };
     /// `v1` Endpoints.
     ENDPOINTS = Resource { kind: "Endpoints", plural: "endpoints", singular: "endpoints", short_names: &["ep"],
-        strategy: Strategy { default: default::endpoints::fill, validate: validate::network::errors, ..PLAIN }, ..ROW };
+        strategy: Strategy { default: default::endpoints::fill, validate: validate::network::errors, ..PLAIN },
+        printer: &printer::endpoints::PRINTER, ..ROW };
     /// `v1` ConfigMap.
     CONFIG_MAPS = Resource { kind: "ConfigMap", plural: "configmaps", singular: "configmap", short_names: &["cm"],
         strategy: Strategy { validate: validate::configmap::errors, validate_update: validate::configmap::update_errors, ..PLAIN },
@@ -190,7 +191,8 @@ table! {
     /// `discovery.k8s.io/v1` EndpointSlice.
     ENDPOINT_SLICES = Resource { group: "discovery.k8s.io", kind: "EndpointSlice", plural: "endpointslices", singular: "endpointslice",
         strategy: Strategy { default: default::endpoints::fill_slice, validate: validate::network::slice_errors,
-            validate_update: validate::network::slice_update_errors }, ..ROW };
+            validate_update: validate::network::slice_update_errors },
+        printer: &printer::endpoints::SLICE_PRINTER, ..ROW };
 }
 
 /// The row for a group, version and plural, as a request path names it.

@@ -30,7 +30,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn filled(spec: Value) -> Value {
+    fn filled(spec: &Value) -> Value {
         let mut object = Object::from_value(json!({"spec": spec})).unwrap();
         fill(&mut object);
         object.into_value()["spec"].take()
@@ -40,7 +40,7 @@ mod tests {
     fn a_deployment_rolls_by_quarters() {
         assert_eq!(
             filled(
-                json!({"template": {"spec": {"containers": [{"name": "a", "image": "a:1", "resources": {"limits": {"cpu": "1"}}}]}}})
+                &json!({"template": {"spec": {"containers": [{"name": "a", "image": "a:1", "resources": {"limits": {"cpu": "1"}}}]}}})
             ),
             json!({
                 "replicas": 1, "revisionHistoryLimit": 10, "progressDeadlineSeconds": 600,
@@ -58,8 +58,8 @@ mod tests {
 
     #[test]
     fn what_was_said_stays() {
-        assert_eq!(filled(json!({"strategy": {"type": "Recreate"}}))["strategy"], json!({"type": "Recreate"}));
-        let zero = filled(json!({"replicas": 0, "revisionHistoryLimit": 0, "strategy": {"rollingUpdate": {"maxSurge": 0}}}));
+        assert_eq!(filled(&json!({"strategy": {"type": "Recreate"}}))["strategy"], json!({"type": "Recreate"}));
+        let zero = filled(&json!({"replicas": 0, "revisionHistoryLimit": 0, "strategy": {"rollingUpdate": {"maxSurge": 0}}}));
         assert_eq!(zero["replicas"], 0);
         assert_eq!(zero["revisionHistoryLimit"], 0);
         assert_eq!(zero["strategy"]["rollingUpdate"], json!({"maxSurge": 0, "maxUnavailable": "25%"}));
@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn the_old_name_of_the_account_is_kept_in_step() {
         for given in [json!({"serviceAccountName": "robot"}), json!({"serviceAccount": "robot"})] {
-            let spec = filled(json!({"template": {"spec": given}}))["template"]["spec"].take();
+            let spec = filled(&json!({"template": {"spec": given}}))["template"]["spec"].take();
             assert_eq!((&spec["serviceAccount"], &spec["serviceAccountName"]), (&json!("robot"), &json!("robot")));
         }
     }

@@ -18,8 +18,10 @@ const SYSTEM_CLASSES: [(&str, i64); 2] = [("system-cluster-critical", 2_000_000_
 /// Fills in the defaults of a pod.
 pub fn fill(object: &mut Object) {
     let Some(spec) = map_or_new(object.raw_mut(), "spec") else { return };
-    set_empty(spec, "serviceAccountName", "default");
     template_spec(spec);
+    for key in ["serviceAccountName", "serviceAccount"] {
+        set_empty(spec, key, "default");
+    }
     set_unset(spec, "enableServiceLinks", true);
     for key in ["containers", "initContainers"] {
         maps(spec, key).for_each(requests_from_limits);
@@ -299,6 +301,20 @@ mod tests {
             "terminationGracePeriodSeconds": 0,
         });
         assert_eq!(filled(json!({"spec": spec}))["spec"], spec);
+    }
+
+    #[test]
+    fn an_account_is_kept_under_both_its_names() {
+        for (given, name) in [
+            (json!({}), "default"),
+            (json!({"serviceAccount": ""}), "default"),
+            (json!({"serviceAccount": "robot"}), "robot"),
+            (json!({"serviceAccountName": "robot"}), "robot"),
+            (json!({"serviceAccount": "old", "serviceAccountName": "robot"}), "robot"),
+        ] {
+            let spec = filled(json!({"spec": given}))["spec"].take();
+            assert_eq!((&spec["serviceAccount"], &spec["serviceAccountName"]), (&json!(name), &json!(name)), "{given}");
+        }
     }
 
     #[test]

@@ -92,16 +92,12 @@ fn by_type(object: &Object, data: &At<'_>, out: &mut Errors) {
         }
         "kubernetes.io/dockercfg" => docker(".dockercfg", data, out),
         "kubernetes.io/dockerconfigjson" => docker(".dockerconfigjson", data, out),
-        "kubernetes.io/basic-auth" => {
-            if !data.get("username").is_set() && !data.get("password").is_set() {
-                need("username", out);
-                need("password", out);
-            }
+        "kubernetes.io/basic-auth" if !data.get("username").is_set() && !data.get("password").is_set() => {
+            need("username", out);
+            need("password", out);
         }
-        "kubernetes.io/ssh-auth" => {
-            if data.get("ssh-privatekey").text().is_empty() {
-                out.push(FieldError::required(data.path.key("ssh-privatekey"), ""));
-            }
+        "kubernetes.io/ssh-auth" if data.get("ssh-privatekey").text().is_empty() => {
+            out.push(FieldError::required(data.path.key("ssh-privatekey"), ""));
         }
         "kubernetes.io/tls" => {
             need("tls.crt", out);

@@ -80,7 +80,7 @@ fn strategy(at: &At<'_>, out: &mut Errors) {
         "Recreate" if rolling.is_set() => out.push(rolling.forbidden("may not be specified when strategy `type` is 'Recreate'")),
         "Recreate" => {}
         "RollingUpdate" if !rolling.is_set() => {
-            out.push(FieldError::required(&rolling.path, "this should be defaulted and never be nil"))
+            out.push(FieldError::required(&rolling.path, "this should be defaulted and never be nil"));
         }
         "RollingUpdate" => {
             let (surge, unavailable) = (rolling.get("maxSurge"), rolling.get("maxUnavailable"));

@@ -76,7 +76,7 @@ mod tests {
     use crate::api::validate::sentence;
     use serde_json::json;
 
-    fn found(rule: fn(&At<'_>, &mut Errors), value: Value) -> String {
+    fn found(rule: fn(&At<'_>, &mut Errors), value: &Value) -> String {
         let object = Object::from_value(json!({"x": value})).unwrap();
         let mut out = Vec::new();
         rule(&At::field(&object, "x"), &mut out);
@@ -85,27 +85,27 @@ mod tests {
 
     #[test]
     fn labels_are_judged_by_key_and_value() {
-        assert_eq!(found(labels, json!({"app": "web", "example.com/x": ""})), "[]");
+        assert_eq!(found(labels, &json!({"app": "web", "example.com/x": ""})), "[]");
         assert!(
-            found(labels, json!({"app": "a b"}))
+            found(labels, &json!({"app": "a b"}))
                 .starts_with(r#"x: Invalid value: "a b": a valid label must be an empty string or consist of"#)
         );
-        assert!(found(labels, json!({"a b": "c"})).starts_with(r#"x: Invalid value: "a b": name part must consist of"#));
+        assert!(found(labels, &json!({"a b": "c"})).starts_with(r#"x: Invalid value: "a b": name part must consist of"#));
     }
 
     #[test]
     fn annotations_may_be_long_but_not_endless() {
-        assert_eq!(found(annotations, json!({"Example.com/A": "x".repeat(ANNOTATIONS_LIMIT - 13)})), "[]");
+        assert_eq!(found(annotations, &json!({"Example.com/A": "x".repeat(ANNOTATIONS_LIMIT - 13)})), "[]");
         assert_eq!(
-            found(annotations, json!({"Example.com/A": "x".repeat(ANNOTATIONS_LIMIT)})),
+            found(annotations, &json!({"Example.com/A": "x".repeat(ANNOTATIONS_LIMIT)})),
             "x: Too long: may not be more than 262144 bytes"
         );
-        assert!(found(annotations, json!({"a b": ""})).contains("name part must consist of"));
+        assert!(found(annotations, &json!({"a b": ""})).contains("name part must consist of"));
     }
 
     #[test]
     fn expressions_of_selectors_are_judged() {
-        let one = |expression: Value| found(selector, json!({"matchExpressions": [expression]}));
+        let one = |expression: Value| found(selector, &json!({"matchExpressions": [expression]}));
         assert_eq!(one(json!({"key": "a", "operator": "In", "values": ["b"]})), "[]");
         assert_eq!(one(json!({"key": "a", "operator": "Exists"})), "[]");
         assert_eq!(

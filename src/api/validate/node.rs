@@ -31,31 +31,31 @@ mod tests {
     use crate::api::validate::sentence;
     use serde_json::{Value, json};
 
-    fn found(taints: Value) -> String {
+    fn found(taints: &Value) -> String {
         sentence(&errors(&Object::from_value(json!({"spec": {"taints": taints}})).unwrap()))
     }
 
     #[test]
     fn taints_have_a_key_and_an_effect() {
         assert_eq!(
-            found(json!([{"key": "a/b", "effect": "NoSchedule"}, {"key": "a/b", "effect": "NoExecute", "value": "c"}])),
+            found(&json!([{"key": "a/b", "effect": "NoSchedule"}, {"key": "a/b", "effect": "NoExecute", "value": "c"}])),
             "[]"
         );
         assert!(
-            found(json!([{"key": "", "effect": "NoSchedule"}]))
+            found(&json!([{"key": "", "effect": "NoSchedule"}]))
                 .contains("spec.taints[0].key: Invalid value: \"\": name part must be non-empty")
         );
-        assert_eq!(found(json!([{"key": "a"}])), "spec.taints[0].effect: Required value");
+        assert_eq!(found(&json!([{"key": "a"}])), "spec.taints[0].effect: Required value");
         assert_eq!(
-            found(json!([{"key": "a", "effect": "Never"}])),
+            found(&json!([{"key": "a", "effect": "Never"}])),
             "spec.taints[0].effect: Unsupported value: \"Never\": supported values: \"NoSchedule\", \"PreferNoSchedule\", \"NoExecute\""
         );
         assert!(
-            found(json!([{"key": "a", "value": "b c", "effect": "NoSchedule"}]))
+            found(&json!([{"key": "a", "value": "b c", "effect": "NoSchedule"}]))
                 .starts_with("spec.taints[0].value: Invalid value: \"b c\": a valid label must")
         );
         assert_eq!(
-            found(json!([{"key": "a", "effect": "NoSchedule"}, {"key": "a", "value": "x", "effect": "NoSchedule"}])),
+            found(&json!([{"key": "a", "effect": "NoSchedule"}, {"key": "a", "value": "x", "effect": "NoSchedule"}])),
             "spec.taints[1]: Duplicate value: {\"effect\":\"NoSchedule\",\"key\":\"a\",\"value\":\"x\"}: taints must be unique by key and effect pair"
         );
     }

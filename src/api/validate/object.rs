@@ -138,7 +138,7 @@ mod tests {
     use crate::api::validate::sentence;
     use serde_json::{Value, json};
 
-    fn found(resource: &Resource, metadata: Value) -> String {
+    fn found(resource: &Resource, metadata: &Value) -> String {
         sentence(&errors(resource, &Object::from_value(json!({"metadata": metadata})).unwrap()))
     }
 
@@ -152,70 +152,70 @@ mod tests {
             (&registry::SERVICES, "1web", Some("a DNS-1035 label must consist of")),
             (&registry::SERVICES, "web.a", Some("a DNS-1035 label must consist of")),
         ] {
-            let text = found(resource, json!({"name": name, "namespace": "default"}));
+            let text = found(resource, &json!({"name": name, "namespace": "default"}));
             match fault {
                 None => assert_eq!(text, "[]", "{name}"),
                 Some(fault) => assert!(text.starts_with(&format!("metadata.name: Invalid value: {name:?}: {fault}")), "{text}"),
             }
         }
-        assert_eq!(found(&registry::NAMESPACES, json!({"name": "home"})), "[]");
-        assert!(found(&registry::NAMESPACES, json!({"name": "a.b"})).contains("a lowercase RFC 1123 label must"));
-        assert_eq!(found(&registry::NODES, json!({"name": "pi.local"})), "[]");
+        assert_eq!(found(&registry::NAMESPACES, &json!({"name": "home"})), "[]");
+        assert!(found(&registry::NAMESPACES, &json!({"name": "a.b"})).contains("a lowercase RFC 1123 label must"));
+        assert_eq!(found(&registry::NODES, &json!({"name": "pi.local"})), "[]");
     }
 
     #[test]
     fn a_name_or_its_beginning_is_needed() {
-        assert_eq!(found(&registry::NODES, json!({})), "metadata.name: Required value: name or generateName is required");
-        assert_eq!(found(&registry::NODES, json!({"generateName": "pi-"})), "[]");
+        assert_eq!(found(&registry::NODES, &json!({})), "metadata.name: Required value: name or generateName is required");
+        assert_eq!(found(&registry::NODES, &json!({"generateName": "pi-"})), "[]");
         assert_eq!(
-            found(&registry::NODES, json!({"generateName": "pi."})).matches("metadata.generateName: Invalid value").count(),
+            found(&registry::NODES, &json!({"generateName": "pi."})).matches("metadata.generateName: Invalid value").count(),
             1
         );
         assert_eq!(
-            found(&registry::NODES, json!({"generateName": "Pi-"})).matches("metadata.generateName: Invalid value").count(),
+            found(&registry::NODES, &json!({"generateName": "Pi-"})).matches("metadata.generateName: Invalid value").count(),
             1
         );
     }
 
     #[test]
     fn namespaces_belong_to_namespaced_kinds() {
-        assert_eq!(found(&registry::PODS, json!({"name": "a"})), "metadata.namespace: Required value");
+        assert_eq!(found(&registry::PODS, &json!({"name": "a"})), "metadata.namespace: Required value");
         assert_eq!(
-            found(&registry::NODES, json!({"name": "a", "namespace": "b"})),
+            found(&registry::NODES, &json!({"name": "a", "namespace": "b"})),
             "metadata.namespace: Forbidden: not allowed on this type"
         );
-        assert!(found(&registry::PODS, json!({"name": "a", "namespace": "B"})).starts_with("metadata.namespace: Invalid value"));
+        assert!(found(&registry::PODS, &json!({"name": "a", "namespace": "B"})).starts_with("metadata.namespace: Invalid value"));
     }
 
     #[test]
     fn owners_are_complete_and_one_of_them_rules() {
         let owner = |controller: bool| json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "1", "controller": controller});
-        assert_eq!(found(&registry::NODES, json!({"name": "a", "ownerReferences": [owner(true), owner(false)]})), "[]");
+        assert_eq!(found(&registry::NODES, &json!({"name": "a", "ownerReferences": [owner(true), owner(false)]})), "[]");
         assert!(
-            found(&registry::NODES, json!({"name": "a", "ownerReferences": [owner(true), owner(true)]}))
+            found(&registry::NODES, &json!({"name": "a", "ownerReferences": [owner(true), owner(true)]}))
                 .ends_with("Only one reference can have Controller set to true. Found \"true\" in references for web and web")
         );
         assert_eq!(
-            found(&registry::NODES, json!({"name": "a", "ownerReferences": [{"apiVersion": "", "name": "b"}]})),
+            found(&registry::NODES, &json!({"name": "a", "ownerReferences": [{"apiVersion": "", "name": "b"}]})),
             "[metadata.ownerReferences[0].apiVersion: Invalid value: \"\": version must not be empty, \
              metadata.ownerReferences[0].kind: Invalid value: \"\": must not be empty, \
              metadata.ownerReferences[0].uid: Invalid value: \"\": must not be empty]"
         );
         let event = json!({"apiVersion": "v1", "kind": "Event", "name": "web", "uid": "1"});
         assert!(
-            found(&registry::NODES, json!({"name": "a", "ownerReferences": [event]})).contains("disallowed from being an owner")
+            found(&registry::NODES, &json!({"name": "a", "ownerReferences": [event]})).contains("disallowed from being an owner")
         );
     }
 
     #[test]
     fn finalizers_are_standard_or_qualified() {
-        assert_eq!(found(&registry::NODES, json!({"name": "a", "finalizers": ["orphan", "example.com/x"]})), "[]");
+        assert_eq!(found(&registry::NODES, &json!({"name": "a", "finalizers": ["orphan", "example.com/x"]})), "[]");
         assert_eq!(
-            found(&registry::NODES, json!({"name": "a", "finalizers": ["mine"]})),
+            found(&registry::NODES, &json!({"name": "a", "finalizers": ["mine"]})),
             "metadata.finalizers: Invalid value: \"mine\": name is neither a standard finalizer name nor is it fully qualified"
         );
         assert!(
-            found(&registry::NODES, json!({"name": "a", "finalizers": ["orphan", "foregroundDeletion"]}))
+            found(&registry::NODES, &json!({"name": "a", "finalizers": ["orphan", "foregroundDeletion"]}))
                 .ends_with("cannot be both set")
         );
     }

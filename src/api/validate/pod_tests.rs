@@ -19,18 +19,21 @@ fn with(change: impl FnOnce(&mut Value)) -> String {
 }
 
 /// Sets fields of the spec.
-fn spec(fields: Value) -> String {
+fn spec(fields: &Value) -> String {
     with(|spec| spec.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone()))
 }
 
 /// Sets fields of the container.
-fn container(fields: Value) -> String {
+fn container(fields: &Value) -> String {
     with(|spec| spec["containers"][0].as_object_mut().unwrap().extend(fields.as_object().unwrap().clone()))
 }
 
-fn check(table: Vec<(fn(Value) -> String, Value, &str)>) {
+/// How a pod is made from fields and judged, the fields, and the words of the judgement.
+type Case = (fn(&Value) -> String, Value, &'static str);
+
+fn check(table: Vec<Case>) {
     for (build, fields, words) in table {
-        let text = build(fields.clone());
+        let text = build(&fields);
         // A long message may be given by its beginning.
         match words.strip_suffix('…') {
             Some(head) => assert!(text.starts_with(head), "{fields}\n  {text}"),
@@ -455,8 +458,10 @@ fn all_faults_are_told_at_once() {
 
 #[test]
 fn of_a_pod_only_little_may_change() {
+    /// The spec before, after, and what is said of it.
+    type Change = (fn(&mut Value), fn(&mut Value), &'static str);
     let change = |before: fn(&mut Value), after: fn(&mut Value)| sentence(&update_errors(&pod(before), &pod(after)));
-    let table: Vec<(fn(&mut Value), fn(&mut Value), &str)> = vec![
+    let table: Vec<Change> = vec![
         (|_| (), |_| (), "[]"),
         (
             |_| (),
@@ -490,7 +495,8 @@ fn of_a_pod_only_little_may_change() {
         (
             |spec| spec["tolerations"] = json!([{"key": "a", "effect": "NoExecute", "tolerationSeconds": 1}]),
             |spec| {
-                spec["tolerations"] = json!([{"key": "a", "effect": "NoExecute", "tolerationSeconds": 9}, {"operator": "Exists"}])
+                spec["tolerations"] =
+                    json!([{"key": "a", "effect": "NoExecute", "tolerationSeconds": 9}, {"operator": "Exists"}]);
             },
             "[]",
         ),

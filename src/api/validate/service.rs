@@ -25,7 +25,7 @@ pub fn errors(object: &Object) -> Vec<FieldError> {
     }
     match kind {
         "LoadBalancer" | "NodePort" if headless => {
-            out.push(address.invalid(&format!("may not be set to 'None' for {kind} services")))
+            out.push(address.invalid(&format!("may not be set to 'None' for {kind} services")));
         }
         "ExternalName" => external(&spec, &mut out),
         _ => {}
@@ -139,7 +139,7 @@ mod tests {
     use crate::api::{default, validate::sentence};
     use serde_json::Value;
 
-    fn service(spec: Value) -> Object {
+    fn service(spec: &Value) -> Object {
         let mut object = Object::from_value(json!({"metadata": {"name": "web"}, "spec": spec})).unwrap();
         default::service::fill(&mut object);
         object
@@ -208,23 +208,23 @@ mod tests {
                 "spec.clusterIP: Invalid value: \"here\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
             ),
         ] {
-            assert_eq!(sentence(&errors(&service(spec.clone()))), words, "{spec}");
+            assert_eq!(sentence(&errors(&service(&spec))), words, "{spec}");
         }
         assert!(
-            sentence(&errors(&service(json!({"ports": [{"port": 1}], "selector": {"a": "b c"}}))))
+            sentence(&errors(&service(&json!({"ports": [{"port": 1}], "selector": {"a": "b c"}}))))
                 .starts_with("spec.selector: Invalid value: \"b c\"")
         );
     }
 
     #[test]
     fn an_address_stays() {
-        let at = |address: &str| service(json!({"clusterIP": address, "ports": [{"port": 1}]}));
+        let at = |address: &str| service(&json!({"clusterIP": address, "ports": [{"port": 1}]}));
         assert_eq!(update_errors(&at(""), &at("10.0.0.1")), Vec::new());
         assert_eq!(
             sentence(&update_errors(&at("10.0.0.1"), &at("10.0.0.2"))),
             "spec.clusterIPs[0]: Invalid value: \"10.0.0.2\": may not change once set"
         );
-        let named = service(json!({"type": "ExternalName", "externalName": "a.b"}));
+        let named = service(&json!({"type": "ExternalName", "externalName": "a.b"}));
         assert_eq!(update_errors(&at("10.0.0.1"), &named), Vec::new());
     }
 }

@@ -282,8 +282,9 @@ mod tests {
         let scale = scale_of(view.get(&key).unwrap());
         assert_eq!((&scale["spec"]["replicas"], &scale["status"]["replicas"]), (&json!(2), &json!(1)));
         assert_eq!(scale["status"]["selector"], "app=web,tier=x,k notin (a,b),z");
-        let patch = Patch { kind: PatchKind::Merge, value: json!({"spec": {"replicas": -1}}), duplicates: vec![] };
-        let _ = patch;
+        let patch = Patch { kind: PatchKind::Merge, value: json!({"spec": {"replicas": 4}}), duplicates: vec![] };
+        let (object, _) = put(patch_scale(&view, &key, &patch, WriteOptions::default()).unwrap());
+        assert_eq!(object.unwrap().i64_at(&["spec", "replicas"]), Some(4));
         let with = |replicas: Value, revision: &str| json!({"metadata": {"name": "web", "resourceVersion": revision}, "spec": {"replicas": replicas}});
         let (object, answer) = put(put_scale(&view, &key, &with(json!(5), "7"), WriteOptions::default()).unwrap());
         assert_eq!(object.unwrap().i64_at(&["spec", "replicas"]), Some(5));

@@ -9,6 +9,7 @@ use crate::api::registry::Subresource;
 use crate::api::status::{ApiError, MODIFIED};
 use crate::api::validate::{self, FieldError, FieldErrorKind};
 use crate::api::{Key, Object, Resource, registry};
+use crate::apiserver::decode;
 use crate::apiserver::intake::{self, Intake};
 use crate::apiserver::options::WriteOptions;
 use crate::apiserver::patch::{self, PatchError, PatchKind};
@@ -60,20 +61,14 @@ impl Patch {
     /// # Errors
     /// 400 when it is broken, 415 for another content type.
     pub fn read(content_type: &str, bytes: &[u8]) -> Result<Self, ApiError> {
-        let kind = match content_type.split(';').next().unwrap_or_default().trim() {
-            "application/json-patch+json" => PatchKind::Json,
-            "application/merge-patch+json" => PatchKind::Merge,
-            "application/strategic-merge-patch+json" => PatchKind::Strategic,
-            _ => return Err(ApiError::UnsupportedMediaType { accepted: PATCH_TYPES }),
-        };
-        if kind == PatchKind::Json {
-            let value =
-                serde_json::from_slice(bytes).map_err(|error| ApiError::BadRequest(format!("error decoding patch: {error}")))?;
-            return Ok(Self { kind, value, duplicates: Vec::new() });
+        let kind = PatchKind::from_content_type(content_type).ok_or(ApiError::UnsupportedMediaType { accepted: PATCH_TYPES })?;
+        // Keys that stand twice are looked for where there are keys of the object.
+        let keyed = (kind != PatchKind::Json).then(|| decode::body("application/json", bytes).ok()).flatten();
+        if let Some(decoded) = keyed {
+            return Ok(Self { kind, value: decoded.value, duplicates: decoded.duplicates });
         }
-        let decoded = crate::apiserver::decode::body("application/json", bytes)
-            .map_err(|error| ApiError::BadRequest(format!("error decoding patch: {error}")))?;
-        Ok(Self { kind, value: decoded.value, duplicates: decoded.duplicates })
+        let value = decode::patch(bytes).map_err(|error| ApiError::BadRequest(error.to_string()))?;
+        Ok(Self { kind, value, duplicates: Vec::new() })
     }
 
     /// The value after the patch.
