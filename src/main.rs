@@ -1,3 +1,7 @@
-//! The `bramble` command.
+//! The `bramble` command: parses arguments, calls one function of `cli`, prints what went wrong once.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    bramble::cli::main()
+}

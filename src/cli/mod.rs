@@ -1,1 +1,228 @@
-//! (skeleton)
+//! The command line: one file a subcommand; arguments → configuration → one call.
+//!
+//! Exit codes: 0 ok, 1 failed, 2 wrong usage or configuration. An error says what happened, why, and what to do about it.
+//! A command exists when the feature behind it is built in.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::error::{Chain, Report};
+
+#[cfg(feature = "agent")]
+mod agent;
+mod completion;
+#[cfg(feature = "master")]
+mod delete;
+#[cfg(feature = "agent")]
+mod fleet;
+#[cfg(feature = "master")]
+mod kubectl;
+#[cfg(feature = "master")]
+mod master;
+#[cfg(feature = "agent")]
+mod sandbox;
+#[cfg(feature = "master")]
+mod start;
+#[cfg(feature = "master")]
+mod status;
+#[cfg(feature = "master")]
+mod stop;
+
+/// Kubernetes for a shoebox of Raspberry Pis.
+#[derive(Debug, Parser)]
+#[command(name = "bramble", version, propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Starts a whole cluster on this machine: master, broker and nodes; on one that stands, adds what is missing
+    #[cfg(feature = "master")]
+    Start(start::Args),
+    /// Tells how the cluster on this machine is
+    #[cfg(feature = "master")]
+    Status(status::Args),
+    /// Stops the cluster on this machine and keeps its data
+    #[cfg(feature = "master")]
+    Stop(stop::Args),
+    /// Stops the cluster on this machine and removes everything that is its
+    #[cfg(feature = "master")]
+    Delete(delete::Args),
+    /// Runs the machine's kubectl with the cluster's kubeconfig
+    #[cfg(feature = "master")]
+    Kubectl(kubectl::Args),
+    /// Runs the master in the foreground
+    #[cfg(feature = "master")]
+    Master(master::Args),
+    /// Runs a node's agent in the foreground
+    #[cfg(feature = "agent")]
+    Agent(agent::Args),
+    /// Runs many simulated nodes in one process
+    #[cfg(feature = "agent")]
+    Fleet(fleet::Args),
+    /// Waits inside a pod's sandbox container
+    #[cfg(feature = "agent")]
+    #[command(hide = true)]
+    Sandbox,
+    /// Prints the completion script for a shell
+    Completion(completion::Args),
+}
+
+/// What the commands about the cluster on this machine have in common.
+#[cfg(feature = "master")]
+#[derive(Debug, clap::Args)]
+struct Place {
+    /// Where the cluster's data is [default: ~/.local/share/bramble]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+/// How data is printed.
+#[cfg(feature = "master")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+impl Command {
+    fn run(self) -> Result<(), Report> {
+        match self {
+            #[cfg(feature = "master")]
+            Command::Start(args) => start::run(args),
+            #[cfg(feature = "master")]
+            Command::Status(args) => status::run(args),
+            #[cfg(feature = "master")]
+            Command::Stop(args) => stop::run(args),
+            #[cfg(feature = "master")]
+            Command::Delete(args) => delete::run(args),
+            #[cfg(feature = "master")]
+            Command::Kubectl(args) => kubectl::run(args),
+            #[cfg(feature = "master")]
+            Command::Master(args) => master::run(&args),
+            #[cfg(feature = "agent")]
+            Command::Agent(args) => agent::run(&args),
+            #[cfg(feature = "agent")]
+            Command::Fleet(args) => fleet::run(&args),
+            #[cfg(feature = "agent")]
+            Command::Sandbox => sandbox::run(),
+            Command::Completion(args) => completion::run(&args, Cli::command()),
+        }
+    }
+}
+
+/// The process: arguments in, exit code out.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to stdout with 0, everything else to stderr with 2.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+        }
+    };
+    match cli.command.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(report) => {
+            let _ = std::io::stderr().write_all(told(&report).as_bytes());
+            ExitCode::from(report.exit.code())
+        }
+    }
+}
+
+/// An error as a person reads it.
+fn told(report: &Report) -> String {
+    let mut text = format!("error: {}\n", report.what);
+    if let Some(why) = &report.why {
+        text.push_str(&format!("  why: {}\n", indented(&Chain(why.as_ref()).to_string())));
+    }
+    if let Some(fix) = &report.fix {
+        text.push_str(&format!("  what to do: {}\n", indented(fix)));
+    }
+    text
+}
+
+fn indented(text: &str) -> String {
+    text.trim_end().replace('\n', "\n    ")
+}
+
+/// Writes to stdout. Who stopped reading (`| head`) has what they wanted.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_parses_and_the_definitions_hold_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[cfg(all(feature = "master", feature = "agent"))]
+    #[test]
+    fn arguments_are_taken_or_refused() {
+        let good = [
+            "start",
+            "start --nodes 3 --runtime simulated --cpus 0.5 --memory 512m --api-port 0 --mqtt-port 0 --dashboard-port 0 --data-dir /x",
+            "status -o json",
+            "status --output json --data-dir /x",
+            "stop",
+            "delete",
+            "kubectl get pods -A -o wide",
+            "kubectl --data-dir /x get pods --data-dir-of-mine",
+            "kubectl --help",
+            "master --config a.toml --check",
+            "agent --config a.toml --node n --data-dir d --check",
+            "fleet --config a.toml b.toml",
+            "completion bash",
+            "sandbox",
+        ];
+        for line in good {
+            let parsed = Cli::try_parse_from(std::iter::once("bramble").chain(line.split(' ')));
+            assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+        }
+        let bad = [
+            "start --nodes 0",
+            "start --nodes many",
+            "start --runtime podman",
+            "start --cpus 0",
+            "start --memory -1",
+            "start --api-port 70000",
+            "status -o yaml",
+            "frobnicate",
+            "completion tcsh",
+            "fleet",
+        ];
+        for line in bad {
+            let refused = Cli::try_parse_from(std::iter::once("bramble").chain(line.split(' ')));
+            assert_eq!(refused.expect_err(line).exit_code(), 2, "{line}");
+        }
+    }
+
+    #[cfg(feature = "master")]
+    #[test]
+    fn kubectl_gets_its_arguments_as_they_were() {
+        let cli = Cli::try_parse_from("bramble kubectl --data-dir /x get pods -o wide --data-dir /y".split(' ')).unwrap();
+        let Command::Kubectl(args) = cli.command else { panic!("another command") };
+        assert_eq!(args.place.data_dir, Some("/x".into()));
+        assert_eq!(args.arguments, ["get", "pods", "-o", "wide", "--data-dir", "/y"]);
+    }
+
+    #[test]
+    fn an_error_says_what_why_and_what_to_do() {
+        let report = Report::failed("port 1 is in use").because("somebody listens").fix("stop it\nor not");
+        assert_eq!(told(&report), "error: port 1 is in use\n  why: somebody listens\n  what to do: stop it\n    or not\n");
+        assert_eq!(told(&Report::usage("no")), "error: no\n");
+    }
+}

@@ -1,0 +1,65 @@
+//! `bramble agent`: configuration, claim, then one node until it is told to stop. `bramble fleet` runs several by the same way.
+
+use std::path::{Path, PathBuf};
+
+use crate::agent::config::{AgentConfig, DEFAULT_FILE};
+use crate::config::{Claim, FileMay, Flag};
+use crate::error::Report;
+use crate::telemetry;
+
+/// Arguments; each wins over its variable and over the file.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The configuration [default: /etc/bramble/agent.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Validates the configuration and exits: 0 good, 2 not
+    #[arg(long)]
+    check: bool,
+    /// The node's name [key: node]
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+    /// Where the node keeps what it should run [key: data_dir]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Where the broker is [key: mqtt.broker]
+    #[arg(long, value_name = "URL")]
+    broker: Option<String>,
+    /// docker or simulated [key: runtime]
+    #[arg(long, value_name = "RUNTIME")]
+    runtime: Option<String>,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Report> {
+    let flags = [
+        Flag { name: "--node", key: "node", value: args.node.clone() },
+        Flag { name: "--data-dir", key: "data_dir", value: args.data_dir.clone() },
+        Flag { name: "--broker", key: "mqtt.broker", value: args.broker.clone() },
+        Flag { name: "--runtime", key: "runtime", value: args.runtime.clone() },
+    ];
+    let file = match &args.config {
+        Some(file) => (file.as_path(), FileMay::NotBeMissing),
+        None => (Path::new(DEFAULT_FILE), FileMay::BeMissing),
+    };
+    let config = AgentConfig::load(Some(file), std::env::vars(), &flags)?;
+    if args.check {
+        super::print("the configuration is good\n");
+        return Ok(());
+    }
+    run_nodes(vec![config])
+}
+
+/// Claims each node's directory and runs them all in this process.
+pub(super) fn run_nodes(configs: Vec<AgentConfig>) -> Result<(), Report> {
+    telemetry::init().map_err(|error| Report::usage(error.to_string()))?;
+    let mut claims = Vec::with_capacity(configs.len());
+    for config in &configs {
+        claims.push(Claim::take(&config.data_dir, "agent")?);
+    }
+    serve(configs)
+}
+
+fn serve(_configs: Vec<AgentConfig>) -> Result<(), Report> {
+    // WIRE AT MERGE: a tokio runtime, `task::stop_on_signal`, `telemetry::Systemd`, and agent::run with each of `configs`.
+    Err(Report::failed("this build has no agent in it"))
+}

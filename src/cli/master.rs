@@ -1,0 +1,85 @@
+//! `bramble master`: configuration, claim, certificates, then the master until it is told to stop.
+
+use std::path::{Path, PathBuf};
+
+use crate::config::{Claim, FileMay, Flag};
+use crate::error::Report;
+use crate::master::authority::{self, Authority, AuthorityError};
+use crate::master::config::{DEFAULT_FILE, MasterConfig};
+use crate::telemetry;
+
+/// Arguments; each wins over its variable and over the file.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The configuration [default: /etc/bramble/master.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Validates the configuration and exits: 0 good, 2 not
+    #[arg(long)]
+    check: bool,
+    /// Where the store, the lock and the certificates are [key: data_dir]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Where kubectl is served [key: api.listen]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    api_listen: Option<String>,
+    /// Where nodes are served, over TLS [key: mqtt.listen]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    mqtt_listen: Option<String>,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Report> {
+    let flags = [
+        Flag { name: "--data-dir", key: "data_dir", value: args.data_dir.clone() },
+        Flag { name: "--api-listen", key: "api.listen", value: args.api_listen.clone() },
+        Flag { name: "--mqtt-listen", key: "mqtt.listen", value: args.mqtt_listen.clone() },
+    ];
+    let file = match &args.config {
+        Some(file) => (file.as_path(), FileMay::NotBeMissing),
+        None => (Path::new(DEFAULT_FILE), FileMay::BeMissing),
+    };
+    let mut config = MasterConfig::load(Some(file), std::env::vars(), &flags)?;
+    if args.check {
+        super::print("the configuration is good\n");
+        return Ok(());
+    }
+    telemetry::init().map_err(|error| Report::usage(error.to_string()))?;
+    let _claim = Claim::take(&config.data_dir, "master")?;
+    make_ready(&mut config).map_err(|error| certificates(&config.data_dir, error))?;
+    serve(config)
+}
+
+/// What a first start makes: the cluster's uid and, unless the owner brings them, its certificates.
+fn make_ready(config: &mut MasterConfig) -> Result<(), AuthorityError> {
+    if config.cluster_uid.is_none() {
+        config.cluster_uid = Some(authority::cluster_uid(&config.data_dir)?);
+    }
+    if config.tls.own {
+        let ca = Authority::open_or_create(&config.data_dir.join("pki"), &config.cluster)?;
+        let mut names = authority::server_names();
+        names.extend(
+            [config.api.listen, config.mqtt.listen]
+                .iter()
+                .map(|listen| listen.ip())
+                .filter(|ip| !ip.is_unspecified())
+                .map(|ip| ip.to_string()),
+        );
+        if ca.server(&names)?.signed {
+            tracing::info!(names = names.len(), "server certificate signed");
+        }
+        ca.admin()?;
+        ca.master()?;
+    }
+    Ok(())
+}
+
+fn certificates(data_dir: &Path, error: AuthorityError) -> Report {
+    Report::failed("cannot set up the cluster's certificates")
+        .because(error)
+        .fix(format!("make {} writable for this user, or name files of your own in [tls]", data_dir.display()))
+}
+
+fn serve(_config: MasterConfig) -> Result<(), Report> {
+    // WIRE AT MERGE: a tokio runtime, `task::stop_on_signal`, `telemetry::Systemd`, and master::run with `config`.
+    Err(Report::failed("this build has no master in it"))
+}
