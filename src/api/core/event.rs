@@ -135,9 +135,10 @@ impl Occurrence {
             self.component,
         ];
         let sum = |seed: u64| {
-            parts.iter().flat_map(|part| part.bytes().chain([0])).fold(seed, |hash, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-            })
+            parts
+                .iter()
+                .flat_map(|part| part.bytes().chain([0]))
+                .fold(seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
         };
         (sum(0xcbf2_9ce4_8422_2325), sum(0x6c62_272e_07bb_0142))
     }
@@ -229,8 +230,10 @@ mod tests {
     use super::*;
 
     fn pod() -> Object {
-        Object::from_value(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "shop", "uid": "u1"}}))
-            .unwrap()
+        Object::from_value(
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "shop", "uid": "u1"}}),
+        )
+        .unwrap()
     }
 
     #[test]

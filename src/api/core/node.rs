@@ -165,7 +165,8 @@ mod tests {
 
     #[test]
     fn our_taints_come_and_go_and_others_stay() {
-        let mut node = Object::from_value(json!({"spec": {"taints": [{"key": "mine", "effect": "NoSchedule", "value": "v"}]}})).unwrap();
+        let mut node =
+            Object::from_value(json!({"spec": {"taints": [{"key": "mine", "effect": "NoSchedule", "value": "v"}]}})).unwrap();
         let lost = [Taint::new(UNREACHABLE, Effect::NoSchedule), Taint::new(UNREACHABLE, Effect::NoExecute)];
         assert!(set_taints(&mut node, &[UNREACHABLE, NOT_READY], &lost, Wall(0)));
         assert!(!set_taints(&mut node, &[UNREACHABLE, NOT_READY], &lost, Wall(5000)), "they stand");

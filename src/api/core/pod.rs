@@ -295,7 +295,8 @@ mod tests {
 
     #[test]
     fn host_ports_clash_by_number_protocol_and_address() {
-        let ports = |ports: Value| -> Vec<HostPort> { Pod(&pod(json!({"containers": [{"ports": ports}]}))).host_ports().collect() };
+        let ports =
+            |ports: Value| -> Vec<HostPort> { Pod(&pod(json!({"containers": [{"ports": ports}]}))).host_ports().collect() };
         let web = ports(json!([{"hostPort": 80, "containerPort": 8080}, {"containerPort": 9}]));
         assert_eq!(web.len(), 1);
         for (other, clash) in [
