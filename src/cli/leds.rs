@@ -77,15 +77,22 @@ pub(super) fn run(args: Args) -> Result<(), Report> {
         Command::Test { board } => test(board.as_deref()),
         Command::Check { file } => {
             let board = read_board(&file)?;
-            super::print(&format!("{} is a board file: {} ({}), {} LEDs\n", file.display(), board.title, board.name, board.leds.len()));
+            super::print(&format!(
+                "{} is a board file: {} ({}), {} LEDs\n",
+                file.display(),
+                board.title,
+                board.name,
+                board.leds.len()
+            ));
             Ok(())
         }
     }
 }
 
 fn read_board(file: &Path) -> Result<Board, Report> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Report::usage(format!("cannot read {}", file.display())).because(error).fix("give the path of a board file"))?;
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        Report::usage(format!("cannot read {}", file.display())).because(error).fix("give the path of a board file")
+    })?;
     Board::parse(&text).map_err(|error| {
         Report::usage(format!("{} is no board file", file.display()))
             .because(error)
@@ -118,8 +125,10 @@ fn test(board: Option<&str>) -> Result<(), Report> {
 async fn show(host: String, port: u16, topics: &Topics, only: Option<&str>, most: Option<Duration>) -> Result<(), Report> {
     let stop = CancellationToken::new();
     let node = only.unwrap_or("+");
-    let filters =
-        [NodeTopic::Leds, NodeTopic::Availability].iter().map(|topic| format!("{}/nodes/{node}/{topic}", topics.base())).collect();
+    let filters = [NodeTopic::Leds, NodeTopic::Availability]
+        .iter()
+        .map(|topic| format!("{}/nodes/{node}/{topic}", topics.base()))
+        .collect();
     let config = MqttConfig {
         client_id: format!("bramble-leds-{}", std::process::id()),
         host: host.clone(),
@@ -283,11 +292,20 @@ mod tests {
 
     #[test]
     fn a_line_shows_dots_and_words_and_a_node_that_is_gone_shows_its_lost_link() {
-        let led = |name: &str, pattern, shows: &str| LedPicture { name: name.into(), colour: Colour::Green, pattern, shows: shows.into() };
+        let led = |name: &str, pattern, shows: &str| LedPicture {
+            name: name.into(),
+            colour: Colour::Green,
+            pattern,
+            shows: shows.into(),
+        };
         let picture = Picture {
             v: 1,
             board: "simulated".into(),
-            leds: vec![led("node", Pattern::Solid, "node"), led("pod-1", Pattern::FastBlink, "default/web"), led("pod-2", Pattern::Off, "")],
+            leds: vec![
+                led("node", Pattern::Solid, "node"),
+                led("pod-1", Pattern::FastBlink, "default/web"),
+                led("pod-2", Pattern::Off, ""),
+            ],
         };
         let mut shelves = BTreeMap::new();
         take(&mut shelves, "pi", &NodeTopic::Availability, b"online", Tick(0));

@@ -107,7 +107,7 @@ pub async fn run(config: MasterConfig, stop: CancellationToken) -> Result<Ended,
 
     supervisor.spawn("api", bound.run(api, stop.clone()));
     supervisor.spawn("scheduler", scheduler::run(store.clone(), clock, stop.clone()));
-    supervisor.spawn("controllers", controller::run(store.clone(), signs.clone(), settings, clock, stop.clone()));
+    supervisor.spawn("controllers", controller::run(store.clone(), clock, stop.clone(), settings, signs.clone()));
     let parts = dispatcher::run::Parts {
         store: store.clone(),
         bus,
