@@ -10,6 +10,7 @@ use crate::rng::Rng;
 use crate::store::batch::{Batch, Change, Expect, Op};
 use crate::store::forgetful::{Forgetful, Moment, PowerCut};
 use crate::store::group::{Accepted, Pending};
+use crate::store::log::Replay;
 
 const LEAST: u64 = 1500;
 
