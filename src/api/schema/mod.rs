@@ -7,7 +7,7 @@
 
 mod protobuf;
 mod prune;
-pub(crate) mod table;
+pub mod table;
 
 use serde_json::{Map, Value};
 
