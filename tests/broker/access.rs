@@ -12,11 +12,11 @@ use super::client::{Client, HANG, OPTIONS, Place, hello, hello_with, publish, re
 use super::servers::{BASE, Ours, Pki, loopback};
 
 fn place(server: &Ours, name: &str) -> Place {
-    Place { address: server.tls, credentials: Some(server.pki.credentials(name, None)) }
+    Place::tls(server.tls, server.pki.credentials(name, None))
 }
 
 fn viewer(server: &Ours) -> Place {
-    Place { address: server.plain, credentials: None }
+    Place::plain(server.plain)
 }
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn a_name_a_will_and_a_session_belong_to_their_certificate() {
 #[tokio::test]
 async fn who_has_no_certificate_of_the_cluster_or_no_nodes_one_stays_outside() {
     let server = Ours::start().await;
-    let foreign = Place { address: server.tls, credentials: Some(Pki::new().credentials("n1", None)) };
+    let foreign = Place::tls(server.tls, Pki::new().credentials("n1", None));
     let foreign_client = {
         // Trusts our server, but comes with another CA's certificate.
         let ours = server.pki.credentials("x", None);

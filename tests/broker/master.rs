@@ -11,7 +11,7 @@ use super::client::{Client, HANG, OPTIONS, Place, hello, hello_with, publish, re
 use super::servers::{BASE, Ours};
 
 fn node(server: &Ours, name: &str) -> Place {
-    Place { address: server.tls, credentials: Some(server.pki.credentials(name, None)) }
+    Place::tls(server.tls, server.pki.credentials(name, None))
 }
 
 async fn next(server: &mut Ours) -> BusEvent {
@@ -81,7 +81,7 @@ async fn a_stop_tells_everybody_and_sends_no_wills() {
     let mut server = Ours::start().await;
     let last = || Some(will("bramble/test/nodes/n1/availability", "offline"));
     let mut n1 = Client::enter(&node(&server, "n1"), hello_with(Version::V5, "n1", last())).await;
-    let viewer = Place { address: server.plain, credentials: None };
+    let viewer = Place::plain(server.plain);
     let mut watcher = Client::enter(&viewer, hello(Version::V5, "v")).await;
     watcher.subscribe_as("#", Options { qos: Qos::AtMostOnce, ..OPTIONS }).await;
     // One that has not logged in yet holds nothing up.
