@@ -183,7 +183,7 @@ pub struct Running {
 
 /// Looks into a broker that runs.
 #[derive(Clone)]
-pub struct Handle(Arc<Shared>);
+pub struct Handle(pub(super) Arc<Shared>);
 
 impl Handle {
     /// What was counted so far.

@@ -317,3 +317,39 @@ async fn hear_out<R: AsyncRead + Unpin>(reader: &mut R) -> std::io::Result<()> {
     while reader.read(&mut waste).await? > 0 {}
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::packet::Packet;
+    use super::super::{Config, bind};
+    use super::*;
+
+    #[tokio::test]
+    async fn who_sends_without_reading_its_answers_is_not_read_any_further_and_dropped() {
+        let config = Config { write: Duration::from_millis(300), ..Config::new("b/c", "ha") };
+        let stop = CancellationToken::new();
+        let running = bind(config).await.unwrap().run(Vec::new(), stop.clone(), crate::clock::SystemClock::start());
+        let shared = running.handle.0.clone();
+        let mut input = BytesMut::new();
+        let connect = Connect {
+            version: Version::V5,
+            clean: true,
+            keep_alive: 0,
+            client_id: "deaf".to_owned(),
+            will: None,
+            username: None,
+            password: None,
+            properties: Properties::default(),
+        };
+        encode(Version::V5, &Packet::Connect(Box::new(connect)), &mut input);
+        (0..50_000).for_each(|_| encode(Version::V5, &Packet::PingReq, &mut input));
+        let (mut near, far) = tokio::io::duplex(1024);
+        let login = Login { deadline: Instant::now() + Duration::from_secs(5), stop: &stop };
+        let (served, written) = tokio::join!(log_in(far, Client::Viewer, &shared, login), near.write_all_buf(&mut input));
+        served.unwrap();
+        assert!(written.is_err(), "it took everything");
+        let taken = 50_000 - input.len() / 2;
+        assert!(taken > BACKLOG && taken < BACKLOG + 3 * READ, "{taken} pings were taken");
+        assert_eq!((running.handle.counters().slow, running.handle.counters().connections), (1, 0));
+    }
+}

@@ -167,31 +167,6 @@ async fn a_reader_that_does_not_read_is_dropped_and_holds_up_nobody() {
     assert_eq!(server.handle.counters().connections, 2);
 }
 
-#[tokio::test]
-async fn who_sends_without_reading_its_answers_does_not_fill_the_memory() {
-    let server = Ours::with(|config| config.write = Duration::from_millis(500)).await;
-    // Little room on the way, so that it is full soon.
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    let mut socket = socket.connect(server.plain).await.unwrap();
-    let mut connect = BytesMut::new();
-    encode(Version::V5, &Packet::Connect(Box::new(hello(Version::V5, "deaf"))), &mut connect);
-    socket.write_all(&connect).await.unwrap();
-    let pings: Vec<u8> = [0xc0, 0x00].repeat(10_000);
-    timeout(HANG, async {
-        let mut half = 0;
-        while server.handle.counters().slow == 0 {
-            // Stuck: nobody reads it any further, until it is dropped.
-            if let Ok(Ok(written)) = timeout(Duration::from_millis(100), socket.write(&pings[half..])).await {
-                half = (half + written) % 2;
-            }
-        }
-    })
-    .await
-    .expect("it was never dropped");
-    assert_eq!(server.handle.counters().connections, 0);
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_subscribers_get_a_thousand_kept_messages_each() {
     let server = Ours::start().await;
