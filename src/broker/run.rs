@@ -278,7 +278,7 @@ async fn keep_time(shared: Arc<Shared>, stop: CancellationToken) {
             () = shared.clock.sleep_until(next) => {}
             () = shared.timer.notified() => {}
         }
-        shared.with(|broker, now, out| broker.wake(now, out));
+        shared.with(Machine::wake);
     }
 }
 

@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 /// A generous bound that catches a hang.
 pub const HANG: Duration = Duration::from_secs(8);
 /// Long enough for what would come to come.
-pub const QUIET: Duration = Duration::from_millis(200);
+pub const QUIET: Duration = Duration::from_millis(150);
 
 pub const OPTIONS: Options =
     Options { qos: Qos::AtLeastOnce, no_local: false, retain_as_published: false, retain_handling: RetainHandling::Always };
