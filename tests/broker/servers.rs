@@ -21,6 +21,15 @@ pub fn loopback() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
 }
 
+/// Whether the person who runs the tests left Mosquitto and its tools out.
+pub fn skipped() -> bool {
+    let skip = std::env::var("BRAMBLE_SKIP").is_ok_and(|skip| skip.split(',').any(|part| part.trim() == "mosquitto"));
+    if skip {
+        println!("skipped: mosquitto (BRAMBLE_SKIP)");
+    }
+    skip
+}
+
 /// A cluster's CA.
 pub struct Pki(CertifiedIssuer<'static, KeyPair>);
 
@@ -90,8 +99,7 @@ pub struct Mosquitto {
 impl Mosquitto {
     /// Nothing when the person who runs the tests said so.
     pub fn start() -> Option<Self> {
-        if std::env::var("BRAMBLE_SKIP").is_ok_and(|skip| skip.split(',').any(|part| part.trim() == "mosquitto")) {
-            println!("skipped: mosquitto (BRAMBLE_SKIP)");
+        if skipped() {
             return None;
         }
         assert!(
