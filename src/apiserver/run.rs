@@ -303,17 +303,15 @@ impl Api {
             }
             _ => {
                 let taken = intake::object(target.resource, content_type, body, options.validation)?;
-                let namespace = target.namespace();
-                self.write(key, |view, now, ids| {
-                    create::create(view, target.resource, namespace, &taken, options, &self.cluster, now, ids)
-                })
-                .await
+                let new = create::New { resource: target.resource, namespace: target.namespace(), taken: &taken, options };
+                self.write(key, |view, now, ids| create::create(view, &new, &self.cluster, now, ids)).await
             }
         }
     }
 
     fn list(&self, target: &Target, options: &ListOptions) -> Result<read::Page, ApiError> {
-        self.store.view(|view| read::list(view, target, options, |revision| self.store.changes_since(revision, usize::MAX)))
+        let snapshot = self.store.view(|view| read::Snapshot::take(view, target));
+        read::list(snapshot, target, options, |revision| self.store.changes_since(revision, usize::MAX))
     }
 
     /// Plans and writes; plans anew when another writer was faster.

@@ -181,3 +181,25 @@ fn pods_are_bound_and_evicted_below_their_path() {
         (Some("pi"), Some(30))
     );
 }
+
+#[test]
+fn patches_that_race_are_all_there_in_the_end() {
+    let server = Server::start();
+    server.raw("POST", MAPS, &[JSON], MAP);
+    std::thread::scope(|scope| {
+        for writer in 0..8 {
+            let server = &server;
+            scope.spawn(move || {
+                for turn in 0..10 {
+                    let patch = format!(r#"{{"data":{{"k{writer}-{turn}":"x"}}}}"#);
+                    let answer =
+                        server.raw("PATCH", &format!("{MAPS}/m"), &[("Content-Type", "application/merge-patch+json")], &patch);
+                    assert_eq!(answer.code, 200, "{}", answer.body);
+                    assert_eq!(server.raw("GET", &format!("{MAPS}?limit=1"), &[], "").code, 200);
+                }
+            });
+        }
+    });
+    let map = server.raw("GET", &format!("{MAPS}/m"), &[], "").json();
+    assert_eq!(map["data"].as_object().unwrap().len(), 81);
+}
