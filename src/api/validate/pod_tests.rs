@@ -1,3 +1,5 @@
+//! Tables of cases for pods: what passes, what is refused and in which words, and what may change.
+
 use super::*;
 use crate::api::{default, validate::sentence};
 use serde_json::json;
