@@ -203,3 +203,18 @@ fn patches_that_race_are_all_there_in_the_end() {
     let map = server.raw("GET", &format!("{MAPS}/m"), &[], "").json();
     assert_eq!(map["data"].as_object().unwrap().len(), 81);
 }
+
+#[test]
+fn a_quiet_watch_whose_client_left_is_let_go() {
+    let server = Server::start();
+    let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = open();
+    let clients: Vec<_> = (0..10).map(|_| server.open("/api/v1/namespaces/default/pods?watch=1")).collect();
+    assert!(open() >= before + 20);
+    drop(clients);
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while open() > before {
+        assert!(std::time::Instant::now() < end, "{} file descriptors, {before} before", open());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
