@@ -1,7 +1,7 @@
 //! The listener: TLS, HTTP/1.1, limits and deadlines; requests in, replies out.
 //!
 //! One task a connection, all of them in the `JoinSet` of [`Bound::run`]. A stop ends watches and logs, lets answers that
-//! are being made go out, and cuts off what is left after [`DRAIN`].
+//! are being made go out, and cuts off what is left after a few seconds.
 
 use std::convert::Infallible;
 use std::io;

@@ -43,14 +43,14 @@ pub fn read(content_type: &str, bytes: &[u8], wanted: &str) -> Result<Decoded, A
 /// 400 and 415.
 pub fn object(resource: &Resource, content_type: &str, bytes: &[u8], mode: FieldValidation) -> Result<Intake, ApiError> {
     let Decoded { value, duplicates } = read(content_type, bytes, resource.kind)?;
-    pruned(resource, value, duplicates, mode)
+    pruned(resource, value, &duplicates, mode)
 }
 
 /// Checks the kind of a JSON value and prunes it.
 ///
 /// # Errors
 /// 400.
-pub fn pruned(resource: &Resource, mut value: Value, duplicates: Vec<String>, mode: FieldValidation) -> Result<Intake, ApiError> {
+pub fn pruned(resource: &Resource, mut value: Value, duplicates: &[String], mode: FieldValidation) -> Result<Intake, ApiError> {
     let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     if !value.is_object() {
         return Err(ApiError::BadRequest(format!(
@@ -99,8 +99,7 @@ mod tests {
 
     #[test]
     fn a_body_of_another_kind_or_version_is_refused_in_words() {
-        let refused =
-            |value: Value| pruned(&registry::DEPLOYMENTS, value, vec![], FieldValidation::Strict).unwrap_err().to_string();
+        let refused = |value: Value| pruned(&registry::DEPLOYMENTS, value, &[], FieldValidation::Strict).unwrap_err().to_string();
         assert_eq!(
             refused(json!({"apiVersion": "apps/v1beta1", "kind": "Deployment"})),
             "the API version in the data (apps/v1beta1) does not match the expected API version (apps/v1)"
@@ -116,7 +115,7 @@ mod tests {
     fn a_field_that_stands_twice_is_refused_warned_of_or_passed_over() {
         let taken = |mode| {
             let value = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
-            pruned(&registry::CONFIG_MAPS, value, vec!["metadata.name".into()], mode)
+            pruned(&registry::CONFIG_MAPS, value, &["metadata.name".to_owned()], mode)
         };
         assert_eq!(
             taken(FieldValidation::Strict).unwrap_err().to_string(),

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::registry::Subresource;
 use crate::api::status::{ApiError, MODIFIED};
-use crate::api::{Key, Object, Revision};
+use crate::api::{Key, Revision};
 use crate::clock::{Clock, Now};
 use crate::error::Chain;
 use crate::link::call::{Calls, Chunks};
@@ -33,15 +33,12 @@ use super::options::{AsOf, DeleteOptions, ListOptions, WriteOptions};
 use super::route::{Method, Query, Route, Target, Verb, route};
 use super::table::{Include, Shape, bytes};
 use super::verbs::{Answer, Body, Outcome, below, create, delete, read, update};
-use super::watch::{self, Watch};
+use super::watch::Watch;
+use super::watch::run::Feed;
 use super::{discovery, intake, openapi, streams};
 
 /// How often a write that lost a race is planned anew.
 const ATTEMPTS: usize = 5;
-/// The most changes that a watch reads at once: bounds what one slow client holds in memory.
-const CHANGES: usize = 256;
-/// How often a watch that asks for it is told how far it is.
-const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// How long a watch lasts when the client says nothing: 30 to 60 minutes, so that not all come back at once.
 const WATCH_SECONDS: std::ops::Range<usize> = 1800..3600;
 /// How long a node may take to begin with a log before the answer begins without it.
@@ -303,17 +300,15 @@ impl Api {
             }
             _ => {
                 let taken = intake::object(target.resource, content_type, body, options.validation)?;
-                let namespace = target.namespace();
-                self.write(key, |view, now, ids| {
-                    create::create(view, target.resource, namespace, &taken, options, &self.cluster, now, ids)
-                })
-                .await
+                let new = create::New { resource: target.resource, namespace: target.namespace(), taken: &taken, options };
+                self.write(key, |view, now, ids| create::create(view, &new, &self.cluster, now, ids)).await
             }
         }
     }
 
     fn list(&self, target: &Target, options: &ListOptions) -> Result<read::Page, ApiError> {
-        self.store.view(|view| read::list(view, target, options, |revision| self.store.changes_since(revision, usize::MAX)))
+        let snapshot = self.store.view(|view| read::Snapshot::take(view, target));
+        read::list(snapshot, target, options, |revision| self.store.changes_since(revision, usize::MAX))
     }
 
     /// Plans and writes; plans anew when another writer was faster.
@@ -366,7 +361,8 @@ impl Api {
         let drawn = WATCH_SECONDS.start + self.ids().below(WATCH_SECONDS.len());
         let seconds = options.timeout_seconds.unwrap_or(drawn.try_into().unwrap_or(u64::MAX)).min(24 * 3600);
         let feed = Feed {
-            api: self.clone(),
+            store: self.store.clone(),
+            clock: self.clock.clone(),
             watch: Watch::new(target, options.selectors, shape, cursor),
             initial,
             bell,
@@ -375,10 +371,10 @@ impl Api {
             stop: stop.clone(),
             over: false,
         };
-        let lines = stream::unfold(feed, |mut feed| async move { feed.next().await.map(|lines| (lines, feed)) });
+        let lines = feed.lines();
         let content_type =
             if matches!(shape.form, Form::Table(_)) { "application/json;as=Table;v=v1;g=meta.k8s.io" } else { JSON };
-        Ok(Reply { code: 200, content_type, headers: Vec::new(), body: ReplyBody::Stream(Box::pin(lines)) }.with(NO_CACHE))
+        Ok(Reply { code: 200, content_type, headers: Vec::new(), body: ReplyBody::Stream(lines) }.with(NO_CACHE))
     }
 
     async fn log(&self, target: &Target, query: &Query, stop: &CancellationToken) -> Result<Reply, ApiError> {
@@ -418,65 +414,6 @@ async fn next_chunk(chunks: &mut Chunks, stop: &CancellationToken) -> Option<Byt
         chunks.close();
         Bytes::from(format!("bramble: the log ends here: {error}\n"))
     }))
-}
-
-/// What one watch holds while its client reads.
-struct Feed {
-    api: Api,
-    watch: Watch,
-    initial: VecDeque<Arc<Object>>,
-    bell: tokio::sync::watch::Receiver<Revision>,
-    bookmarks: bool,
-    ends: Instant,
-    stop: CancellationToken,
-    over: bool,
-}
-
-impl Feed {
-    /// The next lines; `None` at the end. Asked only when the client took the last ones.
-    async fn next(&mut self) -> Option<Bytes> {
-        if self.over {
-            return None;
-        }
-        self.watch.at(self.api.clock.now().wall);
-        if !self.initial.is_empty() {
-            let count = self.initial.len().min(CHANGES);
-            let lines: Vec<u8> = self.initial.drain(..count).flat_map(|object| self.watch.initial(&object)).collect();
-            return Some(lines.into());
-        }
-        let bookmark_at = Instant::now() + BOOKMARK_EVERY;
-        loop {
-            self.bell.borrow_and_update();
-            let changes = match self.api.store.changes_since(self.watch.cursor(), CHANGES) {
-                Ok(changes) => changes,
-                Err(gone) => {
-                    self.over = true;
-                    return Some(watch::gone(&gone).into());
-                }
-            };
-            let more = changes.len() >= CHANGES;
-            self.watch.at(self.api.clock.now().wall);
-            let lines: Vec<u8> = changes.iter().filter_map(|change| self.watch.change(change)).flatten().collect();
-            if !lines.is_empty() {
-                return Some(lines.into());
-            }
-            if more {
-                continue;
-            }
-            tokio::select! {
-                biased;
-                () = self.stop.cancelled() => return self.last(),
-                () = tokio::time::sleep_until(self.ends) => return self.last(),
-                rung = self.bell.changed() => if rung.is_err() { return self.last() },
-                () = tokio::time::sleep_until(bookmark_at), if self.bookmarks => return Some(self.watch.bookmark().into()),
-            }
-        }
-    }
-
-    fn last(&mut self) -> Option<Bytes> {
-        self.over = true;
-        self.bookmarks.then(|| self.watch.bookmark().into())
-    }
 }
 
 fn plain(request: &Request, document: &Value) -> Result<Reply, ApiError> {

@@ -111,7 +111,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn pod(containers: &[&str], statuses: Value) -> Object {
+    fn pod(containers: &[&str], statuses: &Value) -> Object {
         let containers: Vec<Value> = containers.iter().map(|name| json!({"name": name})).collect();
         let value = json!({"metadata": {"name": "p", "uid": "u1"}, "spec": {"nodeName": "pi", "containers": containers}, "status": {"containerStatuses": statuses}});
         Object::from_value(value).unwrap()
@@ -122,17 +122,17 @@ mod tests {
         let running = json!([{"name": "c", "state": {"running": {}}}]);
         let waiting = |reason: &str| json!([{"name": "c", "state": {"waiting": {"reason": reason}}}]);
         for (pod, query, words) in [
-            (pod(&["c", "d"], running.clone()), "", "a container name must be specified for pod p, choose one of: [c d]"),
-            (pod(&["c"], running.clone()), "container=x", "container x is not valid for pod p"),
-            (pod(&["c"], json!([])), "", "container \"c\" in pod \"p\" is waiting to start: ContainerCreating"),
-            (pod(&["c"], waiting("PodInitializing")), "", "container \"c\" in pod \"p\" is waiting to start: PodInitializing"),
+            (pod(&["c", "d"], &running), "", "a container name must be specified for pod p, choose one of: [c d]"),
+            (pod(&["c"], &running), "container=x", "container x is not valid for pod p"),
+            (pod(&["c"], &json!([])), "", "container \"c\" in pod \"p\" is waiting to start: ContainerCreating"),
+            (pod(&["c"], &waiting("PodInitializing")), "", "container \"c\" in pod \"p\" is waiting to start: PodInitializing"),
             (
-                pod(&["c"], waiting("ImagePullBackOff")),
+                pod(&["c"], &waiting("ImagePullBackOff")),
                 "",
                 "container \"c\" in pod \"p\" is waiting to start: trying and failing to pull image",
             ),
-            (pod(&["c"], running.clone()), "previous=true", "previous terminated container \"c\" in pod \"p\" not found"),
-            (pod(&["c"], running), "tailLines=x", "the query parameter tailLines is no whole number: \"x\""),
+            (pod(&["c"], &running), "previous=true", "previous terminated container \"c\" in pod \"p\" not found"),
+            (pod(&["c"], &running), "tailLines=x", "the query parameter tailLines is no whole number: \"x\""),
         ] {
             assert_eq!(log_call(&pod, &Query::parse(query), Wall(0)).unwrap_err(), ApiError::BadRequest(words.to_owned()));
         }
@@ -143,7 +143,7 @@ mod tests {
         let crashing =
             json!([{"name": "c", "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": {}}}]);
         let query = Query::parse("follow=true&tailLines=5&limitBytes=100&timestamps=true&sinceTime=1970-01-01T00:00:10Z");
-        let (node, request) = log_call(&pod(&["c"], crashing), &query, Wall(70_000)).unwrap();
+        let (node, request) = log_call(&pod(&["c"], &crashing), &query, Wall(70_000)).unwrap();
         assert_eq!((node.as_str(), request.container.as_str(), request.pod_uid.as_str()), ("pi", "c", "u1"));
         assert_eq!(
             (request.follow, request.tail_lines, request.limit_bytes, request.since_seconds),

@@ -57,7 +57,7 @@ impl Shape {
         match self.form {
             Form::Table(version) => {
                 let metadata = json!({"resourceVersion": object.str_at(&["metadata", "resourceVersion"])});
-                bytes(&self.table(version, resource, std::iter::once(object), metadata, Headings::Told))
+                bytes(&self.table(version, resource, std::iter::once(object), &metadata, Headings::Told))
             }
             Form::Metadata => bytes(&partial(object)),
             Form::Plain | Form::Discovery(_) => bytes(object),
@@ -78,7 +78,7 @@ impl Shape {
         }
         match self.form {
             Form::Table(version) => {
-                bytes(&self.table(version, page.resource, page.items.iter().map(Arc::as_ref), metadata, Headings::Told))
+                bytes(&self.table(version, page.resource, page.items.iter().map(Arc::as_ref), &metadata, Headings::Told))
             }
             Form::Metadata => bytes(&json!({
                 "kind": "PartialObjectMetadataList",
@@ -107,7 +107,7 @@ impl Shape {
         match self.form {
             Form::Table(version) => {
                 let metadata = json!({"resourceVersion": object.str_at(&["metadata", "resourceVersion"])});
-                bytes(&self.table(version, resource, std::iter::once(object), metadata, headings))
+                bytes(&self.table(version, resource, std::iter::once(object), &metadata, headings))
             }
             _ => self.object(resource, object),
         }
@@ -118,7 +118,7 @@ impl Shape {
         version: &str,
         resource: &Resource,
         objects: impl Iterator<Item = &'a Object>,
-        metadata: Value,
+        metadata: &Value,
         headings: Headings,
     ) -> Value {
         let columns: Vec<Value> = resource

@@ -2,7 +2,7 @@
 //!
 //! In:       a cursor, and the changes after it (`Store::changes_since`), which the bell announces.
 //! Out:      one JSON line an event.
-//! Never:    waits (`run.rs`), or keeps events: a reader that is too slow falls out of the ring and is told 410.
+//! Never:    waits (`watch/run.rs`), or keeps events: a reader that is too slow falls out of the ring and is told 410.
 //! Flow:     stop 14 of the life of a pod.
 //!
 //! | selected before | selected after | line |
@@ -10,6 +10,8 @@
 //! | no | yes | ADDED |
 //! | yes | yes | MODIFIED |
 //! | yes | no | DELETED, with what it was and the revision of the change |
+
+pub(crate) mod run;
 
 use serde_json::{Value, json};
 

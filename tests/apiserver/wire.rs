@@ -181,3 +181,40 @@ fn pods_are_bound_and_evicted_below_their_path() {
         (Some("pi"), Some(30))
     );
 }
+
+#[test]
+fn patches_that_race_are_all_there_in_the_end() {
+    let server = Server::start();
+    server.raw("POST", MAPS, &[JSON], MAP);
+    std::thread::scope(|scope| {
+        for writer in 0..8 {
+            let server = &server;
+            scope.spawn(move || {
+                for turn in 0..10 {
+                    let patch = format!(r#"{{"data":{{"k{writer}-{turn}":"x"}}}}"#);
+                    let answer =
+                        server.raw("PATCH", &format!("{MAPS}/m"), &[("Content-Type", "application/merge-patch+json")], &patch);
+                    assert_eq!(answer.code, 200, "{}", answer.body);
+                    assert_eq!(server.raw("GET", &format!("{MAPS}?limit=1"), &[], "").code, 200);
+                }
+            });
+        }
+    });
+    let map = server.raw("GET", &format!("{MAPS}/m"), &[], "").json();
+    assert_eq!(map["data"].as_object().unwrap().len(), 81);
+}
+
+#[test]
+fn a_quiet_watch_whose_client_left_is_let_go() {
+    let server = Server::start();
+    let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = open();
+    let clients: Vec<_> = (0..10).map(|_| server.open("/api/v1/namespaces/default/pods?watch=1")).collect();
+    assert!(open() >= before + 20);
+    drop(clients);
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while open() > before {
+        assert!(std::time::Instant::now() < end, "{} file descriptors, {before} before", open());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}

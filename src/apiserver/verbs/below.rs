@@ -100,7 +100,7 @@ fn set_scale(current: &Object, key: &Key, scale: &Value, options: WriteOptions) 
         }
     };
     let seen = scale.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default();
-    if !seen.is_empty() && seen != current.revision().to_string() {
+    if !matches!(seen, "" | "0") && seen != current.revision().to_string() {
         return Err(ApiError::Conflict { resource: key.resource, name: key.name.clone(), why: MODIFIED.to_owned() });
     }
     let replicas = match scale.pointer("/spec/replicas") {
@@ -218,7 +218,7 @@ pub fn finalize(view: &View, key: &Key, taken: &Intake, options: WriteOptions) -
     debug_assert_eq!(*key.resource, registry::NAMESPACES);
     let current = read::get(view, key)?;
     let seen = taken.object.str_at(&["metadata", "resourceVersion"]);
-    if !seen.is_empty() && seen != current.revision().to_string() {
+    if !matches!(seen, "" | "0") && seen != current.revision().to_string() {
         return Err(ApiError::Conflict { resource: key.resource, name: key.name.clone(), why: MODIFIED.to_owned() });
     }
     same_name(key, &taken.object.to_value())?;

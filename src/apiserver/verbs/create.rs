@@ -19,20 +19,25 @@ const GENERATED_STEM: usize = 58;
 /// How often a generated name is drawn anew when it is taken.
 const DRAWS: usize = 8;
 
+/// What is to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct New<'a> {
+    /// Of which resource.
+    pub resource: &'static Resource,
+    /// The namespace of the path; empty for cluster scope.
+    pub namespace: &'a str,
+    /// The body.
+    pub taken: &'a Intake,
+    /// How.
+    pub options: WriteOptions,
+}
+
 /// What making this object comes to.
 ///
 /// # Errors
 /// 400, 403, 404, 409 and 422.
-pub fn create(
-    view: &View,
-    resource: &'static Resource,
-    namespace: &str,
-    taken: &Intake,
-    options: WriteOptions,
-    cluster: &Cluster,
-    now: Now,
-    ids: &mut Rng,
-) -> Result<Outcome, ApiError> {
+pub fn create(view: &View, new: &New<'_>, cluster: &Cluster, now: Now, ids: &mut Rng) -> Result<Outcome, ApiError> {
+    let New { resource, namespace, taken, options } = *new;
     let mut object = taken.object.clone();
     place(resource, namespace, &mut object)?;
     let asked = object.str_at(&["metadata", "resourceVersion"]);
@@ -120,24 +125,14 @@ mod tests {
         view
     }
 
-    fn made(
-        view: &View,
-        resource: &'static Resource,
-        namespace: &str,
-        value: Value,
-    ) -> Result<(Vec<Op>, Object, Vec<String>), (u16, String)> {
+    /// Operations, the object, warnings.
+    type Made = (Vec<Op>, Object, Vec<String>);
+
+    fn made(view: &View, resource: &'static Resource, namespace: &str, value: Value) -> Result<Made, (u16, String)> {
         let taken = Intake { object: Object::from_value(value).unwrap(), warnings: vec![] };
         let now = Now { tick: Tick(0), wall: Wall(1_000_000) };
-        match create(
-            view,
-            resource,
-            namespace,
-            &taken,
-            WriteOptions::default(),
-            &Cluster::default(),
-            now,
-            &mut Rng::seeded(2, "ids"),
-        ) {
+        let new = New { resource, namespace, taken: &taken, options: WriteOptions::default() };
+        match create(view, &new, &Cluster::default(), now, &mut Rng::seeded(2, "ids")) {
             Ok(Outcome::Write(ops, Answer { body: Body::Object(object), warnings, code: 201 })) => {
                 Ok((ops, object.as_ref().clone(), warnings))
             }

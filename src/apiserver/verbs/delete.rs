@@ -181,13 +181,13 @@ mod tests {
     use crate::clock::Tick;
     use serde_json::{Value, json};
 
-    fn pod(change: Value) -> Object {
+    fn pod(change: &Value) -> Object {
         let mut pod = json!({
             "metadata": {"name": "web", "namespace": "a", "uid": "u1", "resourceVersion": "7", "generation": 1},
             "spec": {"nodeName": "pi", "terminationGracePeriodSeconds": 30},
             "status": {"phase": "Running"},
         });
-        json_patch::merge(&mut pod, &change);
+        json_patch::merge(&mut pod, change);
         Object::from_value(pod).unwrap()
     }
 
@@ -202,17 +202,17 @@ mod tests {
 
     #[test]
     fn a_pod_goes_at_once_or_after_its_grace() {
-        let bound = pod(json!({}));
+        let bound = pod(&json!({}));
         for (name, object, options, left) in [
             ("running", bound.clone(), DeleteOptions::default(), Some(30)),
             ("asked for five seconds", bound.clone(), grace(5), Some(5)),
             ("negative", bound.clone(), grace(-1), Some(1)),
             ("force", bound, grace(0), None),
-            ("not bound", pod(json!({"spec": {"nodeName": null}})), DeleteOptions::default(), None),
-            ("ended", pod(json!({"status": {"phase": "Failed"}})), DeleteOptions::default(), None),
+            ("not bound", pod(&json!({"spec": {"nodeName": null}})), DeleteOptions::default(), None),
+            ("ended", pod(&json!({"status": {"phase": "Failed"}})), DeleteOptions::default(), None),
             (
                 "ended, but held",
-                pod(json!({"status": {"phase": "Failed"}, "metadata": {"finalizers": ["a.io/b"]}})),
+                pod(&json!({"status": {"phase": "Failed"}, "metadata": {"finalizers": ["a.io/b"]}})),
                 DeleteOptions::default(),
                 Some(0),
             ),
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_second_deletion_only_shortens() {
-        let going = pod(json!({"metadata": {"deletionTimestamp": "1970-01-01T00:30:00Z", "deletionGracePeriodSeconds": 30}}));
+        let going = pod(&json!({"metadata": {"deletionTimestamp": "1970-01-01T00:30:00Z", "deletionGracePeriodSeconds": 30}}));
         assert_eq!(planned(&going, &DeleteOptions::default()), Ok(Planned::AsItIs));
         assert_eq!(planned(&going, &grace(60)), Ok(Planned::AsItIs));
         assert_eq!(planned(&going, &grace(0)), Ok(Planned::Removed));
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn the_propagation_policy_becomes_a_finalizer() {
-        let ended = pod(json!({"status": {"phase": "Failed"}}));
+        let ended = pod(&json!({"status": {"phase": "Failed"}}));
         for (policy, finalizer) in [(Propagation::Foreground, FOREGROUND), (Propagation::Orphan, ORPHAN)] {
             let options = DeleteOptions { propagation: Some(policy), ..DeleteOptions::default() };
             let Ok(Planned::Marked(marked)) = planned(&ended, &options) else { panic!("{policy:?}") };
@@ -258,7 +258,7 @@ mod tests {
             (DeleteOptions { uid: Some("u2".into()), ..grace(0) }, "UID in precondition: u2, UID in object meta: u1"),
             (DeleteOptions { resource_version: Some("6".into()), ..grace(0) }, "ResourceVersion in precondition: 6"),
         ] {
-            let (code, message) = planned(&pod(json!({})), &options).unwrap_err();
+            let (code, message) = planned(&pod(&json!({})), &options).unwrap_err();
             assert_eq!(code, 409);
             assert!(message.contains(words), "{message}");
         }

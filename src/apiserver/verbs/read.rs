@@ -68,17 +68,33 @@ impl Token {
     }
 }
 
-/// The objects of a collection; `since` tells the changes after a revision.
+/// All of a collection at one revision, taken from the view in one go: the rest needs no lock on the store.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    revision: Revision,
+    objects: Vec<Arc<Object>>,
+}
+
+impl Snapshot {
+    /// The collection as it is.
+    #[must_use]
+    pub fn take(view: &View, target: &Target) -> Self {
+        let objects = view.list(target.resource, target.namespace.as_deref()).cloned().collect();
+        Self { revision: view.revision(), objects }
+    }
+}
+
+/// A page of a collection; `since` tells the changes after a revision, up to the snapshot's at least.
 ///
 /// # Errors
 /// 400 for a token that is none, 410 for one that is too old, 504 for a revision that is not reached.
 pub fn list(
-    view: &View,
+    snapshot: Snapshot,
     target: &Target,
     options: &ListOptions,
     since: impl FnOnce(Revision) -> Result<Vec<ChangeEvent>, Gone>,
 ) -> Result<Page, ApiError> {
-    let current = view.revision();
+    let current = snapshot.revision;
     let token = options.token.as_deref().map(Token::read).transpose()?;
     let wanted = match (&token, options.as_of) {
         (Some(token), _) => token.revision,
@@ -90,19 +106,37 @@ pub fn list(
     };
     let revision = wanted.unwrap_or(current);
     reached(revision, current)?;
-    let mut undo = BTreeMap::new();
+    let mut objects = snapshot.objects;
     if revision < current {
         let changes = since(revision).map_err(|gone| match &token {
             Some(token) => ApiError::ContinueExpired { token: Token { revision: None, ..token.clone() }.write() },
             None => ApiError::Expired(format!("The resourceVersion for the provided list is too old: {gone}")),
         })?;
-        for change in changes.into_iter().filter(|change| belongs(&change.key, target)) {
-            // The first change after then shows what stood then.
-            undo.entry(change.key).or_insert(change.before);
-        }
+        objects = undone(objects, changes.into_iter().filter(|change| belongs(&change.key, target)));
     }
     let after = token.as_ref().map(|token| (token.namespace.as_str(), token.name.as_str()));
-    Ok(page(view, target, options, revision, after, undo))
+    Ok(page(target.resource, objects, options, revision, after))
+}
+
+/// The objects as they were before these changes. Changes that are newer than the objects do no harm: of each key only the
+/// first counts, and what stood before it stood then.
+fn undone(objects: Vec<Arc<Object>>, changes: impl Iterator<Item = ChangeEvent>) -> Vec<Arc<Object>> {
+    let mut then: BTreeMap<(String, String), Arc<Object>> = objects.into_iter().map(|object| (place(&object), object)).collect();
+    let mut first = BTreeMap::new();
+    for change in changes {
+        first.entry((change.key.namespace, change.key.name)).or_insert(change.before);
+    }
+    for (place, before) in first {
+        match before {
+            Some(object) => then.insert(place, object),
+            None => then.remove(&place),
+        };
+    }
+    then.into_values().collect()
+}
+
+fn place(object: &Arc<Object>) -> (String, String) {
+    (object.namespace().to_owned(), object.name().to_owned())
 }
 
 fn reached(revision: Revision, current: Revision) -> Result<(), ApiError> {
@@ -116,33 +150,16 @@ pub fn belongs(key: &Key, target: &Target) -> bool {
 }
 
 fn page(
-    view: &View,
-    target: &Target,
+    resource: &'static Resource,
+    objects: Vec<Arc<Object>>,
     options: &ListOptions,
     revision: Revision,
     after: Option<(&str, &str)>,
-    mut undo: BTreeMap<Key, Option<Arc<Object>>>,
 ) -> Page {
-    let resource = target.resource;
-    let place = |object: &Arc<Object>| (object.namespace().to_owned(), object.name().to_owned());
     let beyond = |object: &Arc<Object>| after.is_none_or(|after| (object.namespace(), object.name()) > after);
     let selectors = &options.selectors;
-    let mut items: Vec<Arc<Object>> = if undo.is_empty() {
-        view.list(resource, target.namespace.as_deref())
-            .filter(|object| beyond(object) && selectors.select(object))
-            .cloned()
-            .collect()
-    } else {
-        let mut then: BTreeMap<(String, String), Arc<Object>> =
-            view.list(resource, target.namespace.as_deref()).map(|object| (place(object), object.clone())).collect();
-        while let Some((key, before)) = undo.pop_first() {
-            match before {
-                Some(object) => then.insert((key.namespace, key.name), object),
-                None => then.remove(&(key.namespace, key.name)),
-            };
-        }
-        then.into_values().filter(|object| beyond(object) && selectors.select(object)).collect()
-    };
+    let mut items = objects;
+    items.retain(|object| beyond(object) && selectors.select(object));
     let left = options.limit.map_or(0, |limit| items.len().saturating_sub(limit));
     items.truncate(items.len() - left);
     let next = items.last().filter(|_| left > 0).map(|last| {
@@ -189,7 +206,7 @@ mod tests {
         fn list(&self, query: &str) -> Result<Page, ApiError> {
             let target = Target { resource: &registry::CONFIG_MAPS, namespace: Some("a".into()), name: None, subresource: None };
             let options = ListOptions::parse(&Query::parse(query), target.resource)?;
-            list(&self.view, &target, &options, |revision| self.ring.since(revision, usize::MAX))
+            list(Snapshot::take(&self.view, &target), &target, &options, |revision| self.ring.since(revision, usize::MAX))
         }
     }
 

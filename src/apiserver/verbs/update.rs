@@ -52,16 +52,14 @@ pub struct Patch {
     pub duplicates: Vec<String>,
 }
 
-/// The content types of patches, for messages.
-pub const PATCH_TYPES: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json";
-
 impl Patch {
     /// Reads a patch by its content type.
     ///
     /// # Errors
     /// 400 when it is broken, 415 for another content type.
     pub fn read(content_type: &str, bytes: &[u8]) -> Result<Self, ApiError> {
-        let kind = PatchKind::from_content_type(content_type).ok_or(ApiError::UnsupportedMediaType { accepted: PATCH_TYPES })?;
+        let kind =
+            PatchKind::from_content_type(content_type).ok_or(ApiError::UnsupportedMediaType { accepted: PatchKind::ACCEPTED })?;
         // Keys that stand twice are looked for where there are keys of the object.
         let keyed = (kind != PatchKind::Json).then(|| decode::body("application/json", bytes).ok()).flatten();
         if let Some(decoded) = keyed {
@@ -94,7 +92,7 @@ impl Patch {
 pub fn patch(view: &View, key: &Key, part: Part, patch: &Patch, options: WriteOptions) -> Result<Outcome, ApiError> {
     let current = read::get(view, key)?;
     let value = patch.apply(key.resource, &key.name, &current.to_value())?;
-    let taken = intake::pruned(key.resource, value, patch.duplicates.clone(), options.validation)?;
+    let taken = intake::pruned(key.resource, value, &patch.duplicates, options.validation)?;
     replace(current, key, part, taken.object, taken.warnings, options)
 }
 
@@ -160,7 +158,7 @@ fn same_object(current: &Object, key: &Key, candidate: &Object) -> Result<(), Ap
         return Err(conflict(format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", current.uid())));
     }
     let seen = candidate.str_at(&["metadata", "resourceVersion"]);
-    if !seen.is_empty() && seen != current.revision().to_string() {
+    if !matches!(seen, "" | "0") && seen != current.revision().to_string() {
         return Err(conflict(MODIFIED.to_owned()));
     }
     Ok(())
