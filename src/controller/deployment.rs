@@ -10,6 +10,7 @@
 
 mod status;
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value)] // `json!(…)` reads best as it is
 mod tests;
 
 use std::collections::BTreeMap;

@@ -29,6 +29,7 @@ mod run;
 pub mod signs;
 pub mod taint_eviction;
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value)] // `json!(…)` reads best as it is
 mod world;
 
 use std::time::Duration;

@@ -277,7 +277,7 @@ fn a_deployment_lives_through_rollout_scaling_and_the_death_of_a_node() {
         });
         // All is well: nothing is written any more, for longer than a round.
         let rest = world.view.revision();
-        while world.now.tick.0 % 40_000 != 0 {
+        while !world.now.tick.0.is_multiple_of(40_000) {
             world.step(nothing);
         }
         assert_eq!(world.view.revision(), rest, "seed {seed}: {:?}", world.view.list(&EVENTS, None).last());
