@@ -49,7 +49,7 @@ impl World {
 
     /// One look; whether it wrote anything.
     fn step(&mut self) -> bool {
-        let plan = Deployments.reconcile(&self.view, &key(), self.now, &mut self.ids);
+        let plan = Deployments::default().reconcile(&self.view, &key(), self.now, &mut self.ids);
         self.told.extend(plan.events.into_iter().map(|event| event.message));
         let wrote = !plan.writes.is_empty();
         if wrote {
@@ -195,7 +195,7 @@ fn recreate_waits_for_the_last_old_pod() {
     assert_eq!(world.sets(), [("i:1".into(), 0)]);
     let gone = Op { key: pod_key, expect: Expect::Any, change: Change::Delete };
     let events = world.view.apply(world.view.revision().next(), gone.into());
-    assert_eq!(Deployments.keys(&events[0], &world.view), [key()], "the end of the pod rings");
+    assert_eq!(Deployments::default().keys(&events[0], &world.view), [key()], "the end of the pod rings");
     world.settle();
     assert_eq!(world.sets(), [("i:1".into(), 0), ("i:2".into(), 3)]);
 }
@@ -253,7 +253,7 @@ fn a_rollout_that_hangs_is_late_and_one_that_moves_is_not() {
     world.step();
     world.count(0);
     world.step();
-    let plan = Deployments.reconcile(&world.view, &key(), world.now, &mut world.ids);
+    let plan = Deployments::default().reconcile(&world.view, &key(), world.now, &mut world.ids);
     assert_eq!(plan.look_again, Some(Tick(61_000)));
     let later = |world: &mut World, seconds: i64| {
         world.now.wall.0 += seconds * 1000;
@@ -268,6 +268,21 @@ fn a_rollout_that_hangs_is_late_and_one_that_moves_is_not() {
     world.settle();
     assert_eq!(world.condition("Progressing").1, "NewReplicaSetAvailable");
     assert!(condition::updated(&world.get(), "Progressing").is_some());
+}
+
+#[test]
+fn no_rollout_is_late_before_the_grace_after_a_start_of_the_master() {
+    let mut world = World::new(json!({"spec.progressDeadlineSeconds": 60}));
+    world.step();
+    world.count(0);
+    world.step();
+    // The master was away for an hour.
+    world.now.wall.0 += 3_600_000;
+    let mut controller = Deployments::new(Tick(30_000));
+    let plan = controller.reconcile(&world.view, &key(), world.now, &mut world.ids);
+    assert_eq!((plan.writes.len(), plan.look_again), (0, Some(Tick(30_000))));
+    world.now.tick = Tick(30_000);
+    assert_eq!(controller.reconcile(&world.view, &key(), world.now, &mut world.ids).writes.len(), 1);
 }
 
 #[test]
