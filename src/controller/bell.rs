@@ -44,6 +44,11 @@ impl SharedSigns {
         self.signs.clone()
     }
 
+    /// Before this nothing is concluded from what is not known yet.
+    pub(super) fn judged_from(&self) -> Tick {
+        self.with(|signs| signs.judged_from())
+    }
+
     /// The nodes with news; empties the list.
     pub(super) fn take_news(&self) -> Vec<String> {
         self.with(Signs::take_news)

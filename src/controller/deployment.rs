@@ -10,6 +10,7 @@
 
 mod status;
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value)] // `json!(…)` reads best as it is
 mod tests;
 
 use std::collections::BTreeMap;
@@ -29,7 +30,7 @@ use crate::api::core::pod::Pod;
 use crate::api::registry::{DEPLOYMENTS, NAMESPACES, PODS, REPLICA_SETS};
 use crate::api::time::rfc3339;
 use crate::api::{Key, Object, Resource};
-use crate::clock::Now;
+use crate::clock::{Now, Tick};
 use crate::store::{ChangeEvent, Op, View};
 
 const COMPONENT: &str = "deployment-controller";
@@ -45,7 +46,20 @@ const NOT_COPIED: [&str; 6] = [
 ];
 
 /// The controller.
-pub struct Deployments;
+#[derive(Default)]
+pub struct Deployments {
+    /// Before this no rollout is called late: after a start of the master, what was counted last is not known any more, and
+    /// what the nodes say has still to come.
+    judged_from: Tick,
+}
+
+impl Deployments {
+    /// Judges no rollout before this.
+    #[must_use]
+    pub fn new(judged_from: Tick) -> Self {
+        Self { judged_from }
+    }
+}
 
 impl Reconciler for Deployments {
     fn name(&self) -> &'static str {
@@ -100,7 +114,7 @@ impl Reconciler for Deployments {
             claims.look_by(now.tick);
             return claims;
         }
-        let mut step = Step::new(key, object, sets, now);
+        let mut step = Step::new(key, object, sets, now, self.judged_from);
         step.decide(view, ids);
         step.plan()
     }
@@ -112,6 +126,7 @@ struct Step<'a> {
     object: &'a Arc<Object>,
     deployment: Deployment<'a>,
     now: Now,
+    judged_from: Tick,
     /// Oldest first, without the new one.
     old: Vec<(Key, &'a Arc<Object>)>,
     /// The set of the template of now, when there is one.
@@ -124,7 +139,7 @@ struct Step<'a> {
 }
 
 impl<'a> Step<'a> {
-    fn new(key: &'a Key, object: &'a Arc<Object>, mut sets: Vec<(Key, &'a Arc<Object>)>, now: Now) -> Self {
+    fn new(key: &'a Key, object: &'a Arc<Object>, mut sets: Vec<(Key, &'a Arc<Object>)>, now: Now, judged_from: Tick) -> Self {
         let deployment = Deployment(object);
         sets.sort_by(|(a_key, a), (b_key, b)| {
             ReplicaSet(a).created().cmp(&ReplicaSet(b).created()).then_with(|| a_key.cmp(b_key))
@@ -133,7 +148,7 @@ impl<'a> Step<'a> {
         let at = sets.iter().position(|(_, set)| ReplicaSet(set).template().map(without_hash) == template);
         let new = at.map(|at| sets.remove(at));
         let after = Object::clone(object);
-        Self { key, object, deployment, now, old: sets, new, after, changed: BTreeMap::new(), plan: Plan::nothing() }
+        Self { key, object, deployment, now, judged_from, old: sets, new, after, changed: BTreeMap::new(), plan: Plan::nothing() }
     }
 
     fn decide(&mut self, view: &View, ids: &mut Ids) {

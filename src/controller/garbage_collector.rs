@@ -46,8 +46,8 @@ impl Reconciler for GarbageCollector {
                 if let Some(replaced) = before.as_ref().filter(|before| before.uid() != after.uid()) {
                     keys.extend(view.owned_by(&replaced.uid()).map(|(key, _)| key.clone()));
                 }
-                let owners = |object: &Arc<Object>| object.at(&["metadata", "ownerReferences"]).cloned();
-                let owners_changed = before.as_ref().is_none_or(|before| owners(before) != owners(after));
+                const OWNERS: [&str; 2] = ["metadata", "ownerReferences"];
+                let owners_changed = before.as_ref().is_none_or(|before| before.list_at(&OWNERS) != after.list_at(&OWNERS));
                 let has_owners = after.owners().next().is_some();
                 if is_holding(after) || (has_owners && owners_changed) {
                     keys.push(event.key.clone());

@@ -29,6 +29,7 @@ mod run;
 pub mod signs;
 pub mod taint_eviction;
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value)] // `json!(…)` reads best as it is
 mod world;
 
 use std::time::Duration;
@@ -143,9 +144,11 @@ impl Default for Settings {
 /// All controllers, in the order in which they are asked.
 #[must_use]
 pub fn all(settings: Settings, signs: &SharedSigns) -> Vec<Box<dyn Reconciler>> {
+    let judged_from = signs.judged_from();
     vec![
-        Box::new(deployment::Deployments),
+        // Sets are counted before anything is concluded from their counts.
         Box::new(replicaset::ReplicaSets),
+        Box::new(deployment::Deployments::new(judged_from)),
         Box::new(adoption::Adoption),
         Box::new(node_lifecycle::NodeLifecycle::new(signs.signs())),
         Box::new(taint_eviction::TaintEviction::new(settings, signs.signs())),

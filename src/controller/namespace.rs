@@ -78,6 +78,7 @@ impl Reconciler for Namespaces {
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value)] // `json!(…)` reads best as it is
 mod tests {
     use super::*;
     use crate::api::Revision;
@@ -123,7 +124,7 @@ mod tests {
         let pod = Key::new(&PODS, "shop", "p");
         let gone =
             view.apply(view.revision().next(), Op { key: pod, expect: crate::store::Expect::Any, change: Change::Delete }.into());
-        assert_eq!(Namespaces.keys(&gone[0], &view), [shop.clone()]);
+        assert_eq!(Namespaces.keys(&gone[0], &view), std::slice::from_ref(&shop));
         let plan = decide(&view);
         assert!(matches!(plan.writes[..], [Op { change: Change::Delete, .. }]));
         view.apply(view.revision().next(), Batch(plan.writes));

@@ -75,10 +75,13 @@ impl Reconciler for NodeLifecycle {
         let mut signs = self.signs.lock().unwrap_or_else(PoisonError::into_inner);
         match view.get(key) {
             Some(node) => judge(view, key, node, &signs, now),
-            None => {
+            // It was removed; or it was heard before its object is made, and must not be forgotten then.
+            None if signs.is_lost(&key.name, now.tick) => {
                 signs.forget(&key.name);
                 Plan::nothing()
             }
+            None if signs.reported(&key.name) => Plan::look_again(signs.lost_at(&key.name)),
+            None => Plan::nothing(),
         }
     }
 }
@@ -172,6 +175,7 @@ fn unmark_pods(view: &View, node: &str, now: Now, plan: &mut Plan) {
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value)] // `json!(…)` reads best as it is
 mod tests {
     use super::*;
     use crate::api::Revision;
@@ -242,6 +246,21 @@ mod tests {
         world.signs.lock().unwrap().heard("a", Tick(20_000));
         assert_eq!(world.at(20_000).0, ["NodeReady"]);
         assert_eq!(world.shown(), ("True".into(), vec![], true));
+    }
+
+    #[test]
+    fn a_node_that_is_heard_before_its_object_is_made_is_not_lost_when_it_comes() {
+        let mut world = World::new(ready("True"));
+        let key = Key::new(&NODES, "", "new");
+        let mut look = |tick: u64| {
+            let now = Now { tick: Tick(tick), wall: Wall(0) };
+            world.controller.reconcile(&world.view, &key, now, &mut Ids::new(Rng::seeded(1, "ids"))).look_again
+        };
+        world.signs.lock().unwrap().heard("new", Tick(100_000));
+        assert_eq!(look(100_000), Some(Tick(110_000)));
+        assert!(world.signs.lock().unwrap().reported("new"));
+        assert_eq!(look(110_000), None);
+        assert!(!world.signs.lock().unwrap().reported("new"), "removed, silent, forgotten");
     }
 
     #[test]

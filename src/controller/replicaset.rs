@@ -306,6 +306,7 @@ fn status(key: &Key, object: &Arc<Object>, active: &[(&Key, &Arc<Object>)], now:
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value)] // `json!(…)` reads best as it is
 mod tests {
     use super::*;
     use crate::api::Revision;

@@ -34,21 +34,23 @@ pub fn new_set(replicas: i64, max_surge: i64, all: i64, new: i64) -> i64 {
 /// available.
 #[must_use]
 pub fn old_sets(replicas: i64, max_unavailable: i64, new: Count, old: &[Count]) -> Vec<i64> {
+    // A set that was just made smaller still counts pods that are going.
+    let stays = |set: &Count| set.available.min(set.wanted);
     let mut wanted: Vec<i64> = old.iter().map(|set| set.wanted).collect();
     let must_stay = replicas - max_unavailable;
     let all: i64 = wanted.iter().sum::<i64>() + new.wanted;
     // Those of the new set that are not available yet may still not become so.
-    let spare = all - must_stay - (new.wanted - new.available);
+    let spare = all - must_stay - (new.wanted - stays(&new));
     if spare <= 0 {
         return wanted;
     }
     let mut sick = spare;
     for (wanted, set) in wanted.iter_mut().zip(old) {
-        let gone = (*wanted - set.available).clamp(0, sick);
+        let gone = (*wanted - stays(set)).clamp(0, sick);
         *wanted -= gone;
         sick -= gone;
     }
-    let mut healthy = new.available + old.iter().map(|set| set.available).sum::<i64>() - must_stay;
+    let mut healthy = stays(&new) + old.iter().map(stays).sum::<i64>() - must_stay;
     for wanted in &mut wanted {
         let gone = (*wanted).min(healthy).max(0);
         *wanted -= gone;
@@ -115,6 +117,7 @@ mod tests {
         assert_eq!(old_sets(3, 0, set(1, 1), &[set(3, 3)]), [2]);
         assert_eq!(new_set(3, 1, 3, 1), 2);
         assert_eq!(old_sets(3, 0, set(2, 1), &[set(2, 3)]), [2], "late counts take nothing twice");
+        assert_eq!(old_sets(3, 0, set(2, 2), &[set(2, 3)]), [1], "nor twice as much");
         assert_eq!(old_sets(3, 0, set(3, 3), &[set(1, 1)]), [0]);
         assert_eq!(new_set(3, 1, 7, 5), 3, "too many are cut");
     }

@@ -44,6 +44,8 @@ pub async fn run(store: Store, clock: SystemClock, stop: CancellationToken, sett
             if stop.is_cancelled() {
                 return;
             }
+            // A store in memory never makes a writer wait; others want to run as well.
+            tokio::task::yield_now().await;
             continue;
         }
         tokio::select! { biased;

@@ -49,6 +49,12 @@ impl Signs {
         }
     }
 
+    /// The end of the grace after the start of the master.
+    #[must_use]
+    pub fn judged_from(&self) -> Tick {
+        self.judged_from
+    }
+
     /// A packet of any kind came. Returns whether that is news: the node was not known, or lost.
     pub fn heard(&mut self, node: &str, at: Tick) -> bool {
         if !self.anybody(at) {

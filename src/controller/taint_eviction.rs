@@ -150,6 +150,7 @@ fn removal(key: &Key, pod: &Object, out_of_reach: bool, now: Now) -> Option<Op> 
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value)] // `json!(…)` reads best as it is
 mod tests {
     use super::*;
     use crate::api::Revision;

@@ -140,6 +140,7 @@ fn bound(pod: &Object, node: &str, now: Now) -> Object {
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value)] // `json!(…)` reads best as it is
 mod tests {
     use super::*;
     use crate::api::Revision;

@@ -54,6 +54,8 @@ pub async fn run(store: Store, clock: SystemClock, stop: CancellationToken) {
                     if stop.is_cancelled() {
                         return;
                     }
+                    // A store in memory never makes a writer wait; others want to run as well.
+                    tokio::task::yield_now().await;
                     continue;
                 }
                 Outcome::Sick => wake = Some(now.tick.after(SICK)),

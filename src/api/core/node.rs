@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::condition::Condition;
 use super::resources::{Resources, quantity};
 use crate::api::object::Object;
+use crate::api::quantity::Quantity;
 use crate::api::time::rfc3339;
 use crate::clock::Wall;
 
@@ -54,7 +55,7 @@ impl<'a> Node<'a> {
     /// How many pods it takes; upstream's 110 when it does not say.
     #[must_use]
     pub fn pod_limit(self) -> i64 {
-        self.allocatable_map().and_then(|map| map.get("pods")).and_then(quantity).map_or(110, |pods| pods.units())
+        self.allocatable_map().and_then(|map| map.get("pods")).and_then(quantity).map_or(110, Quantity::units)
     }
 
     fn allocatable_map(self) -> Option<&'a Value> {

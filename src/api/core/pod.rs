@@ -239,6 +239,7 @@ impl<'a> Toleration<'a> {
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value)] // `json!(…)` reads best as it is
 mod tests {
     use super::*;
     use serde_json::json;

@@ -147,6 +147,7 @@ impl Step<'_> {
         match reason {
             None | Some(DONE) => false,
             Some(TIMED_OUT) => true,
+            Some(_) if self.now.tick < self.judged_from => false,
             Some(_) => condition::updated(&self.after, PROGRESSING).is_some_and(|last| self.missing(last, deadline) < 0),
         }
     }
@@ -157,7 +158,7 @@ impl Step<'_> {
         if let Some(last) = condition::updated(&self.after, PROGRESSING).filter(|_| waits) {
             // A second more, because the stamp is cut to seconds.
             let missing = u64::try_from(self.missing(last, deadline).max(0)).unwrap_or_default() + 1000;
-            self.plan.look_by(self.now.tick.after(Duration::from_millis(missing)));
+            self.plan.look_by(self.now.tick.after(Duration::from_millis(missing)).max(self.judged_from));
         }
     }
 

@@ -61,6 +61,7 @@ pub fn fits(pod: &Candidate<'_>, node: &NodeInfo) -> Result<(), Misfit> {
 pub type Rules = BTreeSet<Rule>;
 
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value)] // `json!(…)` reads best as it is
 pub(super) mod test {
     use super::*;
     use crate::api::registry::NODES;
