@@ -382,7 +382,6 @@ impl Node {
         }
         if pod.state == PodState::Gone && !wanted {
             self.pods.remove(uid);
-            self.light(out);
             return;
         }
         if pod.state == PodState::Gone && pod.spec.as_ref().is_some_and(|spec| spec.deletion.is_none()) {
@@ -417,7 +416,6 @@ impl Node {
             }
         }
         self.word(now, uid, out);
-        self.light(out);
     }
 
     /// Words the status and reports it when it changed.
@@ -495,6 +493,7 @@ impl Node {
         }
     }
 
+    /// Tells the lights when one of them changed; once per input.
     fn light(&mut self, out: &mut Vec<Effect>) {
         let lights: Vec<PodLight> = self
             .pods
@@ -511,8 +510,6 @@ impl Node {
             .collect();
         if lights != self.lights {
             self.lights.clone_from(&lights);
-            // Only the last list of one input is worth drawing.
-            out.retain(|effect| !matches!(effect, Effect::Lights(_)));
             out.push(Effect::Lights(lights));
         }
     }
@@ -536,6 +533,7 @@ impl Machine for Node {
             }
             Input::ReportAll => out.extend(self.all_reports().cloned().map(Effect::Report)),
         }
+        self.light(out);
     }
 
     fn wake(&mut self, now: Now, out: &mut Vec<Effect>) {
@@ -548,6 +546,7 @@ impl Machine for Node {
         for uid in due {
             self.settle(now, &uid, out);
         }
+        self.light(out);
     }
 
     fn next_wake(&self) -> Option<Tick> {

@@ -17,3 +17,6 @@ pub mod plan;
 pub mod restart;
 pub mod spec;
 pub mod status;
+
+#[cfg(test)]
+mod world;

@@ -16,7 +16,7 @@ pub mod exec;
 pub mod naming;
 pub mod run;
 pub mod sandbox;
-//SIM
+pub mod simulated;
 pub mod tar;
 pub mod translate;
 

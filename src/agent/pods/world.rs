@@ -1,0 +1,439 @@
+//! Runs the node against the simulated runtime under a clock that is moved by hand.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::agent::node::{Effect, Input, Node, NodeConfig, NodeEvent, Outcome, PodLight, PodReport};
+use crate::agent::pods::status::LightState;
+use crate::agent::runtime::simulated::{self, Settings, Simulated};
+use crate::api::{Object, Uid};
+use crate::clock::{Now, Tick, Wall};
+use crate::link::share::Share;
+use crate::step::Machine;
+
+const START: i64 = 1_795_378_000_000;
+
+struct World {
+    tick: u64,
+    sim: Simulated,
+    node: Node,
+    orders: BTreeMap<u64, Uid>,
+    reports: BTreeMap<String, Vec<(u64, PodReport)>>,
+    events: Vec<(u64, NodeEvent)>,
+    lights: Vec<PodLight>,
+    orders_seen: usize,
+    pulling: usize,
+    most_pulls: usize,
+    pending: std::collections::VecDeque<simulated::Effect>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with(Simulated::new(Settings::default()), 0)
+    }
+
+    fn with(sim: Simulated, tick: u64) -> Self {
+        let mut world = Self {
+            tick,
+            sim,
+            node: Node::new(NodeConfig { name: "pi".into(), host_ips: vec!["192.168.1.9".into()] }),
+            orders: BTreeMap::new(),
+            reports: BTreeMap::new(),
+            events: Vec::new(),
+            lights: Vec::new(),
+            orders_seen: 0,
+            pulling: 0,
+            most_pulls: 0,
+            pending: std::collections::VecDeque::new(),
+        };
+        let listing = world.sim.listing(None);
+        world.input(Input::Observed(listing));
+        world
+    }
+
+    fn now(&self) -> Now {
+        Now { tick: Tick(self.tick), wall: Wall(START + i64::try_from(self.tick).unwrap()) }
+    }
+
+    fn input(&mut self, input: Input) {
+        let mut effects = Vec::new();
+        self.node.handle(self.now(), input, &mut effects);
+        self.carry_out(effects);
+        self.settle();
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Run(order) => {
+                    self.orders_seen += 1;
+                    if matches!(order.command, crate::agent::runtime::Command::PullImage { .. }) {
+                        self.pulling += 1;
+                        self.most_pulls = self.most_pulls.max(self.pulling);
+                    }
+                    self.orders.insert(order.ticket, order.pod.uid.clone());
+                    let input = simulated::Input::Execute { id: order.ticket, pod: order.pod, command: order.command };
+                    let mut answers = Vec::new();
+                    self.sim.handle(self.now(), input, &mut answers);
+                    self.pending.extend(answers);
+                }
+                Effect::Report(report) => self.reports.entry(report.name.clone()).or_default().push((self.tick, report)),
+                Effect::Event(event) => self.events.push((self.tick, event)),
+                Effect::Lights(lights) => self.lights = lights,
+            }
+        }
+    }
+
+    fn answer(&mut self, answers: Vec<simulated::Effect>) {
+        self.pending.extend(answers);
+        self.settle();
+    }
+
+    /// Passes on what the runtime said, one after the other, until all is quiet.
+    fn settle(&mut self) {
+        while let Some(answer) = self.pending.pop_front() {
+            let input = match answer {
+                simulated::Effect::Outcome { id, result } => {
+                    let uid = self.orders.remove(&id).unwrap();
+                    if matches!(result, Ok(crate::agent::runtime::Done::Pulled { .. })) {
+                        self.pulling -= 1;
+                    }
+                    let after = Some(self.sim.listing(Some(&uid)));
+                    Input::Outcome(Outcome { ticket: id, uid, result, after })
+                }
+                simulated::Effect::Changed(uid) => Input::Observed(self.sim.listing(Some(&uid))),
+            };
+            let mut effects = Vec::new();
+            self.node.handle(self.now(), input, &mut effects);
+            self.carry_out(effects);
+        }
+    }
+
+    /// Lets time pass, from one happening to the next.
+    fn pass(&mut self, time: Duration) {
+        let end = self.tick + u64::try_from(time.as_millis()).unwrap();
+        loop {
+            let next = self.node.next_wake().into_iter().chain(self.sim.next_wake()).min();
+            let Some(Tick(next)) = next.filter(|next| next.0 <= end) else { break };
+            self.tick = self.tick.max(next);
+            let mut answers = Vec::new();
+            self.sim.wake(self.now(), &mut answers);
+            self.answer(answers);
+            let mut effects = Vec::new();
+            self.node.wake(self.now(), &mut effects);
+            self.carry_out(effects);
+            self.settle();
+        }
+        self.tick = end;
+    }
+
+    fn want(&mut self, pods: &[Value]) {
+        let mut share = Share::default();
+        for pod in pods {
+            let object = Object::from_value(pod.clone()).unwrap();
+            share.pods.insert(object.uid(), Arc::new(object));
+        }
+        self.input(Input::Desired(Arc::new(share)));
+    }
+
+    fn report(&self, name: &str) -> &PodReport {
+        &self.reports[name].last().unwrap().1
+    }
+
+    fn status(&self, name: &str) -> &Value {
+        &self.report(name).status
+    }
+
+    fn reasons(&self) -> Vec<&'static str> {
+        self.events.iter().map(|(_, event)| event.reason).collect()
+    }
+}
+
+fn pod(name: &str, script: &str) -> Value {
+    json!({
+        "metadata": {"name": name, "namespace": "default", "uid": format!("uid-{name}"), "generation": 1,
+                     "annotations": {"bramble/simulate": script, "bramble/led": "3"}},
+        "spec": {"restartPolicy": "Always", "terminationGracePeriodSeconds": 30,
+                 "containers": [{"name": "app", "image": "nginx:1", "imagePullPolicy": "IfNotPresent"}]},
+    })
+}
+
+fn deleting(mut pod: Value, grace: u64) -> Value {
+    pod["metadata"]["deletionTimestamp"] = json!("2026-11-22T20:09:05Z");
+    pod["metadata"]["deletionGracePeriodSeconds"] = json!(grace);
+    pod
+}
+
+fn condition<'a>(status: &'a Value, kind: &str) -> &'a Value {
+    status["conditions"].as_array().unwrap().iter().find(|condition| condition["type"] == kind).unwrap()
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_pod_is_pulled_started_and_ready_and_says_so() {
+    let mut world = World::new();
+    world.want(&[pod("web", "")]);
+    assert_eq!(world.lights[0].state, LightState::Pulling);
+    assert_eq!(world.status("web")["phase"], "Pending");
+    assert_eq!(world.status("web")["containerStatuses"][0]["state"]["waiting"]["reason"], "ContainerCreating");
+    world.pass(3 * SECOND);
+    let status = world.status("web");
+    assert_eq!(status["phase"], "Running");
+    assert_eq!(condition(status, "Ready")["status"], "True");
+    assert_eq!(condition(status, "Ready")["lastTransitionTime"], "2026-11-22T20:06:42Z");
+    assert_eq!(status["startTime"], "2026-11-22T20:06:40Z");
+    assert_eq!(status["hostIP"], "192.168.1.9");
+    assert!(status["podIP"].as_str().unwrap().starts_with("10.244."));
+    let container = &status["containerStatuses"][0];
+    assert_eq!(container["state"]["running"]["startedAt"], "2026-11-22T20:06:42Z");
+    assert_eq!((&container["ready"], &container["started"], &container["restartCount"]), (&json!(true), &json!(true), &json!(0)));
+    assert_eq!(world.reasons(), ["Pulling", "Pulled", "Created", "Started"]);
+    let light = PodLight { namespace: "default".into(), name: "web".into(), led: Some("3".into()), state: LightState::Ready };
+    assert_eq!(world.lights, [light]);
+    // Nothing more happens, and nothing more is said.
+    let said = world.reports["web"].len();
+    world.pass(3600 * SECOND);
+    world.want(&[pod("web", "")]);
+    assert_eq!(world.reports["web"].len(), said);
+    assert_eq!(world.node.next_wake(), None);
+}
+
+#[test]
+fn a_crash_loop_keeps_the_exact_times() {
+    let mut world = World::new();
+    world.want(&[pod("web", "exit=1 after=2s")]);
+    world.pass(400 * SECOND);
+    let starts: Vec<u64> =
+        world.events.iter().filter(|(_, event)| event.reason == "Started").map(|(tick, _)| tick / 1000).collect();
+    // 2 s of pulling; then each run lasts 2 s, and the waits are 0, 1, 2, 4, 8, 16, 32, 60, 60 s.
+    assert_eq!(starts, [2, 4, 7, 11, 17, 27, 45, 79, 141, 203, 265, 327, 389]);
+    assert_eq!(world.lights[0].state, LightState::CrashLoop);
+    let container = &world.status("web")["containerStatuses"][0];
+    assert_eq!(container["restartCount"], 12);
+    assert_eq!(container["state"]["waiting"]["reason"], "CrashLoopBackOff");
+    assert_eq!(container["state"]["waiting"]["message"], "back-off 60s restarting failed container=app pod=web_default(uid-web)");
+    assert_eq!(container["lastState"]["terminated"]["exitCode"], 1);
+    assert_eq!(world.status("web")["phase"], "Running");
+    assert_eq!(world.sim.runs(&"uid-web".into(), "app").count(), 2, "only the last two runs are kept");
+    assert!(world.reasons().contains(&"BackOff"));
+}
+
+#[test]
+fn a_killed_container_comes_back_at_once_with_its_count_up() {
+    let mut world = World::new();
+    world.want(&[pod("web", "")]);
+    world.pass(5 * SECOND);
+    let id = world.sim.runs(&"uid-web".into(), "app").next().unwrap().id.clone();
+    let mut answers = Vec::new();
+    world.sim.handle(world.now(), simulated::Input::KillOutside(id.clone()), &mut answers);
+    world.answer(answers);
+    let container = &world.status("web")["containerStatuses"][0];
+    assert_eq!(container["restartCount"], 1);
+    assert_eq!(container["lastState"]["terminated"]["exitCode"], 137);
+    assert_eq!(container["lastState"]["terminated"]["containerID"], format!("docker://{id}"));
+    assert!(container["state"]["running"].is_object());
+}
+
+#[test]
+fn a_dead_sandbox_takes_its_containers_with_it_and_all_come_back() {
+    let mut world = World::new();
+    world.want(&[pod("web", "")]);
+    world.pass(60 * SECOND);
+    let listing = world.sim.listing(None);
+    let sandbox = listing.pods[&Uid::from("uid-web")].sandboxes[0].clone();
+    let mut answers = Vec::new();
+    world.sim.handle(world.now(), simulated::Input::KillOutside(sandbox.id.clone()), &mut answers);
+    world.answer(answers);
+    world.pass(SECOND);
+    let status = world.status("web");
+    assert_eq!(status["containerStatuses"][0]["restartCount"], 1);
+    assert_eq!(condition(status, "Ready")["status"], "True");
+    assert_eq!(status["startTime"], "2026-11-22T20:06:40Z", "the pod is not younger for it");
+    assert!(world.reasons().contains(&"SandboxChanged"));
+    let pod = &world.sim.listing(None).pods[&Uid::from("uid-web")];
+    assert_eq!(pod.sandboxes.len(), 1);
+    assert_ne!(pod.sandboxes[0].id, sandbox.id);
+}
+
+#[test]
+fn a_missing_image_backs_off_with_the_registrys_words() {
+    let mut world = World::new();
+    world.want(&[pod("web", "pull-fails")]);
+    let waiting = world.status("web")["containerStatuses"][0]["state"]["waiting"].clone();
+    assert_eq!(waiting["reason"], "ErrImagePull");
+    assert!(waiting["message"].as_str().unwrap().contains("manifest unknown"));
+    world.pass(2 * SECOND);
+    let waiting = world.status("web")["containerStatuses"][0]["state"]["waiting"].clone();
+    assert_eq!(waiting["reason"], "ImagePullBackOff");
+    assert!(waiting["message"].as_str().unwrap().contains("manifest unknown"));
+    assert_eq!(world.lights[0].state, LightState::NotReady);
+    world.pass(160 * SECOND);
+    let pulls: Vec<u64> =
+        world.events.iter().filter(|(_, event)| event.reason == "Pulling").map(|(tick, _)| tick / 1000).collect();
+    assert_eq!(pulls, [0, 10, 30, 70, 150]);
+}
+
+#[test]
+fn a_deleted_pod_gets_term_then_kill_and_leaves_nothing() {
+    for (script, grace, over_after) in [("", 30, 0), ("deaf", 30, 30), ("deaf", 0, 0)] {
+        let mut world = World::new();
+        world.want(&[pod("web", script)]);
+        world.pass(5 * SECOND);
+        world.want(&[deleting(pod("web", script), grace)]);
+        if over_after > 0 {
+            assert_eq!(world.lights[0].state, LightState::Terminating);
+            world.pass(Duration::from_secs(over_after) - SECOND);
+            assert!(!world.report("web").gone, "not before its grace is over");
+            world.pass(SECOND);
+        }
+        let report = world.report("web");
+        assert!(report.gone, "{script} {grace}");
+        assert!(report.status["containerStatuses"][0]["state"]["terminated"].is_object());
+        assert!(world.sim.listing(None).pods.is_empty());
+        assert!(world.lights.is_empty());
+        world.want(&[]);
+        assert_eq!(world.node.all_reports().count(), 0);
+    }
+}
+
+#[test]
+fn a_second_delete_only_shortens_the_grace() {
+    let mut world = World::new();
+    world.want(&[pod("web", "deaf")]);
+    world.pass(5 * SECOND);
+    world.want(&[deleting(pod("web", "deaf"), 30)]);
+    world.pass(2 * SECOND);
+    world.want(&[deleting(pod("web", "deaf"), 3)]);
+    world.pass(2 * SECOND);
+    world.want(&[deleting(pod("web", "deaf"), 60)]);
+    assert!(!world.report("web").gone);
+    world.pass(SECOND);
+    assert!(world.report("web").gone);
+}
+
+#[test]
+fn a_new_agent_adopts_what_runs_and_says_the_same() {
+    let mut world = World::new();
+    let pods = [pod("web", ""), pod("loop", "exit=1 after=2s")];
+    world.want(&pods);
+    world.pass(31 * SECOND);
+    let before: Vec<Value> = ["web", "loop"].iter().map(|name| world.status(name).clone()).collect();
+    assert_eq!(before[1]["containerStatuses"][0]["state"]["waiting"]["reason"], "CrashLoopBackOff");
+    let listed = world.sim.listing(None).pods;
+    // A tick is of one process: the new one's begins elsewhere.
+    let mut next = World::with(world.sim, world.tick);
+    assert_eq!(next.orders_seen, 0, "nothing is done, and nothing removed, before the first share");
+    next.want(&pods);
+    assert_eq!(next.orders_seen, 0);
+    let after: Vec<Value> = ["web", "loop"].iter().map(|name| next.status(name).clone()).collect();
+    assert_eq!(before, after);
+    assert_eq!(listed, next.sim.listing(None).pods);
+    // The back-off goes on where it was: the sixth run ended at 29 s, the seventh begins at 45 s.
+    next.pass(20 * SECOND);
+    let starts: Vec<u64> =
+        next.events.iter().filter(|(_, event)| event.reason == "Started").map(|(tick, _)| tick / 1000).collect();
+    assert_eq!(starts, [45]);
+    // What is no longer wanted goes, once a share says so.
+    next.want(&[pod("web", "")]);
+    assert_eq!(next.sim.listing(None).pods.keys().collect::<Vec<_>>(), [&Uid::from("uid-web")]);
+}
+
+#[test]
+fn a_pod_that_does_its_work_ends_and_is_not_run_again() {
+    for (policy, script, phase, runs) in [
+        ("Never", "exit=0 after=2s", "Succeeded", 1),
+        ("Never", "exit=3 after=2s", "Failed", 1),
+        ("OnFailure", "exit=0 after=2s", "Succeeded", 1),
+    ] {
+        let mut world = World::new();
+        let mut pod = pod("job", script);
+        pod["spec"]["restartPolicy"] = json!(policy);
+        world.want(std::slice::from_ref(&pod));
+        world.pass(60 * SECOND);
+        assert_eq!(world.status("job")["phase"], phase, "{policy} {script}");
+        assert_eq!(world.events.iter().filter(|(_, event)| event.reason == "Started").count(), runs);
+        let left = &world.sim.listing(None).pods[&Uid::from("uid-job")];
+        assert!(!left.sandboxes.iter().any(|sandbox| sandbox.state.is_running()), "its sandbox costs nothing any more");
+        // The master keeps the phase; the runtime has forgotten: it stays so.
+        pod["status"] = json!({"phase": phase});
+        let mut next = World::new();
+        next.want(&[pod]);
+        assert_eq!((next.orders_seen, next.status("job")["phase"].as_str()), (0, Some(phase)));
+    }
+}
+
+#[test]
+fn init_containers_run_in_order_before_the_others() {
+    let mut world = World::new();
+    let mut pod = pod("web", "exit=0 after=2s");
+    pod["spec"]["initContainers"] = json!([{"name": "one", "image": "nginx:1"}, {"name": "two", "image": "nginx:1"}]);
+    pod["spec"]["restartPolicy"] = json!("Never");
+    world.want(&[pod]);
+    world.pass(3 * SECOND);
+    let status = world.status("web");
+    assert_eq!(status["phase"], "Pending");
+    assert_eq!(condition(status, "Initialized")["status"], "False");
+    assert_eq!(status["containerStatuses"][0]["state"]["waiting"]["reason"], "PodInitializing");
+    world.pass(60 * SECOND);
+    let order: Vec<&str> = world
+        .events
+        .iter()
+        .filter(|(_, event)| event.reason == "Started")
+        .map(|(_, event)| event.field_path.as_deref().unwrap())
+        .collect();
+    assert_eq!(order, ["spec.initContainers{one}", "spec.initContainers{two}", "spec.containers{app}"]);
+    assert_eq!(world.status("web")["phase"], "Succeeded");
+}
+
+#[test]
+fn at_most_two_images_are_fetched_at_once_and_a_thousand_pods_are_cheap() {
+    let mut world = World::new();
+    let pods: Vec<Value> = (0..1000)
+        .map(|number| {
+            let mut pod = pod(&format!("web-{number}"), "");
+            pod["spec"]["containers"][0]["image"] = json!(format!("image-{}", number % 5));
+            pod["spec"]["containers"][0]["imagePullPolicy"] = json!(if number < 7 { "Always" } else { "IfNotPresent" });
+            pod
+        })
+        .collect();
+    world.want(&pods);
+    world.pass(3600 * SECOND);
+    assert_eq!(world.most_pulls, 2);
+    assert_eq!(world.lights.iter().filter(|light| light.state == LightState::Ready).count(), 1000);
+}
+
+#[test]
+fn a_listing_that_began_earlier_does_not_undo_a_later_one() {
+    let mut world = World::new();
+    let empty = world.sim.listing(None);
+    world.want(&[pod("web", "")]);
+    world.pass(5 * SECOND);
+    let orders = world.orders_seen;
+    world.input(Input::Observed(empty));
+    assert_eq!((world.orders_seen, world.node.dropped()), (orders, 1));
+    assert_eq!(world.status("web")["phase"], "Running");
+}
+
+#[test]
+fn a_missing_config_map_is_said_and_healed() {
+    let mut world = World::new();
+    let mut pod = pod("web", "");
+    pod["spec"]["containers"][0]["env"] = json!([{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}]);
+    world.want(std::slice::from_ref(&pod));
+    world.pass(5 * SECOND);
+    let waiting = &world.status("web")["containerStatuses"][0]["state"]["waiting"];
+    assert_eq!(waiting, &json!({"reason": "CreateContainerConfigError", "message": "configmap \"c\" not found"}));
+    let object = |value: Value| Arc::new(Object::from_value(value).unwrap());
+    let share = Share {
+        pods: [("uid-web".into(), object(pod))].into(),
+        config_maps: [("default/c".to_owned(), object(json!({"data": {"k": "v"}})))].into(),
+        ..Share::default()
+    };
+    world.input(Input::Desired(Arc::new(share)));
+    world.pass(5 * SECOND);
+    assert_eq!(world.status("web")["phase"], "Running");
+}

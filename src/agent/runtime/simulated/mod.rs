@@ -1,0 +1,325 @@
+//! A runtime without containers: the same commands and outcomes, in a model with a clock that is given.
+//!
+//! In:       [`Input::Execute`]; what a pod does is scripted by its annotation `bramble/simulate`.
+//! Out:      [`Effect::Outcome`], and [`Effect::Changed`] where there is something new to see.
+//! Never:    sleeps or opens anything: `run.rs` beside it is the hand, the tests drive it by themselves.
+//!
+//! Words of `bramble/simulate`, divided by blanks: `exit=CODE` ends each container with that code, `after=2s` (also `ms`,
+//! `m`) so long after its start; `pull-fails` finds no image; `deaf` ends on KILL only. Without it containers run for ever.
+
+pub mod run;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::{Command, Done, Failure, Listing, ObservedContainer, ObservedPod, ObservedSandbox, PodRef, RunState, Signal, naming};
+use crate::api::Uid;
+use crate::clock::{Now, Tick, Wall};
+use crate::step::Machine;
+
+/// The annotation with a pod's script.
+pub const ANNOTATION: &str = "bramble/simulate";
+
+/// How the model behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// How long an image takes that is not here yet.
+    pub pull: Duration,
+    /// How large each image is.
+    pub image_bytes: u64,
+    /// Sets the pods' addresses of this node apart from others': the third number of `10.244.N.x`.
+    pub subnet: u8,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { pull: Duration::from_secs(2), image_bytes: 25_000_000, subnet: 0 }
+    }
+}
+
+/// What a pod's containers do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Script {
+    /// Ends with this code.
+    pub exit: Option<i64>,
+    /// So long after its start.
+    pub after: Duration,
+    /// No image is found.
+    pub pull_fails: bool,
+    /// TERM is not heard.
+    pub deaf: bool,
+}
+
+impl Script {
+    /// Reads the annotation; words that are not known mean nothing.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let mut script = Self::default();
+        for word in text.split_ascii_whitespace() {
+            match word.split_once('=') {
+                Some(("exit", code)) => script.exit = code.parse().ok(),
+                Some(("after", time)) => script.after = duration(time).unwrap_or_default(),
+                None if word == "pull-fails" => script.pull_fails = true,
+                None if word == "deaf" => script.deaf = true,
+                _ => {}
+            }
+        }
+        script
+    }
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    match unit {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" | "" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_secs(number.checked_mul(60)?)),
+        _ => None,
+    }
+}
+
+/// What can happen to the model.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A command with a number that comes back.
+    Execute {
+        /// Comes back.
+        id: u64,
+        /// Whose.
+        pod: PodRef,
+        /// What.
+        command: Command,
+    },
+    /// Somebody outside kills what has this id: `docker kill`.
+    KillOutside(String),
+}
+
+/// What the model gives.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// A command is done.
+    Outcome {
+        /// The command's number.
+        id: u64,
+        /// What became of it.
+        result: Result<Done, Failure>,
+    },
+    /// There is something new to see of this pod.
+    Changed(Uid),
+}
+
+#[derive(Debug, Default)]
+struct Pod {
+    observed: ObservedPod,
+    script: Script,
+}
+
+/// The model.
+#[derive(Debug)]
+pub struct Simulated {
+    settings: Settings,
+    pods: BTreeMap<Uid, Pod>,
+    images: BTreeSet<String>,
+    /// Pulls under way: when they end, the command's number, the image.
+    pulls: BTreeSet<(Tick, u64, String)>,
+    /// Containers that will end: when, whose, the id.
+    exits: BTreeSet<(Tick, Uid, String)>,
+    stamp: u64,
+    made: u64,
+}
+
+impl Simulated {
+    /// An empty runtime.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            pods: BTreeMap::new(),
+            images: BTreeSet::new(),
+            pulls: BTreeSet::new(),
+            exits: BTreeSet::new(),
+            stamp: 0,
+            made: 0,
+        }
+    }
+
+    /// What there is, of one pod or of all.
+    pub fn listing(&mut self, only: Option<&Uid>) -> Listing {
+        self.stamp += 1;
+        let there = |pod: &Pod| {
+            !(pod.observed.containers.is_empty() && pod.observed.sandboxes.is_empty() && pod.observed.volumes.is_empty())
+        };
+        let pods = match only {
+            Some(uid) => self.pods.get_key_value(uid).into_iter().collect::<Vec<_>>(),
+            None => self.pods.iter().collect(),
+        };
+        let pods = pods.into_iter().filter(|(_, pod)| there(pod)).map(|(uid, pod)| (uid.clone(), pod.observed.clone())).collect();
+        Listing { stamp: self.stamp, only: only.cloned(), pods }
+    }
+
+    /// One container, newest run last.
+    pub fn runs(&self, uid: &Uid, container: &str) -> impl Iterator<Item = &ObservedContainer> {
+        let pod = self.pods.get(uid);
+        pod.into_iter().flat_map(|pod| &pod.observed.containers).filter(move |run| run.name == container)
+    }
+
+    fn id(&mut self) -> String {
+        self.made += 1;
+        // As long as Docker's, so that tables look as they do there.
+        format!("{:064x}", u128::from(self.made).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
+    }
+
+    /// Carries out what takes no time; `None`: it takes some.
+    fn execute(&mut self, now: Now, id: u64, pod: &PodRef, command: Command) -> Option<Result<Done, Failure>> {
+        Some(match command {
+            Command::StartSandbox(plan) => {
+                let sandbox_id = self.id();
+                let address = format!("10.244.{}.{}", self.settings.subnet, self.made % 250 + 2);
+                let known = self.pods.entry(pod.uid.clone()).or_default();
+                known.observed.pod = plan.pod.clone();
+                known.script = plan.annotations.get(ANNOTATION).map(|text| Script::parse(text)).unwrap_or_default();
+                known.observed.volumes = plan.volumes.iter().map(|volume| naming::volume_name(pod, &volume.name)).collect();
+                known.observed.sandboxes.push(ObservedSandbox {
+                    id: sandbox_id.clone(),
+                    attempt: plan.attempt,
+                    pod_start: plan.pod_start,
+                    grace: plan.grace,
+                    state: RunState::Running { started: now.wall },
+                    ip: (!plan.host_network).then_some(address),
+                });
+                Ok(Done::Started { id: sandbox_id, created: true, warnings: Vec::new() })
+            }
+            Command::FindImage { image } => Ok(Done::Image { present: self.images.contains(&image) }),
+            Command::PullImage { image } => {
+                if self.pods.get(&pod.uid).is_some_and(|pod| pod.script.pull_fails) {
+                    let text = format!("manifest for {image} not found: manifest unknown (simulated)");
+                    return Some(Err(Failure::Refused(text)));
+                }
+                self.pulls.insert((now.tick.after(self.settings.pull), id, image));
+                return None;
+            }
+            Command::StartContainer(plan) => {
+                let container_id = self.id();
+                let Some(known) = self.pods.get_mut(&pod.uid) else {
+                    return Some(Err(Failure::Failed("no such sandbox".to_owned())));
+                };
+                known.observed.containers.push(ObservedContainer {
+                    id: container_id.clone(),
+                    name: plan.name.clone(),
+                    attempt: plan.attempt,
+                    streak: plan.streak,
+                    spec_hash: plan.spec_hash.clone(),
+                    image: plan.image.clone(),
+                    image_id: format!("simulated://{}", plan.image),
+                    sandbox_id: plan.sandbox_id.clone(),
+                    state: RunState::Running { started: now.wall },
+                });
+                known.observed.containers.sort_by(|a, b| (&a.name, a.attempt).cmp(&(&b.name, b.attempt)));
+                if known.script.exit.is_some() {
+                    self.exits.insert((now.tick.after(known.script.after), pod.uid.clone(), container_id.clone()));
+                }
+                Ok(Done::Started { id: container_id, created: true, warnings: Vec::new() })
+            }
+            Command::Signal { ids, signal } => {
+                let deaf = self.pods.get(&pod.uid).is_some_and(|pod| pod.script.deaf) && signal == Signal::Term;
+                let code = if signal == Signal::Term { 143 } else { 137 };
+                for id in ids.iter().filter(|_| !deaf) {
+                    self.end(now.wall, &pod.uid, id, code);
+                }
+                Ok(Done::Ok)
+            }
+            Command::RemoveContainers { ids } => {
+                if let Some(known) = self.pods.get_mut(&pod.uid) {
+                    known.observed.containers.retain(|run| !ids.contains(&run.id));
+                    known.observed.sandboxes.retain(|sandbox| !ids.contains(&sandbox.id));
+                }
+                Ok(Done::Ok)
+            }
+            Command::RemovePod => {
+                self.pods.remove(&pod.uid);
+                Ok(Done::Ok)
+            }
+        })
+    }
+
+    /// A container or a sandbox ends; `false` when it did not run.
+    fn end(&mut self, wall: Wall, uid: &Uid, id: &str, exit_code: i64) -> bool {
+        let Some(pod) = self.pods.get_mut(uid) else { return false };
+        let containers = pod.observed.containers.iter_mut().map(|run| (&run.id, &mut run.state));
+        let sandboxes = pod.observed.sandboxes.iter_mut().map(|sandbox| (&sandbox.id, &mut sandbox.state));
+        for (known, state) in containers.chain(sandboxes) {
+            if let (true, RunState::Running { started }) = (known == id, &*state) {
+                *state = RunState::Exited { started: *started, finished: wall, exit_code, oom: false, error: None };
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl Machine for Simulated {
+    type Input = Input;
+    type Effect = Effect;
+
+    fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
+        match input {
+            Input::Execute { id, pod, command } => {
+                if let Some(result) = self.execute(now, id, &pod, command) {
+                    out.push(Effect::Outcome { id, result });
+                    out.push(Effect::Changed(pod.uid));
+                }
+            }
+            Input::KillOutside(id) => {
+                let uids: Vec<Uid> = self.pods.keys().cloned().collect();
+                out.extend(uids.into_iter().filter(|uid| self.end(now.wall, uid, &id, 137)).map(Effect::Changed));
+            }
+        }
+    }
+
+    fn wake(&mut self, now: Now, out: &mut Vec<Effect>) {
+        while let Some(pull) = self.pulls.first().filter(|pull| pull.0 <= now.tick).cloned() {
+            self.pulls.remove(&pull);
+            let (_, id, image) = pull;
+            self.images.insert(image);
+            let result = Ok(Done::Pulled { took: self.settings.pull, bytes: self.settings.image_bytes });
+            out.push(Effect::Outcome { id, result });
+        }
+        while let Some(exit) = self.exits.first().filter(|exit| exit.0 <= now.tick).cloned() {
+            self.exits.remove(&exit);
+            let (_, uid, id) = exit;
+            let code = self.pods.get(&uid).and_then(|pod| pod.script.exit).unwrap_or_default();
+            if self.end(now.wall, &uid, &id, code) {
+                out.push(Effect::Changed(uid));
+            }
+        }
+    }
+
+    fn next_wake(&self) -> Option<Tick> {
+        let pull = self.pulls.first().map(|pull| pull.0);
+        let exit = self.exits.first().map(|exit| exit.0);
+        pull.into_iter().chain(exit).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_read_as_documented() {
+        let exit = |exit, after| Script { exit: Some(exit), after: Duration::from_millis(after), ..Script::default() };
+        for (text, script) in [
+            ("", Script::default()),
+            ("exit=1 after=2s", exit(1, 2000)),
+            ("after=250ms exit=0", exit(0, 250)),
+            ("exit=3 after=1m", exit(3, 60_000)),
+            ("pull-fails", Script { pull_fails: true, ..Script::default() }),
+            ("deaf", Script { deaf: true, ..Script::default() }),
+            ("exit=x after=9y what", Script::default()),
+        ] {
+            assert_eq!(Script::parse(text), script, "{text}");
+        }
+    }
+}
