@@ -145,29 +145,33 @@ table! {
         printer: &printer::pod::PRINTER, ..ROW };
     /// `v1` Node.
     NODES = Resource { kind: "Node", plural: "nodes", singular: "node", short_names: &["no"], namespaced: false,
-        subresources: &[Subresource::Status], strategy: Strategy { validate: validate::node::errors, ..PLAIN },
+        subresources: &[Subresource::Status], strategy: Strategy { validate: validate::node::errors, validate_update: validate::node::update_errors, ..PLAIN },
         printer: &printer::node::PRINTER, ..ROW };
     /// `v1` Namespace.
     NAMESPACES = Resource { kind: "Namespace", plural: "namespaces", singular: "namespace", short_names: &["ns"], namespaced: false,
         subresources: &[Subresource::Status, Subresource::Finalize],
-        strategy: Strategy { default: default::namespace::fill, ..PLAIN }, printer: &printer::namespace::PRINTER, ..ROW };
+        strategy: Strategy { default: default::namespace::fill, validate: validate::namespace::errors, ..PLAIN }, printer: &printer::namespace::PRINTER, ..ROW };
     /// `v1` Service.
     SERVICES = Resource { kind: "Service", plural: "services", singular: "service", short_names: &["svc"], categories: &["all"],
         subresources: &[Subresource::Status],
-        strategy: Strategy { default: default::service::fill, validate: validate::service::errors, ..PLAIN },
+        strategy: Strategy { default: default::service::fill, validate: validate::service::errors, validate_update: validate::service::update_errors },
         printer: &printer::service::PRINTER, ..ROW };
     /// `v1` Endpoints.
-    ENDPOINTS = Resource { kind: "Endpoints", plural: "endpoints", singular: "endpoints", short_names: &["ep"], ..ROW };
+    ENDPOINTS = Resource { kind: "Endpoints", plural: "endpoints", singular: "endpoints", short_names: &["ep"],
+        strategy: Strategy { default: default::endpoints::fill, validate: validate::network::errors, ..PLAIN },
+        printer: &printer::endpoints::PRINTER, ..ROW };
     /// `v1` ConfigMap.
     CONFIG_MAPS = Resource { kind: "ConfigMap", plural: "configmaps", singular: "configmap", short_names: &["cm"],
         strategy: Strategy { validate: validate::configmap::errors, validate_update: validate::configmap::update_errors, ..PLAIN },
         printer: &printer::configmap::PRINTER, ..ROW };
     /// `v1` Secret.
     SECRETS = Resource { kind: "Secret", plural: "secrets", singular: "secret",
-        strategy: Strategy { default: default::secret::fill, validate: validate::configmap::errors, validate_update: validate::configmap::update_errors },
+        strategy: Strategy { default: default::secret::fill, validate: validate::configmap::secret_errors,
+            validate_update: validate::configmap::secret_update_errors },
         printer: &printer::secret::PRINTER, ..ROW };
     /// `v1` Event.
-    EVENTS = Resource { kind: "Event", plural: "events", singular: "event", short_names: &["ev"], printer: &printer::event::PRINTER, ..ROW };
+    EVENTS = Resource { kind: "Event", plural: "events", singular: "event", short_names: &["ev"],
+        strategy: Strategy { validate: validate::record::event_errors, ..PLAIN }, printer: &printer::event::PRINTER, ..ROW };
     /// `v1` ServiceAccount.
     SERVICE_ACCOUNTS = Resource { kind: "ServiceAccount", plural: "serviceaccounts", singular: "serviceaccount", short_names: &["sa"],
         printer: &printer::serviceaccount::PRINTER, ..ROW };
@@ -179,12 +183,16 @@ table! {
     /// `apps/v1` ReplicaSet.
     REPLICA_SETS = Resource { group: "apps", kind: "ReplicaSet", plural: "replicasets", singular: "replicaset", short_names: &["rs"],
         categories: &["all"], subresources: &[Subresource::Status, Subresource::Scale], generation: true,
-        strategy: Strategy { default: default::replicaset::fill, validate: validate::deployment::errors, validate_update: validate::deployment::update_errors },
+        strategy: Strategy { default: default::replicaset::fill, validate: validate::deployment::replica_set_errors, validate_update: validate::deployment::update_errors },
         printer: &printer::replicaset::PRINTER, ..ROW };
     /// `coordination.k8s.io/v1` Lease.
-    LEASES = Resource { group: "coordination.k8s.io", kind: "Lease", plural: "leases", singular: "lease", printer: &printer::lease::PRINTER, ..ROW };
+    LEASES = Resource { group: "coordination.k8s.io", kind: "Lease", plural: "leases", singular: "lease",
+        strategy: Strategy { validate: validate::record::lease_errors, ..PLAIN }, printer: &printer::lease::PRINTER, ..ROW };
     /// `discovery.k8s.io/v1` EndpointSlice.
-    ENDPOINT_SLICES = Resource { group: "discovery.k8s.io", kind: "EndpointSlice", plural: "endpointslices", singular: "endpointslice", ..ROW };
+    ENDPOINT_SLICES = Resource { group: "discovery.k8s.io", kind: "EndpointSlice", plural: "endpointslices", singular: "endpointslice",
+        strategy: Strategy { default: default::endpoints::fill_slice, validate: validate::network::slice_errors,
+            validate_update: validate::network::slice_update_errors },
+        printer: &printer::endpoints::SLICE_PRINTER, ..ROW };
 }
 
 /// The row for a group, version and plural, as a request path names it.

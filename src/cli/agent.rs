@@ -1,11 +1,18 @@
 //! `bramble agent`: configuration, claim, then one node until it is told to stop. `bramble fleet` runs several by the same way.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use super::daemon::Workers;
 use crate::agent::config::{AgentConfig, DEFAULT_FILE};
+use crate::clock::SystemClock;
 use crate::config::{Claim, FileMay, Flag};
 use crate::error::Report;
-use crate::telemetry;
+use crate::task::{Ended, Supervisor};
+use crate::telemetry::{self, Systemd};
+
+/// The broker is told goodbye within a second; nothing else takes time.
+const STOP: Duration = Duration::from_secs(5);
 
 /// Arguments; each wins over its variable and over the file.
 #[derive(Debug, clap::Args)]
@@ -59,7 +66,25 @@ pub(super) fn run_nodes(configs: Vec<AgentConfig>) -> Result<(), Report> {
     serve(configs)
 }
 
-fn serve(_configs: Vec<AgentConfig>) -> Result<(), Report> {
-    // WIRE AT MERGE: a tokio runtime, `task::stop_on_signal`, `telemetry::Systemd`, and agent::run with each of `configs`.
-    Err(Report::failed("this build has no agent in it"))
+fn serve(configs: Vec<AgentConfig>) -> Result<(), Report> {
+    super::daemon::run(Workers::One, move |stop| async move {
+        let clock = SystemClock::start();
+        let systemd = Systemd::from_environment();
+        let mut supervisor = Supervisor::new(stop.clone());
+        for config in &configs {
+            crate::agent::run::spawn(config, clock, &mut supervisor)?;
+        }
+        systemd.ready();
+        let watched = stop.clone();
+        supervisor.spawn("watchdog", async move {
+            systemd.watchdog(watched).await;
+            systemd.stopping();
+        });
+        match supervisor.run(STOP).await {
+            Ended::Finished => Ok(()),
+            Ended::CutOff(tasks) => {
+                Err(Report::failed(format!("the agent was told to end, and these parts did not: {}", tasks.join(", "))))
+            }
+        }
+    })
 }

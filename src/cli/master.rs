@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use super::daemon::Workers;
 use crate::config::{Claim, FileMay, Flag};
 use crate::error::Report;
 use crate::master::authority::{self, Authority, AuthorityError};
 use crate::master::config::{DEFAULT_FILE, MasterConfig};
+use crate::task::Ended;
 use crate::telemetry;
 
 /// Arguments; each wins over its variable and over the file.
@@ -79,7 +81,13 @@ fn certificates(data_dir: &Path, error: AuthorityError) -> Report {
         .fix(format!("make {} writable for this user, or name files of your own in [tls]", data_dir.display()))
 }
 
-fn serve(_config: MasterConfig) -> Result<(), Report> {
-    // WIRE AT MERGE: a tokio runtime, `task::stop_on_signal`, `telemetry::Systemd`, and master::run with `config`.
-    Err(Report::failed("this build has no master in it"))
+fn serve(config: MasterConfig) -> Result<(), Report> {
+    super::daemon::run(Workers::Several, move |stop| async move {
+        match crate::master::run::run(config, stop).await? {
+            Ended::Finished => Ok(()),
+            Ended::CutOff(tasks) => {
+                Err(Report::failed(format!("the master was told to end, and these parts did not: {}", tasks.join(", "))))
+            }
+        }
+    })
 }

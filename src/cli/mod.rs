@@ -13,12 +13,15 @@ use crate::error::{Chain, Report};
 #[cfg(feature = "agent")]
 mod agent;
 mod completion;
+mod daemon;
 #[cfg(feature = "master")]
 mod delete;
 #[cfg(feature = "agent")]
 mod fleet;
 #[cfg(feature = "master")]
 mod kubectl;
+#[cfg(feature = "agent")]
+mod leds;
 #[cfg(feature = "master")]
 mod master;
 #[cfg(feature = "agent")]
@@ -64,6 +67,9 @@ enum Command {
     /// Runs many simulated nodes in one process
     #[cfg(feature = "agent")]
     Fleet(fleet::Args),
+    /// Shows, tests and checks a board's LEDs
+    #[cfg(feature = "agent")]
+    Leds(leds::Args),
     /// Waits inside a pod's sandbox container
     #[cfg(feature = "agent")]
     #[command(hide = true)]
@@ -112,6 +118,8 @@ impl Command {
             #[cfg(feature = "agent")]
             Command::Fleet(args) => fleet::run(&args),
             #[cfg(feature = "agent")]
+            Command::Leds(args) => leds::run(args),
+            #[cfg(feature = "agent")]
             Command::Sandbox => sandbox::run(),
             Command::Completion(args) => completion::run(&args, Cli::command()),
         }
@@ -136,6 +144,19 @@ pub fn main() -> ExitCode {
             ExitCode::from(report.exit.code())
         }
     }
+}
+
+/// Where the local cluster's listener for viewers is, as `host:port`.
+#[cfg(all(feature = "agent", feature = "master"))]
+fn local_viewer(data_dir: Option<&std::path::Path>) -> Result<String, Report> {
+    let layout = crate::local::layout::Layout::find(data_dir.map(std::path::Path::to_owned))?;
+    Ok(crate::local::status::status(&layout)?.mqtt)
+}
+
+/// Where the local cluster's listener for viewers is: this program knows of no local cluster.
+#[cfg(all(feature = "agent", not(feature = "master")))]
+fn local_viewer(_data_dir: Option<&std::path::Path>) -> Result<String, Report> {
+    Err(Report::usage("which broker?").fix("give --mqtt HOST:PORT: the master's listener for viewers"))
 }
 
 /// An error as a person reads it.

@@ -1,6 +1,6 @@
-//! A node's share: all that it should run, and what its pods need for it.
+//! A node's share: all that it should run, and what its pods need for it. Its digest, its differences, its parts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -9,12 +9,155 @@ use crate::api::{Object, Uid};
 
 /// Everything that one node should have.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "snake_case", default)]
 pub struct Share {
-    /// The pods that are bound to it, by uid: whole objects. One with a `deletionTimestamp` is to be stopped.
+    /// The pods that are bound to it, by uid, without `status`. One with a `deletionTimestamp` is to be stopped.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub pods: BTreeMap<Uid, Arc<Object>>,
     /// The config maps that these pods name, by `namespace/name`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub config_maps: BTreeMap<String, Arc<Object>>,
     /// The secrets that these pods name, by `namespace/name`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, Arc<Object>>,
+}
+
+/// Names of what is in a share.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", default)]
+pub struct ShareNames {
+    /// By uid.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub pods: BTreeSet<Uid>,
+    /// By `namespace/name`.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub config_maps: BTreeSet<String>,
+    /// By `namespace/name`.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub secrets: BTreeSet<String>,
+}
+
+/// How much text goes into one part: JSON within JSON is escaped, which at worst doubles what manifests hold.
+const PART_BYTES: usize = 28 * 1024;
+
+impl Share {
+    /// Canonical JSON: keys in order, no white space, empty parts left out.
+    #[must_use]
+    pub fn canonical(&self) -> String {
+        // String keys only: cannot fail.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The first half of SHA-256 over [`Share::canonical`], in hex. Pinned by a golden value.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        digest_of(self.canonical().as_bytes())
+    }
+
+    /// What `set` and `unset` make `self` into `newer`.
+    #[must_use]
+    pub fn difference(&self, newer: &Share) -> (Share, ShareNames) {
+        fn changed<K: Ord + Clone>(old: &BTreeMap<K, Arc<Object>>, new: &BTreeMap<K, Arc<Object>>) -> BTreeMap<K, Arc<Object>> {
+            new.iter()
+                .filter(|(key, value)| old.get(*key) != Some(value))
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect()
+        }
+        fn lost<K: Ord + Clone>(old: &BTreeMap<K, Arc<Object>>, new: &BTreeMap<K, Arc<Object>>) -> BTreeSet<K> {
+            old.keys().filter(|key| !new.contains_key(key)).cloned().collect()
+        }
+        let set = Share {
+            pods: changed(&self.pods, &newer.pods),
+            config_maps: changed(&self.config_maps, &newer.config_maps),
+            secrets: changed(&self.secrets, &newer.secrets),
+        };
+        let unset = ShareNames {
+            pods: lost(&self.pods, &newer.pods),
+            config_maps: lost(&self.config_maps, &newer.config_maps),
+            secrets: lost(&self.secrets, &newer.secrets),
+        };
+        (set, unset)
+    }
+
+    /// The share after a change.
+    #[must_use]
+    pub fn changed(&self, set: Share, unset: &ShareNames) -> Share {
+        fn merge<K: Ord>(into: &mut BTreeMap<K, Arc<Object>>, set: BTreeMap<K, Arc<Object>>, unset: &BTreeSet<K>) {
+            into.retain(|key, _| !unset.contains(key));
+            into.extend(set);
+        }
+        let mut share = self.clone();
+        merge(&mut share.pods, set.pods, &unset.pods);
+        merge(&mut share.config_maps, set.config_maps, &unset.config_maps);
+        merge(&mut share.secrets, set.secrets, &unset.secrets);
+        share
+    }
+
+    /// The canonical JSON in parts that each fit into a message.
+    #[must_use]
+    pub fn parts(&self) -> Vec<String> {
+        let mut rest = self.canonical();
+        let mut parts = Vec::new();
+        while rest.len() > PART_BYTES {
+            let tail = rest.split_off(rest.floor_char_boundary(PART_BYTES));
+            parts.push(std::mem::replace(&mut rest, tail));
+        }
+        parts.push(rest);
+        parts
+    }
+}
+
+/// The first half of SHA-256, in hex.
+#[must_use]
+pub fn digest_of(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    let hash = ring::digest::digest(&ring::digest::SHA256, bytes);
+    hash.as_ref().iter().take(16).fold(String::with_capacity(32), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A share with pods of these names; the number makes their specs differ.
+    pub(crate) fn share(pods: &[(&str, u32)]) -> Share {
+        let pods = pods
+            .iter()
+            .map(|(name, version)| {
+                let object = serde_json::json!({"metadata": {"name": name, "uid": name}, "spec": {"version": version}});
+                (Uid::from(*name), Arc::new(Object::from_value(object).unwrap()))
+            })
+            .collect();
+        Share { pods, ..Share::default() }
+    }
+
+    #[test]
+    fn the_digest_is_pinned() {
+        assert_eq!(Share::default().digest(), "44136fa355b3678a1146ad16f7e8649e");
+        assert_eq!(share(&[("a", 1)]).canonical(), r#"{"pods":{"a":{"metadata":{"name":"a","uid":"a"},"spec":{"version":1}}}}"#);
+    }
+
+    #[test]
+    fn a_difference_makes_one_share_into_the_other() {
+        let (old, new) = (share(&[("a", 1), ("b", 1), ("c", 1)]), share(&[("b", 2), ("c", 1), ("d", 1)]));
+        let (set, unset) = old.difference(&new);
+        assert_eq!(set.pods.keys().map(|uid| uid.0.as_str()).collect::<Vec<_>>(), ["b", "d"]);
+        assert_eq!(unset.pods.iter().map(|uid| uid.0.as_str()).collect::<Vec<_>>(), ["a"]);
+        assert_eq!(old.changed(set, &unset), new);
+    }
+
+    #[test]
+    fn parts_join_to_the_whole_and_never_split_a_letter() {
+        let mut large = share(&[]);
+        let text = "ü".repeat(100_000);
+        let object = Object::from_value(serde_json::json!({"data": {"text": text}})).unwrap();
+        large.config_maps.insert("default/large".into(), Arc::new(object));
+        let parts = large.parts();
+        assert!(parts.len() > 5 && parts.iter().all(|part| part.len() <= PART_BYTES));
+        assert_eq!(parts.concat(), large.canonical());
+    }
 }

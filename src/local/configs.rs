@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use super::layout::Layout;
 use super::share::{Machine, capacity};
-use super::state::{Cluster, Node, Runtime};
+use super::state::{Cluster, Node};
 use crate::master::authority::write_file;
 
 /// The cluster's name in topics.
 pub const CLUSTER: &str = "bramble";
-/// The board of simulated nodes.
+/// The board of nodes that share a machine.
 const SIMULATED_BOARD: &str = "simulated";
 
 /// Whether a configuration is another than before.
@@ -50,9 +50,8 @@ pub fn agent(layout: &Layout, cluster: &Cluster, node: &Node, machine: Machine) 
         path(&dir),
         cluster.runtime,
     );
-    if cluster.runtime == Runtime::Simulated {
-        text.push_str(&format!("board = \"{SIMULATED_BOARD}\"\n"));
-    }
+    // Several nodes on one machine cannot share its pins: each gets LEDs that `bramble leds show` draws.
+    text.push_str(&format!("board = \"{SIMULATED_BOARD}\"\n"));
     text.push_str(&format!(
         "\n[mqtt]\nbroker = {}\nca = {}\ncertificate = {}\nkey = {}\n",
         quoted(&cluster.mqtts()),

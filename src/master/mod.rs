@@ -1,4 +1,5 @@
-//! The master: its configuration, the cluster's certificate authority, and what puts its parts together. (skeleton)
+//! The master: what decides, and what people talk to. All of layer 4's master side, put together.
 
 pub mod authority;
 pub mod config;
+pub mod run;

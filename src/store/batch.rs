@@ -58,7 +58,8 @@ impl Op {
     }
 }
 
-/// Operations that are done together.
+/// Operations that are done together. Every expectation is of what stood there before the batch; of two operations on one
+/// key the later wins.
 #[derive(Clone, Debug, Default)]
 pub struct Batch(pub Vec<Op>);
 
@@ -95,11 +96,16 @@ pub enum WriteError {
 /// # Errors
 /// The first that does not.
 pub fn check(view: &View, batch: &Batch) -> Result<(), WriteError> {
+    check_on(batch, |key| view.get(key).map(|object| object.revision()))
+}
+
+/// Whether every expectation holds of what `found` finds at the keys before the batch.
+pub(super) fn check_on(batch: &Batch, found: impl Fn(&Key) -> Option<Revision>) -> Result<(), WriteError> {
     if batch.0.is_empty() || batch.0.len() > MOST {
         return Err(WriteError::Size(batch.0.len()));
     }
     for op in &batch.0 {
-        let found = view.get(&op.key).map(|object| object.revision());
+        let found = found(&op.key);
         let holds = match op.expect {
             Expect::Any => true,
             Expect::Absent => found.is_none(),

@@ -72,3 +72,44 @@ impl Ring {
         Ok(out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::registry;
+
+    fn ring(capacity: usize, revisions: &[u64]) -> Ring {
+        let mut ring = Ring::new(Revision(10), capacity);
+        for (number, &revision) in revisions.iter().enumerate() {
+            let key = Key::new(&registry::PODS, "default", &number.to_string());
+            ring.push(ChangeEvent { revision: Revision(revision), key, before: None, after: None });
+        }
+        ring
+    }
+
+    fn since(ring: &Ring, cursor: u64, limit: usize) -> Result<Vec<u64>, u64> {
+        let events = ring.since(Revision(cursor), limit).map_err(|gone| gone.oldest.0)?;
+        Ok(events.into_iter().map(|event| event.revision.0).collect())
+    }
+
+    #[test]
+    fn a_reader_gets_what_came_after_its_cursor_or_is_told_that_it_is_gone() {
+        for (capacity, pushed, cursor, limit, expected) in [
+            (9, &[][..], 10, 9, Ok(vec![])),
+            (9, &[], 9, 9, Err(10)),
+            (9, &[11, 12, 13], 10, 9, Ok(vec![11, 12, 13])),
+            (9, &[11, 12, 13], 12, 9, Ok(vec![13])),
+            (9, &[11, 12, 13], 10, 2, Ok(vec![11, 12])),
+            (9, &[11, 12, 12, 13], 10, 2, Ok(vec![11, 12, 12])),
+            (9, &[11, 14], 12, 9, Ok(vec![14])),
+            (2, &[11, 12, 13], 11, 9, Ok(vec![12, 13])),
+            (2, &[11, 12, 13], 10, 9, Err(11)),
+            // Half of 12 fell out: who has not seen it must list, who has goes on.
+            (2, &[12, 12, 13], 11, 9, Err(12)),
+            (2, &[12, 12, 13], 12, 9, Ok(vec![13])),
+        ] {
+            let got = since(&ring(capacity, pushed), cursor, limit);
+            assert_eq!(got, expected, "{capacity} {pushed:?} {cursor} {limit}");
+        }
+    }
+}

@@ -1,1 +1,184 @@
-//! (skeleton)
+//! What is asked of nodes in more than one place. A lens: it borrows the object and keeps nothing.
+//!
+//! Never:    judges whether a node lives (`controller/node_lifecycle.rs`).
+
+use serde_json::{Value, json};
+
+use super::condition::Condition;
+use super::resources::{Resources, quantity};
+use crate::api::object::Object;
+use crate::api::time::rfc3339;
+use crate::clock::Wall;
+
+/// The taint of a node that does not answer.
+pub const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
+/// The taint of a node that answers and says that it is not ready.
+pub const NOT_READY: &str = "node.kubernetes.io/not-ready";
+/// The taint of a cordoned node.
+pub const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
+
+/// A node, read.
+#[derive(Clone, Copy, Debug)]
+pub struct Node<'a>(pub &'a Object);
+
+impl<'a> Node<'a> {
+    /// The status of condition `Ready`; `Unknown` when nothing was said yet.
+    #[must_use]
+    pub fn ready(self) -> &'a str {
+        Condition::of(self.0, "Ready").map_or("Unknown", |ready| ready.status)
+    }
+
+    /// Whether condition `Ready` is `True`.
+    #[must_use]
+    pub fn is_ready(self) -> bool {
+        self.ready() == "True"
+    }
+
+    /// Whether it is cordoned.
+    #[must_use]
+    pub fn unschedulable(self) -> bool {
+        self.0.bool_at(&["spec", "unschedulable"])
+    }
+
+    /// `spec.taints`; one with an unknown effect is left out.
+    pub fn taints(self) -> impl Iterator<Item = Taint> + use<'a> {
+        self.0.list_at(&["spec", "taints"]).iter().filter_map(Taint::read)
+    }
+
+    /// What pods may ask for: `status.allocatable`, else `status.capacity`.
+    #[must_use]
+    pub fn allocatable(self) -> Resources {
+        Resources::read(self.allocatable_map())
+    }
+
+    /// How many pods it takes; upstream's 110 when it does not say.
+    #[must_use]
+    pub fn pod_limit(self) -> i64 {
+        self.allocatable_map().and_then(|map| map.get("pods")).and_then(quantity).map_or(110, |pods| pods.units())
+    }
+
+    fn allocatable_map(self) -> Option<&'a Value> {
+        self.0.at(&["status", "allocatable"]).or_else(|| self.0.at(&["status", "capacity"]))
+    }
+}
+
+/// What a taint does to pods that do not tolerate it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effect {
+    /// They are not put there.
+    NoSchedule,
+    /// They are put there last.
+    PreferNoSchedule,
+    /// They are not put there, and those that are there go.
+    NoExecute,
+}
+
+impl Effect {
+    /// Reads its name.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        Some(match text {
+            "NoSchedule" => Self::NoSchedule,
+            "PreferNoSchedule" => Self::PreferNoSchedule,
+            "NoExecute" => Self::NoExecute,
+            _ => return None,
+        })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoSchedule => "NoSchedule",
+            Self::PreferNoSchedule => "PreferNoSchedule",
+            Self::NoExecute => "NoExecute",
+        }
+    }
+}
+
+/// One entry of `spec.taints`. Kept, not borrowed: the scheduler remembers taints between passes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Taint {
+    /// For example `node.kubernetes.io/unreachable`.
+    pub key: String,
+    /// Often empty.
+    pub value: String,
+    /// What it does.
+    pub effect: Effect,
+}
+
+impl Taint {
+    /// A taint without a value.
+    #[must_use]
+    pub fn new(key: &str, effect: Effect) -> Self {
+        Self { key: key.to_owned(), value: String::new(), effect }
+    }
+
+    fn read(raw: &Value) -> Option<Self> {
+        let text = |key: &str| raw.get(key).and_then(Value::as_str).unwrap_or_default();
+        Some(Self { key: text("key").to_owned(), value: text("value").to_owned(), effect: Effect::read(text("effect"))? })
+    }
+}
+
+/// Puts these taints in place of all taints with one of the keys `ours`; whether that changed anything. A taint that stands
+/// keeps its `timeAdded`.
+pub fn set_taints(node: &mut Object, ours: &[&str], wanted: &[Taint], now: Wall) -> bool {
+    let before = node.list_at(&["spec", "taints"]).to_vec();
+    let mut after: Vec<Value> = before
+        .iter()
+        .filter(|raw| match Taint::read(raw) {
+            Some(taint) => !ours.contains(&taint.key.as_str()) || wanted.contains(&taint),
+            None => true,
+        })
+        .cloned()
+        .collect();
+    for taint in wanted {
+        if !after.iter().filter_map(Taint::read).any(|stands| stands == *taint) {
+            let mut raw = json!({"key": taint.key, "effect": taint.effect.name()});
+            if !taint.value.is_empty()
+                && let Some(map) = raw.as_object_mut()
+            {
+                map.insert("value".to_owned(), taint.value.clone().into());
+            }
+            if taint.effect == Effect::NoExecute
+                && let Some(map) = raw.as_object_mut()
+            {
+                map.insert("timeAdded".to_owned(), rfc3339(now).into());
+            }
+            after.push(raw);
+        }
+    }
+    if after == before {
+        return false;
+    }
+    if after.is_empty() {
+        node.remove_at(&["spec", "taints"]);
+    } else {
+        node.set_at(&["spec", "taints"], after);
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_taints_come_and_go_and_others_stay() {
+        let mut node =
+            Object::from_value(json!({"spec": {"taints": [{"key": "mine", "effect": "NoSchedule", "value": "v"}]}})).unwrap();
+        let lost = [Taint::new(UNREACHABLE, Effect::NoSchedule), Taint::new(UNREACHABLE, Effect::NoExecute)];
+        assert!(set_taints(&mut node, &[UNREACHABLE, NOT_READY], &lost, Wall(0)));
+        assert!(!set_taints(&mut node, &[UNREACHABLE, NOT_READY], &lost, Wall(5000)), "they stand");
+        assert_eq!(Node(&node).taints().count(), 3);
+        assert_eq!(node.at(&["spec", "taints"]).unwrap()[2]["timeAdded"], "1970-01-01T00:00:00Z");
+        assert!(set_taints(&mut node, &[UNREACHABLE, NOT_READY], &[], Wall(0)));
+        assert_eq!(Node(&node).taints().map(|t| t.key).collect::<Vec<_>>(), ["mine"]);
+    }
+
+    #[test]
+    fn a_node_that_said_nothing_is_unknown() {
+        let node = Object::default();
+        assert_eq!((Node(&node).ready(), Node(&node).is_ready(), Node(&node).pod_limit()), ("Unknown", false, 110));
+    }
+}

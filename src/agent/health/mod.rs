@@ -1,0 +1,4 @@
+//! How the node is: readings (`sysinfo.rs`) and what follows from them (`judge.rs`).
+
+pub mod judge;
+pub mod sysinfo;

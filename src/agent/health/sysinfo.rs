@@ -1,0 +1,165 @@
+//! Hands: reads what the machine is and how it is, through `sysinfo` and a few files of the firmware.
+//!
+//! Every file is looked for below a root that tests replace.
+
+use std::path::{Path, PathBuf};
+
+use ::sysinfo::{Components, CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
+
+use super::judge::{Reading, throttling};
+
+/// What the machine is; it does not change while it runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// The firmware's words, such as `Raspberry Pi 4 Model B Rev 1.4`; empty elsewhere.
+    pub model: String,
+    /// `compatible` strings of the device tree, most specific first.
+    pub compatible: Vec<String>,
+    /// For example `Debian GNU/Linux 12 (bookworm)`.
+    pub os_image: String,
+    /// For example `6.1.0`.
+    pub kernel_version: String,
+    /// Go's word for the architecture.
+    pub architecture: &'static str,
+    /// Cores.
+    pub cpus: u64,
+    /// Bytes.
+    pub memory_bytes: u64,
+    /// The network name.
+    pub host_name: String,
+    /// New at each boot.
+    pub boot_id: String,
+    /// Of the installation.
+    pub machine_id: String,
+}
+
+/// Reads the machine.
+pub struct Sensors {
+    root: PathBuf,
+    disk: PathBuf,
+    system: System,
+    components: Components,
+}
+
+impl Sensors {
+    /// `disk` is a path on the file system whose room counts.
+    #[must_use]
+    pub fn new(root: &Path, disk: &Path) -> Self {
+        let kinds = RefreshKind::nothing()
+            .with_cpu(CpuRefreshKind::nothing().with_cpu_usage())
+            .with_memory(MemoryRefreshKind::nothing().with_ram());
+        Self {
+            root: root.to_owned(),
+            disk: disk.to_owned(),
+            system: System::new_with_specifics(kinds),
+            components: Components::new_with_refreshed_list(),
+        }
+    }
+
+    fn text(&self, path: &str) -> Option<String> {
+        let text = std::fs::read_to_string(self.root.join(path)).ok()?;
+        Some(text.trim_matches(|c: char| c == '\0' || c.is_whitespace()).to_owned())
+    }
+
+    /// What the machine is.
+    #[must_use]
+    pub fn machine(&self) -> Machine {
+        let release = self.text("etc/os-release").unwrap_or_default();
+        let pretty = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or("Linux").trim_matches('"');
+        Machine {
+            model: self.text("proc/device-tree/model").unwrap_or_default(),
+            compatible: self
+                .text("proc/device-tree/compatible")
+                .map(|text| text.split('\0').map(str::to_owned).collect())
+                .unwrap_or_default(),
+            os_image: pretty.to_owned(),
+            kernel_version: System::kernel_version().unwrap_or_default(),
+            architecture: go_architecture(std::env::consts::ARCH),
+            cpus: self.system.cpus().len().max(1) as u64,
+            memory_bytes: self.system.total_memory(),
+            host_name: System::host_name().unwrap_or_else(|| "localhost".to_owned()),
+            boot_id: self.text("proc/sys/kernel/random/boot_id").unwrap_or_default(),
+            machine_id: self.text("etc/machine-id").unwrap_or_default(),
+        }
+    }
+
+    /// How the machine is now. Takes about a millisecond, mostly in `/proc`.
+    pub fn read(&mut self) -> Reading {
+        self.system.refresh_cpu_usage();
+        self.system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+        self.components.refresh(false);
+        let temperature = self
+            .components
+            .iter()
+            .filter(|component| {
+                let label = component.label().to_lowercase();
+                ["cpu", "core", "soc", "package", "tctl"].iter().any(|word| label.contains(word))
+            })
+            .filter_map(::sysinfo::Component::temperature)
+            .reduce(f32::max);
+        let firmware = self.text("sys/devices/platform/soc/soc:firmware/get_throttled").as_deref().and_then(throttling);
+        let disk = rustix::fs::statvfs(&self.disk).ok();
+        Reading {
+            uptime_seconds: System::uptime(),
+            load_1m: System::load_average().one,
+            cpu_percent: self.system.global_cpu_usage(),
+            memory_total_bytes: self.system.total_memory(),
+            memory_available_bytes: self.system.available_memory(),
+            disk_total_bytes: disk.as_ref().map_or(0, |disk| disk.f_blocks * disk.f_frsize),
+            disk_available_bytes: disk.as_ref().map_or(0, |disk| disk.f_bavail * disk.f_frsize),
+            temperature_celsius: temperature,
+            throttled: firmware.map(|(throttled, _)| throttled),
+            under_voltage: firmware.map(|(_, low)| low),
+            agent_written_bytes: self
+                .text("proc/self/io")
+                .and_then(|io| io.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok())),
+        }
+    }
+}
+
+fn go_architecture(rust: &str) -> &'static str {
+    match rust {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "arm" => "arm",
+        "x86" => "386",
+        "riscv64" => "riscv64",
+        _ => "unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_is_read() {
+        let mut sensors = Sensors::new(Path::new("/"), Path::new("/"));
+        let (machine, reading) = (sensors.machine(), sensors.read());
+        assert!(machine.cpus > 0 && machine.memory_bytes > 1 << 20 && !machine.boot_id.is_empty());
+        assert!(reading.memory_available_bytes > 0 && reading.disk_total_bytes >= reading.disk_available_bytes);
+        assert!(reading.uptime_seconds > 0 && reading.agent_written_bytes.is_some());
+    }
+
+    #[test]
+    fn a_pi_is_told_by_its_firmware() {
+        let root = tempfile::tempdir().unwrap();
+        for (path, text) in [
+            ("proc/device-tree/model", "Raspberry Pi 4 Model B Rev 1.4\0"),
+            ("proc/device-tree/compatible", "raspberrypi,4-model-b\0brcm,bcm2711\0"),
+            ("sys/devices/platform/soc/soc:firmware/get_throttled", "50001\n"),
+            ("etc/os-release", "NAME=x\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n"),
+        ] {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let mut sensors = Sensors::new(root.path(), Path::new("/"));
+        let machine = sensors.machine();
+        assert_eq!(machine.model, "Raspberry Pi 4 Model B Rev 1.4");
+        assert_eq!(machine.compatible, ["raspberrypi,4-model-b", "brcm,bcm2711"]);
+        assert_eq!(machine.os_image, "Debian GNU/Linux 12 (bookworm)");
+        let reading = sensors.read();
+        assert_eq!((reading.throttled, reading.under_voltage), (Some(false), Some(true)));
+    }
+}

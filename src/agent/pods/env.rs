@@ -1,0 +1,314 @@
+//! Environment variables: plain values, fields of the pod, config maps and secrets, and `$(VAR)`.
+//!
+//! Source: the kubelet's makeEnvironmentVariables and the `expansion` package: a variable may use those before it, `$$` is
+//! a dollar, what is not known stays as it is written.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use serde_json::Value;
+
+use super::spec::{ContainerSpec, PodSpec, flag, text};
+use crate::api::Object;
+use crate::link::share::Share;
+
+/// What a container's environment is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Sources<'a> {
+    /// Config maps and secrets.
+    pub share: &'a Share,
+    /// `spec.nodeName`.
+    pub node_name: &'a str,
+    /// `status.hostIP`.
+    pub host_ip: &'a str,
+    /// `status.podIP`.
+    pub pod_ip: &'a str,
+}
+
+/// Why a container's configuration is not complete; the words are upstream's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A config map or secret is not in the share.
+    #[error("{kind} \"{name}\" not found")]
+    Missing {
+        /// `configmap` or `secret`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// It is, and lacks a key.
+    #[error("couldn't find key {key} in {kind} {namespace}/{name}")]
+    MissingKey {
+        /// `ConfigMap` or `Secret`.
+        kind: &'static str,
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// The key.
+        key: String,
+    },
+    /// This node cannot give it.
+    #[error("{0}")]
+    Refused(String),
+    /// A volume's content is not complete.
+    #[error("MountVolume.SetUp failed for volume \"{volume}\" : {why}")]
+    Volume {
+        /// Which.
+        volume: String,
+        /// Why.
+        why: Box<ConfigError>,
+    },
+}
+
+/// A config map or a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Values are text, or base64 under `binaryData`.
+    ConfigMap,
+    /// Values are base64.
+    Secret,
+}
+
+impl Kind {
+    /// The object of that name, if the share has it.
+    #[must_use]
+    pub fn find<'a>(self, share: &'a Share, namespace: &str, name: &str) -> Option<&'a Object> {
+        let key = format!("{namespace}/{name}");
+        match self {
+            Kind::ConfigMap => share.config_maps.get(&key),
+            Kind::Secret => share.secrets.get(&key),
+        }
+        .map(|object| &**object)
+    }
+
+    /// All entries, decoded.
+    #[must_use]
+    pub fn entries(self, object: &Object) -> BTreeMap<String, Vec<u8>> {
+        let decoded = |(key, value): (&str, &str)| {
+            // What is no base64 cannot have passed the master's validation.
+            Some((key.to_owned(), base64::engine::general_purpose::STANDARD.decode(value).ok()?))
+        };
+        match self {
+            Kind::Secret => object.strings_at(&["data"]).filter_map(decoded).collect(),
+            Kind::ConfigMap => object
+                .strings_at(&["binaryData"])
+                .filter_map(decoded)
+                .chain(object.strings_at(&["data"]).map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec())))
+                .collect(),
+        }
+    }
+
+    /// As upstream writes it when the object is missing.
+    #[must_use]
+    pub fn missing(self, name: &str) -> ConfigError {
+        ConfigError::Missing { kind: if self == Kind::ConfigMap { "configmap" } else { "secret" }, name: name.to_owned() }
+    }
+
+    /// As upstream writes it when a key is missing.
+    #[must_use]
+    pub fn missing_key(self, namespace: &str, name: &str, key: &str) -> ConfigError {
+        ConfigError::MissingKey {
+            kind: if self == Kind::ConfigMap { "ConfigMap" } else { "Secret" },
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            key: key.to_owned(),
+        }
+    }
+}
+
+/// The container's environment, in order, each name once.
+///
+/// # Errors
+/// When a source is missing and not optional, or is one that this node does not know.
+pub fn environment(
+    spec: &PodSpec,
+    container: &ContainerSpec,
+    sources: Sources<'_>,
+) -> Result<Vec<(String, String)>, ConfigError> {
+    let mut env: Vec<(String, String)> = Vec::new();
+    for from in &container.env_from {
+        let prefix = text(from, "prefix");
+        for (kind, key) in [(Kind::ConfigMap, "configMapRef"), (Kind::Secret, "secretRef")] {
+            let Some(reference) = from.get(key) else { continue };
+            let name = text(reference, "name");
+            match kind.find(sources.share, &spec.pod.namespace, name) {
+                Some(object) => {
+                    for (key, value) in kind.entries(object) {
+                        put(&mut env, format!("{prefix}{key}"), String::from_utf8_lossy(&value).into_owned());
+                    }
+                }
+                None if flag(reference, "optional") => {}
+                None => return Err(kind.missing(name)),
+            }
+        }
+    }
+    for entry in &container.env {
+        let value = match entry.get("valueFrom").filter(|from| !from.is_null()) {
+            None => Some(expand(text(entry, "value"), &env)),
+            Some(from) => value_from(spec, from, sources)?,
+        };
+        if let Some(value) = value {
+            put(&mut env, text(entry, "name").to_owned(), value);
+        }
+    }
+    Ok(env)
+}
+
+/// A later value replaces an earlier one of the same name, in the later one's place.
+fn put(env: &mut Vec<(String, String)>, name: String, value: String) {
+    env.retain(|(other, _)| *other != name);
+    env.push((name, value));
+}
+
+/// The value; `None` when it is optional and missing.
+fn value_from(spec: &PodSpec, from: &Value, sources: Sources<'_>) -> Result<Option<String>, ConfigError> {
+    if let Some(reference) = from.get("fieldRef") {
+        return field(spec, text(reference, "fieldPath"), sources).map(Some);
+    }
+    for (kind, key) in [(Kind::ConfigMap, "configMapKeyRef"), (Kind::Secret, "secretKeyRef")] {
+        let Some(reference) = from.get(key) else { continue };
+        let (name, entry, optional) = (text(reference, "name"), text(reference, "key"), flag(reference, "optional"));
+        let Some(object) = kind.find(sources.share, &spec.pod.namespace, name) else {
+            return if optional { Ok(None) } else { Err(kind.missing(name)) };
+        };
+        return match kind.entries(object).remove(entry) {
+            Some(value) => Ok(Some(String::from_utf8_lossy(&value).into_owned())),
+            None if optional => Ok(None),
+            None => Err(kind.missing_key(&spec.pod.namespace, name, entry)),
+        };
+    }
+    let kind = from.as_object().and_then(|from| from.keys().next()).map(String::as_str).unwrap_or_default();
+    Err(ConfigError::Refused(format!("env valueFrom.{kind} cannot be given by this node yet")))
+}
+
+fn field(spec: &PodSpec, path: &str, sources: Sources<'_>) -> Result<String, ConfigError> {
+    let subscript = |map: &BTreeMap<String, String>, prefix: &str| {
+        let key = path.strip_prefix(prefix)?.strip_prefix("['")?.strip_suffix("']")?;
+        Some(map.get(key).cloned().unwrap_or_default())
+    };
+    let value = match path {
+        "metadata.name" => spec.pod.name.clone(),
+        "metadata.namespace" => spec.pod.namespace.clone(),
+        "metadata.uid" => spec.pod.uid.0.clone(),
+        "spec.nodeName" => sources.node_name.to_owned(),
+        "spec.serviceAccountName" => spec.service_account.clone(),
+        "status.hostIP" | "status.hostIPs" => sources.host_ip.to_owned(),
+        "status.podIP" | "status.podIPs" => sources.pod_ip.to_owned(),
+        _ => match subscript(&spec.labels, "metadata.labels").or_else(|| subscript(&spec.annotations, "metadata.annotations")) {
+            Some(value) => value,
+            None => return Err(ConfigError::Refused(format!("unsupported fieldPath: {path}"))),
+        },
+    };
+    Ok(value)
+}
+
+/// Replaces `$(VAR)` by its value.
+#[must_use]
+pub fn expand(text: &str, env: &[(String, String)]) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('$') {
+        out.push_str(before);
+        if let Some(escaped) = after.strip_prefix('$') {
+            out.push('$');
+            rest = escaped;
+            continue;
+        }
+        let variable = after.strip_prefix('(').and_then(|inner| inner.split_once(')'));
+        match variable.and_then(|(name, tail)| Some((env.iter().find(|(known, _)| known == name)?, tail))) {
+            Some(((_, value), tail)) => {
+                out.push_str(value);
+                rest = tail;
+            }
+            None => {
+                out.push('$');
+                rest = after;
+            }
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use std::sync::Arc;
+
+    #[test]
+    fn dollars_expand_as_upstream_has_it() {
+        let env = [("A".to_owned(), "1".to_owned()), ("B".to_owned(), "$(A)".to_owned())];
+        for (text, expanded) in [
+            ("$(A)", "1"),
+            ("x$(A)y$(A)", "x1y1"),
+            ("$(B)", "$(A)"),
+            ("$$(A)", "$(A)"),
+            ("$(NONE)", "$(NONE)"),
+            ("$(A", "$(A"),
+            ("$A $", "$A $"),
+            ("$$$(A)", "$1"),
+            ("$()", "$()"),
+        ] {
+            assert_eq!(expand(text, &env), expanded, "{text}");
+        }
+    }
+
+    fn share() -> Share {
+        let object = |value: Value| Arc::new(Object::from_value(value).unwrap());
+        Share {
+            config_maps: [("default/c".to_owned(), object(json!({"data": {"k": "v", "z": "9"}})))].into(),
+            secrets: [("default/s".to_owned(), object(json!({"data": {"p": "aHVudGVyMg=="}})))].into(),
+            ..Share::default()
+        }
+    }
+
+    fn env(container: &Value) -> Result<Vec<(String, String)>, ConfigError> {
+        let pod = json!({
+            "metadata": {"name": "web", "namespace": "default", "uid": "u", "labels": {"app": "w"}},
+            "spec": {"containers": [container]},
+        });
+        let spec = super::super::spec::read(&Object::from_value(pod).unwrap());
+        let share = share();
+        let sources = Sources { share: &share, node_name: "pi", host_ip: "10.0.0.1", pod_ip: "172.20.0.2" };
+        environment(&spec, &spec.containers[0], sources)
+    }
+
+    #[test]
+    fn every_source_gives_its_value() {
+        let from = |from: Value| json!({"name": "X", "valueFrom": from});
+        for (entry, value) in [
+            (json!({"name": "X", "value": "1"}), "1"),
+            (from(json!({"fieldRef": {"fieldPath": "metadata.labels['app']"}})), "w"),
+            (from(json!({"fieldRef": {"fieldPath": "metadata.name"}})), "web"),
+            (from(json!({"fieldRef": {"fieldPath": "spec.nodeName"}})), "pi"),
+            (from(json!({"fieldRef": {"fieldPath": "status.podIP"}})), "172.20.0.2"),
+            (from(json!({"configMapKeyRef": {"name": "c", "key": "k"}})), "v"),
+            (from(json!({"secretKeyRef": {"name": "s", "key": "p"}})), "hunter2"),
+        ] {
+            assert_eq!(env(&json!({"env": [entry]})), Ok(vec![("X".into(), value.into())]), "{entry}");
+        }
+        let all = env(
+            &json!({"envFrom": [{"prefix": "P_", "configMapRef": {"name": "c"}}], "env": [{"name": "Y", "value": "$(P_k)!"}]}),
+        );
+        assert_eq!(
+            all.unwrap(),
+            [("P_k", "v"), ("P_z", "9"), ("Y", "v!")].map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
+    }
+
+    #[test]
+    fn a_missing_source_is_an_error_in_upstreams_words_unless_optional() {
+        let from = |from: Value| json!({"env": [{"name": "X", "valueFrom": from}]});
+        for (container, words) in [
+            (from(json!({"configMapKeyRef": {"name": "no", "key": "k"}})), "configmap \"no\" not found"),
+            (from(json!({"secretKeyRef": {"name": "s", "key": "q"}})), "couldn't find key q in Secret default/s"),
+            (json!({"envFrom": [{"secretRef": {"name": "no"}}]}), "secret \"no\" not found"),
+            (from(json!({"fieldRef": {"fieldPath": "spec.none"}})), "unsupported fieldPath: spec.none"),
+        ] {
+            assert_eq!(env(&container).unwrap_err().to_string(), words);
+        }
+        assert_eq!(env(&from(json!({"configMapKeyRef": {"name": "no", "key": "k", "optional": true}}))), Ok(vec![]));
+    }
+}

@@ -1,0 +1,19 @@
+//! One pod, from what is wanted and what there is to the next command and to its status.
+//!
+//! ```text
+//!  spec.rs      raw JSON → checked spec, with words for what this node cannot honour
+//!  launch.rs    checked spec + config maps + addresses → what the runtime is asked for
+//!  env.rs       environment variables: sources, fields, $(VAR)
+//!  lifecycle.rs Live → Finished → Terminating → Gone; only forward
+//!  restart.rs   whether and when a dead container is started again
+//!  plan.rs      at most one command per pod
+//!  status.rs    PodStatus, as the runtime's own times tell it
+//! ```
+
+pub mod env;
+pub mod launch;
+pub mod lifecycle;
+pub mod plan;
+pub mod restart;
+pub mod spec;
+pub mod status;

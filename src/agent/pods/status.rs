@@ -1,0 +1,396 @@
+//! Words a pod's status from what the runtime shows.
+//!
+//! In:       spec, observation, what is remembered of failures, `now`.
+//! Out:      a complete v1 PodStatus as JSON, who waits for what, and the state for its LED.
+//! Never:    stamps anything with its own clock: every time is the runtime's, so a restarted agent says the same again.
+//! Source:   the kubelet's convertToAPIContainerStatuses, getPhase and GeneratePodReadyCondition.
+//! Flow:     stop 12: from `agent/node.rs`, on to `link`.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use crate::agent::runtime::naming::SANDBOX;
+use crate::agent::runtime::{ObservedContainer, ObservedPod, RunState};
+use crate::api::time::rfc3339;
+use crate::clock::{Now, Wall};
+
+use super::lifecycle::PodState;
+use super::plan::{ImageState, Memory, init_failed, newest, previous};
+use super::restart;
+use super::spec::{ContainerSpec, PodSpec, RestartPolicy};
+
+/// What the pod's LED shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LightState {
+    /// Its image is being fetched.
+    Pulling,
+    /// It is on its way.
+    Starting,
+    /// All is well.
+    Ready,
+    /// It runs, and not all of it is ready; or it failed.
+    NotReady,
+    /// A container waits for its next try.
+    CrashLoop,
+    /// It is being ended.
+    Terminating,
+}
+
+/// A pod's status with its by-products.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Worded {
+    /// v1 PodStatus.
+    pub status: Value,
+    /// Containers that wait: reason and message.
+    pub waits: BTreeMap<String, (String, String)>,
+    /// What its LED shows; `None` once it has done its work.
+    pub light: Option<LightState>,
+}
+
+/// What is looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// What is wanted.
+    pub spec: &'a PodSpec,
+    /// What there is.
+    pub observed: &'a ObservedPod,
+    /// What is remembered.
+    pub memory: &'a Memory,
+    /// How far it has come.
+    pub state: PodState,
+    /// Whether an image of it is being fetched.
+    pub pulling: bool,
+    /// The node's addresses.
+    pub host_ips: &'a [String],
+    /// This moment.
+    pub now: Now,
+}
+
+/// One container's state, before it is JSON.
+struct Shown<'a> {
+    run: Option<&'a ObservedContainer>,
+    last: Option<&'a ObservedContainer>,
+    waiting: Option<(String, String)>,
+    ready: bool,
+}
+
+/// Words the status.
+#[must_use]
+pub fn pod_status(view: View<'_>) -> Worded {
+    let View { spec, observed, .. } = view;
+    if let Some(status) = &spec.final_status
+        && observed.containers.is_empty()
+    {
+        return Worded { status: status.clone(), waits: BTreeMap::new(), light: None };
+    }
+    let initialized = is_initialized(spec, observed);
+    let init: Vec<(&ContainerSpec, Shown<'_>)> =
+        spec.init.iter().map(|container| (container, shown(view, container, true, initialized))).collect();
+    let main: Vec<(&ContainerSpec, Shown<'_>)> =
+        spec.containers.iter().map(|container| (container, shown(view, container, false, initialized))).collect();
+    let phase = phase(view, initialized, &main);
+    let done = matches!(phase, "Succeeded" | "Failed");
+    let unready: Vec<&str> =
+        main.iter().filter(|(_, shown)| !shown.ready).map(|(container, _)| container.name.as_str()).collect();
+    let sandbox = observed.sandboxes.last().filter(|sandbox| sandbox.state.is_running());
+    let start = observed.sandboxes.last().map(|sandbox| sandbox.pod_start);
+
+    let ready = unready.is_empty() && !done && !main.is_empty();
+    let ready_since = if ready { latest(observed, started) } else { latest(observed, finished).or(start) };
+    let ready_reason = match phase {
+        "Succeeded" => Some(("PodCompleted", String::new())),
+        "Failed" => Some(("PodFailed", String::new())),
+        _ if ready => None,
+        _ => Some(("ContainersNotReady", format!("containers with unready status: [{}]", unready.join(" ")))),
+    };
+    let unfinished: Vec<&str> =
+        init.iter().filter(|(_, shown)| !shown.ready).map(|(container, _)| container.name.as_str()).collect();
+    let init_since = spec
+        .init
+        .iter()
+        .filter_map(|container| newest(observed, &container.name).and_then(|run| finished(run).or_else(|| started(run))))
+        .max()
+        .or(start);
+    let init_reason = (!initialized)
+        .then(|| ("ContainersNotInitialized", format!("containers with incomplete status: [{}]", unfinished.join(" "))));
+    let sandbox_since = observed.sandboxes.last().and_then(|sandbox| match sandbox.state {
+        RunState::Running { started } => Some(started),
+        RunState::Exited { finished, .. } => Some(finished),
+        RunState::Created => None,
+    });
+    let scheduled = spec.scheduled_at.clone().filter(|at| !at.is_empty()).or(start.map(rfc3339));
+    let conditions = vec![
+        condition("PodReadyToStartContainers", sandbox.is_some(), None, sandbox_since.map(rfc3339)),
+        condition("Initialized", initialized, init_reason, init_since.map(rfc3339)),
+        condition("Ready", ready, ready_reason.clone(), ready_since.map(rfc3339)),
+        condition("ContainersReady", ready, ready_reason, ready_since.map(rfc3339)),
+        condition("PodScheduled", true, None, scheduled),
+    ];
+
+    let mut status = Map::new();
+    status.insert("phase".into(), json!(phase));
+    status.insert("conditions".into(), json!(conditions));
+    if let Some(ip) = view.host_ips.first() {
+        status.insert("hostIP".into(), json!(ip));
+        status.insert("hostIPs".into(), view.host_ips.iter().map(|ip| json!({"ip": ip})).collect());
+    }
+    let pod_ip = sandbox.and_then(|sandbox| if spec.host_network { view.host_ips.first() } else { sandbox.ip.as_ref() });
+    if let Some(ip) = pod_ip {
+        status.insert("podIP".into(), json!(ip));
+        status.insert("podIPs".into(), json!([{"ip": ip}]));
+    }
+    if let Some(start) = start {
+        status.insert("startTime".into(), json!(rfc3339(start)));
+    }
+    if !init.is_empty() {
+        status.insert(
+            "initContainerStatuses".into(),
+            init.iter().map(|(container, shown)| container_status(container, shown)).collect(),
+        );
+    }
+    status.insert("containerStatuses".into(), main.iter().map(|(container, shown)| container_status(container, shown)).collect());
+    if !spec.qos.is_empty() {
+        status.insert("qosClass".into(), json!(spec.qos));
+    }
+    let light = light(view, phase, ready, &init, &main);
+    let waits =
+        init.into_iter().chain(main).filter_map(|(container, shown)| Some((container.name.clone(), shown.waiting?))).collect();
+    Worded { status: Value::Object(status), waits, light }
+}
+
+fn light(
+    view: View<'_>,
+    phase: &str,
+    ready: bool,
+    init: &[(&ContainerSpec, Shown<'_>)],
+    main: &[(&ContainerSpec, Shown<'_>)],
+) -> Option<LightState> {
+    if matches!(view.state, PodState::Terminating { .. } | PodState::Gone) {
+        return Some(LightState::Terminating);
+    }
+    let waits = |reason: &str| {
+        init.iter().chain(main).any(|(_, shown)| shown.waiting.as_ref().is_some_and(|(waiting, _)| waiting == reason))
+    };
+    Some(match phase {
+        "Succeeded" => return None,
+        "Failed" => LightState::NotReady,
+        _ if waits("CrashLoopBackOff") => LightState::CrashLoop,
+        _ if view.pulling => LightState::Pulling,
+        _ if ready => LightState::Ready,
+        "Pending" if !waits("ErrImagePull") && !waits("ImagePullBackOff") && !waits("ErrImageNeverPull") => LightState::Starting,
+        _ => LightState::NotReady,
+    })
+}
+
+/// Whether all init containers have done their part in the sandbox that runs.
+fn is_initialized(spec: &PodSpec, observed: &ObservedPod) -> bool {
+    // A container that ran proves it, also when the runtime forgot the init containers.
+    let begun = spec.containers.iter().any(|container| newest(observed, &container.name).is_some());
+    begun
+        || spec.init.iter().all(|container| match newest(observed, &container.name).map(|run| &run.state) {
+            Some(RunState::Exited { exit_code: 0, .. }) => !container.sidecar,
+            Some(RunState::Running { .. }) => container.sidecar,
+            Some(RunState::Created | RunState::Exited { .. }) | None => false,
+        })
+}
+
+fn shown<'a>(view: View<'a>, container: &ContainerSpec, init: bool, initialized: bool) -> Shown<'a> {
+    let (observed, memory) = (view.observed, view.memory);
+    let run = newest(observed, &container.name);
+    let last = previous(observed, &container.name);
+    let ending = matches!(view.state, PodState::Terminating { .. } | PodState::Gone | PodState::Finished);
+    match run.map(|run| (run, &run.state)) {
+        Some((run, RunState::Running { .. })) => Shown { run: Some(run), last, waiting: None, ready: !init || container.sidecar },
+        Some((run, RunState::Exited { exit_code, .. })) => {
+            let done = init && !container.sidecar && *exit_code == 0;
+            let again = container.sidecar || restart::again(view.spec.restart_policy, *exit_code);
+            if done || ending || !again {
+                return Shown { run: Some(run), last, waiting: None, ready: done };
+            }
+            let waiting = hindrance(memory, container, view.now).or_else(|| {
+                let due = memory.dues.get(&run.id).copied().unwrap_or_default();
+                let delay = restart::delay(run);
+                (!delay.is_zero() && due > view.now.tick).then(|| {
+                    let pod = &view.spec.pod;
+                    let text = format!(
+                        "back-off {}s restarting failed container={} pod={}_{}({})",
+                        delay.as_secs(),
+                        container.name,
+                        pod.name,
+                        pod.namespace,
+                        pod.uid
+                    );
+                    ("CrashLoopBackOff".to_owned(), text)
+                })
+            });
+            // While it waits, the end is the last state; before that it is the present one.
+            if waiting.is_some() {
+                Shown { run: Some(run), last: Some(run), waiting, ready: false }
+            } else {
+                Shown { run: Some(run), last, waiting: None, ready: false }
+            }
+        }
+        Some((_, RunState::Created)) | None => {
+            let waiting = hindrance(memory, container, view.now).unwrap_or_else(|| {
+                let reason =
+                    if !view.spec.init.is_empty() && (!initialized || init) { "PodInitializing" } else { "ContainerCreating" };
+                (reason.to_owned(), String::new())
+            });
+            Shown { run: None, last, waiting: Some(waiting), ready: false }
+        }
+    }
+}
+
+/// What keeps a container from its next turn.
+fn hindrance(memory: &Memory, container: &ContainerSpec, now: Now) -> Option<(String, String)> {
+    if let Some(error) = memory.config.get(&container.name) {
+        let reason = match error {
+            super::env::ConfigError::Volume { .. } => "ContainerCreating",
+            _ => "CreateContainerConfigError",
+        };
+        return Some((reason.to_owned(), error.to_string()));
+    }
+    if let Some(ImageState::Failed { cools, message, never, .. }) = memory.images.get(&container.name) {
+        return Some(if *never {
+            ("ErrImageNeverPull".to_owned(), message.clone())
+        } else if *cools > now.tick {
+            ("ErrImagePull".to_owned(), message.clone())
+        } else {
+            ("ImagePullBackOff".to_owned(), format!("Back-off pulling image \"{}\": {message}", container.image))
+        });
+    }
+    let trouble = memory.trouble.get(&container.name).or_else(|| memory.trouble.get(SANDBOX));
+    trouble.map(|trouble| (trouble.reason.to_owned(), trouble.message.clone()))
+}
+
+/// Source: the kubelet's getPhase.
+fn phase(view: View<'_>, initialized: bool, main: &[(&ContainerSpec, Shown<'_>)]) -> &'static str {
+    let (mut running, mut waiting, mut stopped, mut failed) = (0, 0, 0, 0);
+    for (_, shown) in main {
+        match shown.run.map(|run| &run.state) {
+            Some(RunState::Running { .. }) => running += 1,
+            Some(RunState::Exited { exit_code, .. }) => {
+                stopped += 1;
+                failed += usize::from(*exit_code != 0);
+            }
+            Some(RunState::Created) | None if shown.last.is_some() => {
+                stopped += 1;
+                failed += 1;
+            }
+            Some(RunState::Created) | None => waiting += 1,
+        }
+    }
+    let ended = matches!(view.state, PodState::Terminating { .. } | PodState::Gone);
+    if !initialized {
+        return if init_failed(view.spec, view.observed) { "Failed" } else { "Pending" };
+    }
+    if waiting > 0 {
+        return "Pending";
+    }
+    if running > 0 {
+        return "Running";
+    }
+    match view.spec.restart_policy {
+        _ if stopped == 0 => "Pending",
+        _ if ended && failed == 0 => "Succeeded",
+        _ if ended => "Failed",
+        RestartPolicy::Always => "Running",
+        _ if failed == 0 => "Succeeded",
+        RestartPolicy::Never => "Failed",
+        RestartPolicy::OnFailure => "Running",
+    }
+}
+
+fn container_status(container: &ContainerSpec, shown: &Shown<'_>) -> Value {
+    let run = shown.run;
+    let running = run.is_some_and(|run| run.state.is_running());
+    let state = match (&shown.waiting, run) {
+        (Some((reason, message)), _) => {
+            let mut waiting = json!({"reason": reason});
+            if !message.is_empty() {
+                waiting["message"] = json!(message);
+            }
+            json!({"waiting": waiting})
+        }
+        (None, Some(run)) => state(run),
+        (None, None) => json!({}),
+    };
+    let known = run.or(shown.last);
+    let mut status = json!({
+        "name": container.name,
+        "image": known.map_or(container.image.as_str(), |run| run.image.as_str()),
+        "imageID": known.map(|run| run.image_id.as_str()).unwrap_or_default(),
+        "ready": shown.ready,
+        "started": running,
+        "restartCount": known.map_or(0, |run| run.attempt),
+        "state": state,
+        "lastState": shown.last.map_or_else(|| json!({}), self::state),
+    });
+    if let Some(run) = known
+        && let Some(map) = status.as_object_mut()
+    {
+        map.insert("containerID".to_owned(), json!(format!("docker://{}", run.id)));
+    }
+    status
+}
+
+/// `running` or `terminated`, as the runtime tells it.
+fn state(run: &ObservedContainer) -> Value {
+    match &run.state {
+        RunState::Created => json!({}),
+        RunState::Running { started } => json!({"running": {"startedAt": rfc3339(*started)}}),
+        RunState::Exited { started, finished, exit_code, oom, error } => {
+            let reason = match (oom, error, exit_code) {
+                (true, _, _) => "OOMKilled",
+                (false, Some(_), _) => "StartError",
+                (false, None, 0) => "Completed",
+                (false, None, _) => "Error",
+            };
+            let mut ended = json!({
+                "exitCode": exit_code,
+                "reason": reason,
+                "startedAt": rfc3339(*started),
+                "finishedAt": rfc3339(*finished),
+                "containerID": format!("docker://{}", run.id),
+            });
+            if let (Some(error), Some(map)) = (error, ended.as_object_mut()) {
+                map.insert("message".to_owned(), json!(error));
+            }
+            json!({"terminated": ended})
+        }
+    }
+}
+
+fn condition(kind: &str, holds: bool, why: Option<(&'static str, String)>, since: Option<String>) -> Value {
+    let mut condition = Map::new();
+    condition.insert("type".into(), json!(kind));
+    condition.insert("status".into(), json!(if holds { "True" } else { "False" }));
+    condition.insert("lastProbeTime".into(), Value::Null);
+    condition.insert("lastTransitionTime".into(), json!(since));
+    if let Some((reason, message)) = why {
+        condition.insert("reason".into(), json!(reason));
+        if !message.is_empty() {
+            condition.insert("message".into(), json!(message));
+        }
+    }
+    Value::Object(condition)
+}
+
+fn started(run: &ObservedContainer) -> Option<Wall> {
+    match run.state {
+        RunState::Running { started } | RunState::Exited { started, .. } => Some(started),
+        RunState::Created => None,
+    }
+}
+
+fn finished(run: &ObservedContainer) -> Option<Wall> {
+    match run.state {
+        RunState::Exited { finished, .. } => Some(finished),
+        RunState::Created | RunState::Running { .. } => None,
+    }
+}
+
+fn latest(observed: &ObservedPod, of: impl Fn(&ObservedContainer) -> Option<Wall>) -> Option<Wall> {
+    observed.containers.iter().filter_map(of).max()
+}

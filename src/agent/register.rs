@@ -1,0 +1,110 @@
+//! What a node says it is: machine, board and configuration → [`Info`]. Pure.
+
+use std::collections::BTreeMap;
+
+use super::config::{Capacity, Runtime};
+use super::health::sysinfo::Machine;
+use crate::board::Board;
+use crate::link::message::{Info, SCHEMA};
+
+/// Pods on one node: the kubelet's default.
+const PODS: u32 = 110;
+
+/// Everything that `info` is made of.
+pub struct Facts<'a> {
+    /// The node's name.
+    pub node: &'a str,
+    /// What the machine is.
+    pub machine: &'a Machine,
+    /// Which board.
+    pub board: &'a Board,
+    /// What the owner says instead.
+    pub capacity: Capacity,
+    /// Where containers run.
+    pub runtime: Runtime,
+    /// The runtime's own words; empty while it is not known.
+    pub container_runtime: &'a str,
+    /// The one towards the master first.
+    pub addresses: Vec<String>,
+    /// Room for images and containers.
+    pub storage_bytes: u64,
+}
+
+/// What the node says.
+#[must_use]
+pub fn info(facts: &Facts<'_>) -> Info {
+    let Facts { node, machine, board, capacity, runtime, .. } = facts;
+    let (cores, memory) = match runtime {
+        Runtime::Docker => (machine.cpus, machine.memory_bytes),
+        Runtime::Simulated => (board.simulated.cpus, board.simulated.memory_mib << 20),
+    };
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked to be positive and small by the configuration
+    let cpu_capacity_milli = capacity.cpus.map_or(cores * 1000, |cpus| (cpus * 1000.0).round() as u64);
+    let memory_capacity_bytes = capacity.memory_mib.map_or(memory, |mib| mib << 20);
+    // What a person says is what pods get; else the board's share for the system is taken off.
+    let cpu_milli =
+        if capacity.cpus.is_some() { cpu_capacity_milli } else { cpu_capacity_milli.saturating_sub(board.reserved.cpu_milli) };
+    let memory_bytes = if capacity.memory_mib.is_some() {
+        memory_capacity_bytes
+    } else {
+        memory_capacity_bytes.saturating_sub(board.reserved.memory_mib << 20)
+    };
+    let labels = [
+        ("kubernetes.io/hostname", *node),
+        ("kubernetes.io/os", "linux"),
+        ("kubernetes.io/arch", machine.architecture),
+        ("node.kubernetes.io/instance-type", board.instance_type.as_str()),
+        ("bramble/board", board.name.as_str()),
+    ];
+    Info {
+        v: SCHEMA,
+        node: (*node).to_owned(),
+        board: board.name.clone(),
+        model: if machine.model.is_empty() { board.title.clone() } else { machine.model.clone() },
+        operating_system: "linux".to_owned(),
+        os_image: machine.os_image.clone(),
+        kernel_version: machine.kernel_version.clone(),
+        architecture: machine.architecture.to_owned(),
+        cpu_milli,
+        cpu_capacity_milli,
+        memory_bytes,
+        memory_capacity_bytes,
+        storage_bytes: facts.storage_bytes,
+        pods: PODS,
+        addresses: facts.addresses.clone(),
+        host_name: machine.host_name.clone(),
+        boot_id: machine.boot_id.clone(),
+        machine_id: machine.machine_id.clone(),
+        container_runtime: facts.container_runtime.to_owned(),
+        bramble_version: env!("CARGO_PKG_VERSION").to_owned(),
+        labels: labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect::<BTreeMap<_, _>>(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts<'a>(machine: &'a Machine, board: &'a Board, capacity: Capacity, runtime: Runtime) -> Facts<'a> {
+        Facts { node: "pi", machine, board, capacity, runtime, container_runtime: "", addresses: Vec::new(), storage_bytes: 1 }
+    }
+
+    #[test]
+    fn pods_get_what_the_system_leaves_or_what_the_owner_says() {
+        let machine = Machine { cpus: 4, memory_bytes: 4 << 30, architecture: "arm64", ..Machine::default() };
+        let board = Board::named("rpi-4b").unwrap();
+        let by_itself = info(&facts(&machine, &board, Capacity::default(), Runtime::Docker));
+        assert_eq!((by_itself.cpu_capacity_milli, by_itself.cpu_milli), (4000, 3900));
+        assert_eq!(by_itself.memory_bytes, (4 << 30) - (150 << 20));
+        assert_eq!(by_itself.labels["node.kubernetes.io/instance-type"], "raspberry-pi-4b");
+        let told = Capacity { cpus: Some(0.5), memory_mib: Some(256) };
+        let told = info(&facts(&machine, &board, told, Runtime::Docker));
+        assert_eq!((told.cpu_milli, told.memory_bytes), (500, 256 << 20));
+    }
+
+    #[test]
+    fn a_simulated_node_is_what_its_board_says() {
+        let (machine, board) = (Machine { cpus: 64, ..Machine::default() }, Board::named("simulated").unwrap());
+        assert_eq!(info(&facts(&machine, &board, Capacity::default(), Runtime::Simulated)).cpu_milli, 4000);
+    }
+}

@@ -1,0 +1,751 @@
+//! Docker as the runtime, through `bollard` on the Unix socket.
+//!
+//! In:       commands in pod words; bodies come from `translate.rs`.
+//! Out:      outcomes and listings in pod words.
+//! Never:    decides; keeps nothing but what spares it a question (image digests, the network's and the image's id).
+//!
+//! Every request has a time-out of its own. The API version is agreed on again whenever Docker was away: `bollard` asks
+//! for one that older engines refuse, and an upgrade may have happened in between.
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bollard::errors::Error;
+use bollard::models::{
+    ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum, EventMessage, NetworkCreateRequest,
+};
+use bollard::query_parameters::{
+    CreateContainerOptions, CreateImageOptions, EventsOptions, KillContainerOptions, ListContainersOptions, ListNetworksOptions,
+    ListVolumesOptions, LogsOptions, RemoveContainerOptions, RemoveVolumeOptions, UploadToContainerOptions,
+};
+use bollard::{API_DEFAULT_VERSION, Docker};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::naming::{self, Owner};
+use super::tar::Tar;
+use super::{
+    Boxed, Changed, Changes, Command, ContainerPlan, Done, Failure, Listing, ObservedContainer, ObservedPod, ObservedSandbox,
+    PodRef, RunState, Runtime, SandboxPlan, Signal, VolumePlan, exec, translate,
+};
+use crate::api::{Uid, time};
+use crate::error::Chain;
+use crate::link::call::{CallError, Chunks, LogRequest};
+
+/// A question to Docker that takes longer is given up; it is asked again.
+const QUICK: Duration = Duration::from_secs(30);
+/// A create or a start on a slow card.
+const SLOW: Duration = Duration::from_secs(120);
+/// A pull that shows no progress for so long is given up.
+const STALLED: Duration = Duration::from_secs(180);
+/// Chunks of a log that wait for a slow reader.
+const LOG_CHUNKS: usize = 16;
+
+/// How to reach Docker, and as whom.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The socket's path.
+    pub socket: String,
+    /// Whose containers these are.
+    pub owner: Owner,
+    /// What runs in the sandbox: [`super::sandbox::PROGRAM`] and its arguments.
+    pub sandbox_command: Vec<String>,
+}
+
+impl Settings {
+    /// As the daemon uses it.
+    #[must_use]
+    pub fn new(socket: impl Into<String>, owner: Owner) -> Self {
+        Self { socket: socket.into(), owner, sandbox_command: vec![super::sandbox::PROGRAM.to_owned(), "sandbox".to_owned()] }
+    }
+}
+
+/// Docker.
+#[derive(Clone)]
+pub struct DockerRuntime {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    settings: Settings,
+    client: Mutex<Option<Docker>>,
+    /// Made or found once: the sandbox image's tag, and the id of the network.
+    sandbox_image: tokio::sync::Mutex<Option<String>>,
+    network: tokio::sync::Mutex<Option<String>>,
+    digests: Mutex<HashMap<String, String>>,
+    stamp: AtomicU64,
+    /// Readers of logs; they end with their receivers, or with us.
+    logs: Mutex<JoinSet<()>>,
+}
+
+impl DockerRuntime {
+    /// Nothing is opened before the first question.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                settings,
+                client: Mutex::new(None),
+                sandbox_image: tokio::sync::Mutex::new(None),
+                network: tokio::sync::Mutex::new(None),
+                digests: Mutex::new(HashMap::new()),
+                stamp: AtomicU64::new(0),
+                logs: Mutex::new(JoinSet::new()),
+            }),
+        }
+    }
+}
+
+impl Runtime for DockerRuntime {
+    fn execute<'a>(&'a self, pod: &'a PodRef, command: &'a Command) -> Boxed<'a, Result<Done, Failure>> {
+        Box::pin(self.shared.execute(pod, command))
+    }
+
+    fn observe<'a>(&'a self, only: Option<&'a Uid>) -> Boxed<'a, Result<Listing, Failure>> {
+        Box::pin(self.shared.observe(only))
+    }
+
+    fn events(&self) -> Boxed<'_, Result<Box<dyn Changes>, Failure>> {
+        Box::pin(self.shared.events())
+    }
+
+    fn logs(&self, request: LogRequest) -> Chunks {
+        let (sender, receiver) = mpsc::channel(LOG_CHUNKS);
+        let shared = Arc::clone(&self.shared);
+        let mut readers = lock(&self.shared.logs);
+        while readers.try_join_next().is_some() {}
+        readers.spawn(async move {
+            if let Err(error) = shared.read_log(&request, &sender).await {
+                // A receiver that is gone wants no error either.
+                let _ = sender.send(Err(error)).await;
+            }
+        });
+        receiver
+    }
+
+    fn version(&self) -> Boxed<'_, Result<String, Failure>> {
+        Box::pin(async {
+            let docker = self.shared.client().await?;
+            let version = self.shared.ask(QUICK, docker.version()).await?;
+            Ok(format!("docker://{}", version.version.unwrap_or_default()))
+        })
+    }
+
+    fn teardown(&self) -> Boxed<'_, Result<(), Failure>> {
+        Box::pin(self.shared.teardown())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // What is kept here stays right whatever panicked while it was held.
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+impl Shared {
+    fn owner(&self) -> &Owner {
+        &self.settings.owner
+    }
+
+    /// The client, with an agreed API version.
+    async fn client(&self) -> Result<Docker, Failure> {
+        if let Some(client) = lock(&self.client).clone() {
+            return Ok(client);
+        }
+        // The time-out inside of `bollard` runs until the response's head; ours are per request.
+        let fresh = Docker::connect_with_unix(&self.settings.socket, SLOW.as_secs(), API_DEFAULT_VERSION)
+            .map_err(|error| unavailable(&self.settings.socket, &error))?;
+        let agreed = tokio::time::timeout(QUICK, fresh.negotiate_version())
+            .await
+            .map_err(|_| Failure::Unavailable("Docker does not answer".to_owned()))?
+            .map_err(|error| unavailable(&self.settings.socket, &error))?;
+        *lock(&self.client) = Some(agreed.clone());
+        Ok(agreed)
+    }
+
+    /// Asks with a time-out; after a broken connection the version is agreed on anew.
+    async fn ask<T>(&self, limit: Duration, question: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
+        match tokio::time::timeout(limit, question).await {
+            Err(_) => Err(Failure::Unavailable(format!("Docker did not answer within {} s", limit.as_secs()))),
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(self.failure(&error)),
+        }
+    }
+
+    fn failure(&self, error: &Error) -> Failure {
+        match error {
+            Error::DockerResponseServerError { message, .. } => Failure::Failed(message.trim().to_owned()),
+            Error::DockerStreamError { error } => Failure::Failed(error.trim().to_owned()),
+            // Everything else is about the connection, or about an answer that we do not understand: ask again, from
+            // the version on.
+            _ => {
+                *lock(&self.client) = None;
+                unavailable(&self.settings.socket, error)
+            }
+        }
+    }
+
+    async fn execute(&self, pod: &PodRef, command: &Command) -> Result<Done, Failure> {
+        match command {
+            Command::StartSandbox(plan) => self.start_sandbox(plan).await,
+            Command::FindImage { image } => self.find_image(image).await,
+            Command::PullImage { image } => self.pull_image(image).await,
+            Command::StartContainer(plan) => self.start_container(plan).await,
+            Command::Signal { ids, signal } => {
+                for id in ids {
+                    self.signal(id, *signal).await?;
+                }
+                Ok(Done::Ok)
+            }
+            Command::RemoveContainers { ids } => {
+                for id in ids {
+                    self.remove_container(id).await?;
+                }
+                Ok(Done::Ok)
+            }
+            Command::RemovePod => {
+                self.remove_all(Some(&pod.uid)).await?;
+                Ok(Done::Ok)
+            }
+        }
+    }
+
+    async fn start_sandbox(&self, plan: &SandboxPlan) -> Result<Done, Failure> {
+        let docker = self.client().await?;
+        let image = self.ensure_sandbox_image(&docker).await?;
+        let network = if plan.host_network { String::new() } else { self.ensure_network(&docker).await? };
+        let body = translate::sandbox_body(self.owner(), plan, &image, &self.settings.sandbox_command, &network);
+        let name = naming::container_name(&plan.pod, naming::SANDBOX, plan.attempt);
+        let made = self.create(&docker, &name, body, &plan.pod).await;
+        if made.is_err() {
+            // A person may have removed the image or the network: look again next time.
+            *self.sandbox_image.lock().await = None;
+            *self.network.lock().await = None;
+        }
+        let (id, created, warnings) = made?;
+        let started = self.ask(SLOW, docker.start_container(&id, None)).await;
+        if let Err(failure) = started {
+            *self.network.lock().await = None;
+            return Err(failure);
+        }
+        Ok(Done::Started { id, created, warnings })
+    }
+
+    async fn start_container(&self, plan: &ContainerPlan) -> Result<Done, Failure> {
+        let docker = self.client().await?;
+        self.fill_volumes(&docker, &plan.sandbox_id, &plan.volumes).await?;
+        let body = translate::container_body(self.owner(), plan);
+        let name = naming::container_name(&plan.pod, &plan.name, plan.attempt);
+        let (id, created, warnings) = self.create(&docker, &name, body, &plan.pod).await?;
+        self.ask(SLOW, docker.start_container(&id, None)).await?;
+        Ok(Done::Started { id, created, warnings })
+    }
+
+    /// Makes a container; one that has the name and our labels is taken over.
+    async fn create(
+        &self,
+        docker: &Docker,
+        name: &str,
+        body: serde_json::Value,
+        pod: &PodRef,
+    ) -> Result<(String, bool, Vec<String>), Failure> {
+        let body: ContainerCreateBody = serde_json::from_value(body)
+            .map_err(|error| Failure::Failed(format!("cannot ask Docker for the container: {error}")))?;
+        let options = CreateContainerOptions { name: Some(name.to_owned()), ..CreateContainerOptions::default() };
+        let made = tokio::time::timeout(SLOW, docker.create_container(Some(options), body)).await;
+        match made {
+            Ok(Ok(made)) => Ok((made.id, true, made.warnings)),
+            Ok(Err(Error::DockerResponseServerError { status_code: 409, message })) => {
+                let there = self.ask(QUICK, docker.inspect_container(name, None)).await?;
+                let labels = there.config.as_ref().and_then(|config| config.labels.as_ref());
+                let ours =
+                    labels.and_then(|labels| naming::read(self.owner(), labels)).is_some_and(|read| read.pod.uid == pod.uid);
+                match there.id {
+                    Some(id) if ours => Ok((id, false, Vec::new())),
+                    _ => Err(Failure::Failed(message)),
+                }
+            }
+            Ok(Err(error)) => Err(self.failure(&error)),
+            Err(_) => Err(Failure::Unavailable("Docker did not make the container in time".to_owned())),
+        }
+    }
+
+    /// Sets the mode of each volume's root and puts its files in, through the sandbox, which has them all.
+    async fn fill_volumes(&self, docker: &Docker, sandbox: &str, volumes: &[VolumePlan]) -> Result<(), Failure> {
+        let mut tar = Tar::default();
+        // A tmpfs has its mode from its options.
+        let filled = volumes.iter().filter(|volume| volume.memory.is_none() || !volume.files.is_empty());
+        let mut any = false;
+        for volume in filled {
+            any = true;
+            tar.directory(&volume.name, volume.mode);
+            for file in &volume.files {
+                let path = format!("{}/{}", volume.name, file.path);
+                for (at, _) in file.path.match_indices('/') {
+                    if let Some(folder) = file.path.get(..at) {
+                        tar.directory(&format!("{}/{folder}", volume.name), 0o755);
+                    }
+                }
+                tar.file(&path, file.mode, &file.content);
+            }
+        }
+        if !any {
+            return Ok(());
+        }
+        let options = UploadToContainerOptions { path: translate::VOLUMES.to_owned(), ..UploadToContainerOptions::default() };
+        let body = bollard::body_full(Bytes::from(tar.finish()));
+        self.ask(SLOW, docker.upload_to_container(sandbox, Some(options), body)).await
+    }
+
+    /// The sandbox image's tag; imported when it is not there.
+    async fn ensure_sandbox_image(&self, docker: &Docker) -> Result<String, Failure> {
+        let mut known = self.sandbox_image.lock().await;
+        if let Some(tag) = known.as_ref() {
+            return Ok(tag.clone());
+        }
+        let (tag, archive) = tokio::task::spawn_blocking(exec::own_image)
+            .await
+            .map_err(|error| Failure::Failed(format!("cannot make the sandbox image: {error}")))?
+            .map_err(|error| Failure::Failed(Chain(&error).to_string()))?;
+        if !self.image_is_here(docker, &tag).await? {
+            let (repo, content) = tag.split_once(':').unwrap_or((&tag, "latest"));
+            let options = CreateImageOptions {
+                from_src: Some("-".to_owned()),
+                repo: Some(repo.to_owned()),
+                tag: Some(content.to_owned()),
+                ..CreateImageOptions::default()
+            };
+            let import = docker.create_image(Some(options), Some(bollard::body_full(Bytes::from(archive))), None);
+            self.drain(import).await?;
+            tracing::info!(image = %tag, "sandbox image imported");
+        }
+        *known = Some(tag.clone());
+        Ok(tag)
+    }
+
+    async fn image_is_here(&self, docker: &Docker, image: &str) -> Result<bool, Failure> {
+        match tokio::time::timeout(QUICK, docker.inspect_image(image)).await {
+            Ok(Ok(_)) => Ok(true),
+            Ok(Err(Error::DockerResponseServerError { status_code: 404, .. })) => Ok(false),
+            Ok(Err(error)) => Err(self.failure(&error)),
+            Err(_) => Err(Failure::Unavailable("Docker does not answer".to_owned())),
+        }
+    }
+
+    /// Reads a stream of progress to its end; a stall is an error.
+    async fn drain<T>(&self, stream: impl Stream<Item = Result<T, Error>>) -> Result<(), Failure> {
+        let mut stream = pin!(stream);
+        loop {
+            match tokio::time::timeout(STALLED, stream.next()).await {
+                Err(_) => return Err(Failure::Failed(format!("no progress for {} s", STALLED.as_secs()))),
+                Ok(None) => return Ok(()),
+                Ok(Some(Ok(_))) => {}
+                Ok(Some(Err(Error::DockerResponseServerError { status_code: 400..=499, message }))) => {
+                    return Err(Failure::Refused(message.trim().to_owned()));
+                }
+                Ok(Some(Err(error))) => return Err(self.failure(&error)),
+            }
+        }
+    }
+
+    /// The id of the host's network of this cluster; made when it is not there.
+    async fn ensure_network(&self, docker: &Docker) -> Result<String, Failure> {
+        let mut known = self.network.lock().await;
+        if let Some(id) = known.as_ref() {
+            return Ok(id.clone());
+        }
+        let mut found = self.networks(docker).await?;
+        if found.is_empty() {
+            let made = docker.create_network(NetworkCreateRequest {
+                name: self.owner().network(),
+                driver: Some("bridge".to_owned()),
+                labels: Some(HashMap::from([(naming::CLUSTER.to_owned(), self.owner().cluster_uid.clone())])),
+                ..NetworkCreateRequest::default()
+            });
+            let made = self.ask(SLOW, made).await?.id;
+            // Docker lets two nodes make the same network at the same moment: the first by time and id is kept.
+            found = self.networks(docker).await?;
+            if found.first().is_some_and(|first| *first != made) {
+                self.ask(QUICK, docker.remove_network(&made)).await?;
+            }
+        }
+        let id = found.into_iter().next().ok_or_else(|| Failure::Failed("the network is gone as soon as made".to_owned()))?;
+        *known = Some(id.clone());
+        Ok(id)
+    }
+
+    /// The ids of this cluster's networks on this host, oldest first.
+    async fn networks(&self, docker: &Docker) -> Result<Vec<String>, Failure> {
+        let label = format!("{}={}", naming::CLUSTER, self.owner().cluster_uid);
+        let options = ListNetworksOptions { filters: Some(HashMap::from([("label".to_owned(), vec![label])])) };
+        let mut found: Vec<(String, String)> = self
+            .ask(QUICK, docker.list_networks(Some(options)))
+            .await?
+            .into_iter()
+            .filter(|network| network.name.as_deref() == Some(self.owner().network().as_str()))
+            .filter_map(|network| Some((network.created.unwrap_or_default(), network.id?)))
+            .collect();
+        found.sort();
+        Ok(found.into_iter().map(|(_, id)| id).collect())
+    }
+
+    async fn find_image(&self, image: &str) -> Result<Done, Failure> {
+        let docker = self.client().await?;
+        Ok(Done::Image { present: self.image_is_here(&docker, image).await? })
+    }
+
+    async fn pull_image(&self, image: &str) -> Result<Done, Failure> {
+        let docker = self.client().await?;
+        let begun = tokio::time::Instant::now();
+        // Without a tag Docker would fetch every tag there is.
+        let from = if has_tag_or_digest(image) { image.to_owned() } else { format!("{image}:latest") };
+        let options = CreateImageOptions { from_image: Some(from), ..CreateImageOptions::default() };
+        self.drain(docker.create_image(Some(options), None, None)).await?;
+        let bytes = self.ask(QUICK, docker.inspect_image(image)).await?.size.unwrap_or_default();
+        Ok(Done::Pulled { took: begun.elapsed(), bytes: u64::try_from(bytes).unwrap_or_default() })
+    }
+
+    /// Signals one container; that it has ended or is gone is what was wanted.
+    async fn signal(&self, id: &str, signal: Signal) -> Result<(), Failure> {
+        let docker = self.client().await?;
+        let word = match signal {
+            Signal::Kill => "KILL".to_owned(),
+            Signal::Term => match tokio::time::timeout(QUICK, docker.inspect_container(id, None)).await {
+                Ok(Ok(inspect)) => inspect
+                    .config
+                    .and_then(|config| config.stop_signal)
+                    .filter(|word| !word.is_empty())
+                    .unwrap_or("TERM".to_owned()),
+                Ok(Err(Error::DockerResponseServerError { status_code: 404, .. })) => return Ok(()),
+                Ok(Err(error)) => return Err(self.failure(&error)),
+                Err(_) => return Err(Failure::Unavailable("Docker does not answer".to_owned())),
+            },
+        };
+        let options = KillContainerOptions { signal: word };
+        match tokio::time::timeout(QUICK, docker.kill_container(id, Some(options))).await {
+            Ok(Ok(())) | Ok(Err(Error::DockerResponseServerError { status_code: 404 | 409, .. })) => Ok(()),
+            Ok(Err(error)) => Err(self.failure(&error)),
+            Err(_) => Err(Failure::Unavailable("Docker does not answer".to_owned())),
+        }
+    }
+
+    async fn remove_container(&self, id: &str) -> Result<(), Failure> {
+        let docker = self.client().await?;
+        // `v` takes the anonymous volumes that the image asked for; named ones stay.
+        let options = RemoveContainerOptions { v: true, force: true, ..RemoveContainerOptions::default() };
+        match tokio::time::timeout(SLOW, docker.remove_container(id, Some(options))).await {
+            Ok(Ok(())) | Ok(Err(Error::DockerResponseServerError { status_code: 404 | 409, .. })) => Ok(()),
+            Ok(Err(error)) => Err(self.failure(&error)),
+            Err(_) => Err(Failure::Unavailable("Docker does not answer".to_owned())),
+        }
+    }
+
+    /// Removes containers, then sandboxes, then volumes, of one pod or of all of this node.
+    async fn remove_all(&self, only: Option<&Uid>) -> Result<(), Failure> {
+        let docker = self.client().await?;
+        let mut found = self.list(&docker, only).await?;
+        found.sort_by_key(|(_, labels)| labels.container == naming::SANDBOX);
+        for (id, _) in &found {
+            self.remove_container(id).await?;
+        }
+        for name in self.volumes(&docker, only).await?.into_keys() {
+            let options = RemoveVolumeOptions { force: true };
+            match tokio::time::timeout(QUICK, docker.remove_volume(&name, Some(options))).await {
+                // In use for a moment longer: the next look finds it again.
+                Ok(Ok(())) | Ok(Err(Error::DockerResponseServerError { status_code: 404 | 409, .. })) => {}
+                Ok(Err(error)) => return Err(self.failure(&error)),
+                Err(_) => return Err(Failure::Unavailable("Docker does not answer".to_owned())),
+            }
+        }
+        Ok(())
+    }
+
+    async fn teardown(&self) -> Result<(), Failure> {
+        self.remove_all(None).await?;
+        let docker = self.client().await?;
+        let mut known = self.network.lock().await;
+        *known = None;
+        for id in self.networks(&docker).await? {
+            match tokio::time::timeout(QUICK, docker.remove_network(&id)).await {
+                // 403: another node of the cluster still uses it.
+                Ok(Ok(())) | Ok(Err(Error::DockerResponseServerError { status_code: 403 | 404 | 409, .. })) => {}
+                Ok(Err(error)) => return Err(self.failure(&error)),
+                Err(_) => return Err(Failure::Unavailable("Docker does not answer".to_owned())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Ids and labels of our containers.
+    async fn list(&self, docker: &Docker, only: Option<&Uid>) -> Result<Vec<(String, naming::Labels)>, Failure> {
+        let filters = HashMap::from([("label".to_owned(), self.owner().filter(only))]);
+        let options = ListContainersOptions { all: true, filters: Some(filters), ..ListContainersOptions::default() };
+        let found = self.ask(QUICK, docker.list_containers(Some(options))).await?;
+        Ok(found
+            .into_iter()
+            .filter_map(|summary| Some((summary.id?, naming::read(self.owner(), &summary.labels.unwrap_or_default())?)))
+            .collect())
+    }
+
+    /// Names and labels of our volumes.
+    async fn volumes(&self, docker: &Docker, only: Option<&Uid>) -> Result<BTreeMap<String, naming::Labels>, Failure> {
+        let filters = HashMap::from([("label".to_owned(), self.owner().filter(only))]);
+        let options = ListVolumesOptions { filters: Some(filters) };
+        let found = self.ask(QUICK, docker.list_volumes(Some(options))).await?.volumes.unwrap_or_default();
+        Ok(found.into_iter().filter_map(|volume| Some((volume.name, naming::read(self.owner(), &volume.labels)?))).collect())
+    }
+
+    async fn observe(&self, only: Option<&Uid>) -> Result<Listing, Failure> {
+        let stamp = self.stamp.fetch_add(1, Ordering::SeqCst) + 1;
+        let docker = self.client().await?;
+        let mut listing = Listing { stamp, only: only.cloned(), pods: BTreeMap::new() };
+        for (id, labels) in self.list(&docker, only).await? {
+            let inspect = match tokio::time::timeout(QUICK, docker.inspect_container(&id, None)).await {
+                Ok(Ok(inspect)) => inspect,
+                // Removed since the list was made.
+                Ok(Err(Error::DockerResponseServerError { status_code: 404, .. })) => continue,
+                Ok(Err(error)) => return Err(self.failure(&error)),
+                Err(_) => return Err(Failure::Unavailable("Docker does not answer".to_owned())),
+            };
+            let state = run_state(&inspect);
+            let pod = entry(&mut listing, &labels.pod);
+            if labels.container == naming::SANDBOX {
+                pod.sandboxes.push(ObservedSandbox {
+                    id,
+                    attempt: labels.attempt,
+                    pod_start: labels.pod_start,
+                    grace: labels.grace,
+                    ip: address(&inspect),
+                    state,
+                });
+            } else {
+                let image_id = self.digest(&docker, inspect.image.as_deref().unwrap_or_default(), &labels.image).await;
+                pod.containers.push(ObservedContainer {
+                    id,
+                    name: labels.container,
+                    attempt: labels.attempt,
+                    streak: labels.streak,
+                    spec_hash: labels.spec_hash,
+                    image: labels.image,
+                    image_id,
+                    sandbox_id: labels.sandbox_id,
+                    state,
+                });
+            }
+        }
+        for (name, labels) in self.volumes(&docker, only).await? {
+            entry(&mut listing, &labels.pod).volumes.push(name);
+        }
+        for pod in listing.pods.values_mut() {
+            pod.sandboxes.sort_by_key(|sandbox| sandbox.attempt);
+            pod.containers.sort_by(|a, b| (&a.name, a.attempt).cmp(&(&b.name, b.attempt)));
+            pod.volumes.sort();
+        }
+        Ok(listing)
+    }
+
+    /// The digest under which the registry knows an image, else its id. Asked once per image.
+    async fn digest(&self, docker: &Docker, id: &str, named: &str) -> String {
+        if let Some(known) = lock(&self.digests).get(id) {
+            return known.clone();
+        }
+        let Ok(Ok(image)) = tokio::time::timeout(QUICK, docker.inspect_image(id)).await else { return id.to_owned() };
+        let digests = image.repo_digests.unwrap_or_default();
+        let repository = named.split('@').next().unwrap_or_default();
+        let repository = repository.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(repository, |(name, _)| name);
+        let best = digests.iter().find(|digest| digest.split('@').next() == Some(repository)).or(digests.first());
+        let best = best.cloned().unwrap_or_else(|| id.to_owned());
+        let mut known = lock(&self.digests);
+        // Images of a Pi: some tens. Past that somebody is building in a loop.
+        if known.len() >= 512 {
+            known.clear();
+        }
+        known.insert(id.to_owned(), best.clone());
+        best
+    }
+
+    async fn events(&self) -> Result<Box<dyn Changes>, Failure> {
+        let docker = self.client().await?;
+        let words = ["create", "start", "die", "destroy", "oom"].map(str::to_owned).to_vec();
+        let filters = HashMap::from([
+            ("type".to_owned(), vec!["container".to_owned()]),
+            ("label".to_owned(), self.owner().filter(None)),
+            ("event".to_owned(), words),
+        ]);
+        let stream = docker.events(Some(EventsOptions { filters: Some(filters), ..EventsOptions::default() }));
+        Ok(Box::new(DockerChanges { stream: Box::pin(stream) }))
+    }
+
+    async fn read_log(&self, request: &LogRequest, out: &mpsc::Sender<Result<Bytes, CallError>>) -> Result<(), CallError> {
+        let failed = |failure: Failure| CallError::Failed(failure.to_string());
+        let docker = self.client().await.map_err(failed)?;
+        let mut runs: Vec<(u32, String)> = self
+            .list(&docker, Some(&Uid::from(request.pod_uid.as_str())))
+            .await
+            .map_err(failed)?
+            .into_iter()
+            .filter(|(_, labels)| labels.container == request.container)
+            .map(|(id, labels)| (labels.attempt, id))
+            .collect();
+        runs.sort();
+        let newest = runs.pop();
+        let wanted = if request.previous { runs.pop() } else { newest };
+        let Some((_, id)) = wanted else {
+            return Err(CallError::NotFound(if request.previous {
+                format!("previous terminated container \"{}\" in pod \"{}\" not found", request.container, request.pod_uid)
+            } else {
+                format!("container \"{}\" in pod \"{}\" is waiting to start", request.container, request.pod_uid)
+            }));
+        };
+        let since = match request.since_seconds {
+            Some(seconds) => wall_seconds(&docker, self).await.map_err(failed)?.saturating_sub_unsigned(seconds),
+            None => 0,
+        };
+        let options = LogsOptions {
+            follow: request.follow,
+            stdout: true,
+            stderr: true,
+            since: i32::try_from(since).unwrap_or_default(),
+            until: 0,
+            timestamps: request.timestamps,
+            tail: request.tail_lines.map_or_else(|| "all".to_owned(), |lines| lines.to_string()),
+        };
+        let mut left = request.limit_bytes.unwrap_or(u64::MAX);
+        let mut stream = pin!(docker.logs(&id, Some(options)));
+        while left > 0 {
+            let chunk = tokio::select! {
+                chunk = stream.next() => chunk,
+                () = out.closed() => return Ok(()),
+            };
+            let Some(chunk) = chunk else { break };
+            let mut bytes = match chunk {
+                Ok(output) => output.into_bytes(),
+                Err(error) => return Err(failed(self.failure(&error))),
+            };
+            bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+            left -= bytes.len() as u64;
+            if out.send(Ok(bytes)).await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Docker's own idea of the present, in seconds: its log times are compared with it.
+async fn wall_seconds(docker: &Docker, shared: &Shared) -> Result<i64, Failure> {
+    let info = shared.ask(QUICK, docker.info()).await?;
+    let now = info.system_time.as_deref().and_then(time::parse).unwrap_or_default();
+    Ok(now.0.div_euclid(1000))
+}
+
+struct DockerChanges {
+    stream: std::pin::Pin<Box<dyn Stream<Item = Result<EventMessage, Error>> + Send>>,
+}
+
+impl Changes for DockerChanges {
+    fn next(&mut self) -> Boxed<'_, Option<Changed>> {
+        Box::pin(async {
+            let message = self.stream.next().await?.ok()?;
+            let uid = message.actor.and_then(|actor| actor.attributes?.get(naming::POD_UID).cloned());
+            Some(uid.map_or(Changed::All, |uid| Changed::Pod(Uid(uid))))
+        })
+    }
+}
+
+fn entry<'a>(listing: &'a mut Listing, pod: &PodRef) -> &'a mut ObservedPod {
+    let observed = listing.pods.entry(pod.uid.clone()).or_default();
+    observed.pod = pod.clone();
+    observed
+}
+
+fn unavailable(socket: &str, error: &Error) -> Failure {
+    Failure::Unavailable(format!("Docker at {socket} does not answer: {}", Chain(error)))
+}
+
+/// Whether an image name says which one, beyond its repository.
+fn has_tag_or_digest(image: &str) -> bool {
+    image.rsplit('/').next().is_some_and(|last| last.contains([':', '@']))
+}
+
+fn run_state(inspect: &ContainerInspectResponse) -> RunState {
+    let created = inspect.created.as_deref().and_then(time::parse).unwrap_or_default();
+    let Some(state) = inspect.state.as_ref() else { return RunState::Created };
+    // The year 1 means "never".
+    let moment = |text: &Option<String>| text.as_deref().and_then(time::parse).filter(|wall| wall.0 > 0);
+    let error = state.error.clone().filter(|error| !error.is_empty());
+    let started = moment(&state.started_at);
+    match state.status {
+        Some(ContainerStateStatusEnum::RUNNING | ContainerStateStatusEnum::PAUSED | ContainerStateStatusEnum::RESTARTING) => {
+            RunState::Running { started: started.unwrap_or(created) }
+        }
+        Some(ContainerStateStatusEnum::CREATED) | None if error.is_none() => RunState::Created,
+        _ => RunState::Exited {
+            started: started.unwrap_or(created),
+            finished: moment(&state.finished_at).or(started).unwrap_or(created),
+            exit_code: state.exit_code.unwrap_or_default(),
+            oom: state.oom_killed.unwrap_or_default(),
+            // Once it ran, what Docker says here is about the end, not the start.
+            error: if started.is_none() { error } else { None },
+        },
+    }
+}
+
+fn address(inspect: &ContainerInspectResponse) -> Option<String> {
+    let networks = inspect.network_settings.as_ref()?.networks.as_ref()?;
+    let addresses: BTreeMap<&String, &String> =
+        networks.iter().filter_map(|(name, network)| Some((name, network.ip_address.as_ref()?))).collect();
+    addresses.into_values().find(|address| !address.is_empty()).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Wall;
+
+    #[test]
+    fn an_image_name_with_a_port_has_no_tag_yet() {
+        for (image, tagged) in [
+            ("nginx", false),
+            ("nginx:1", true),
+            ("127.0.0.1:5000/a/b", false),
+            ("127.0.0.1:5000/a:b", true),
+            ("a@sha256:0", true),
+        ] {
+            assert_eq!(has_tag_or_digest(image), tagged, "{image}");
+        }
+    }
+
+    #[test]
+    fn states_are_read_as_docker_writes_them() {
+        let read = |state: serde_json::Value| {
+            let inspect = serde_json::json!({"Created": "2026-11-22T20:00:00.5Z", "State": state});
+            run_state(&serde_json::from_value(inspect).unwrap())
+        };
+        let never = "0001-01-01T00:00:00Z";
+        let created = Wall(1_795_377_600_500);
+        assert_eq!(read(serde_json::json!({"Status": "created", "StartedAt": never, "Error": ""})), RunState::Created);
+        assert_eq!(
+            read(serde_json::json!({"Status": "running", "StartedAt": "2026-11-22T20:00:01.000000001Z", "FinishedAt": never})),
+            RunState::Running { started: Wall(1_795_377_601_000) }
+        );
+        assert_eq!(
+            read(
+                serde_json::json!({"Status": "created", "StartedAt": never, "FinishedAt": never, "ExitCode": 127, "Error": "no such file"})
+            ),
+            RunState::Exited {
+                started: created,
+                finished: created,
+                exit_code: 127,
+                oom: false,
+                error: Some("no such file".into())
+            }
+        );
+    }
+}

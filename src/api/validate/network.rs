@@ -1,0 +1,109 @@
+//! Endpoints and endpoint slices. Source: `ValidateEndpoints` of core, `ValidateEndpointSlice` of discovery.
+
+use std::net::IpAddr;
+
+use super::at::At;
+use super::{Errors, FieldError, each, immutable, name, one_of};
+use crate::api::Object;
+
+const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
+
+/// What is wrong with `Endpoints`.
+#[must_use]
+pub fn errors(object: &Object) -> Vec<FieldError> {
+    let mut out = Vec::new();
+    for subset in At::field(object, "subsets").items() {
+        let (ready, waiting, ports) = (subset.get("addresses"), subset.get("notReadyAddresses"), subset.get("ports"));
+        if ready.len() + waiting.len() == 0 {
+            out.push(FieldError::required(&subset.path, "must specify `addresses` or `notReadyAddresses`"));
+        }
+        for address in ready.items().chain(waiting.items()) {
+            ip(&address.get("ip"), &mut out);
+        }
+        for port in ports.items() {
+            let (title, number) = (port.get("name"), port.get("port"));
+            if title.text().is_empty() {
+                if ports.len() > 1 {
+                    out.push(title.required());
+                }
+            } else {
+                each(&title, name::dns1123_label(title.text()), &mut out);
+            }
+            each(&number, name::port_number(number.int().unwrap_or_default()), &mut out);
+            one_of(&port.get("protocol"), &PROTOCOLS, &mut out);
+        }
+    }
+    out
+}
+
+/// What is wrong with an `EndpointSlice`.
+#[must_use]
+pub fn slice_errors(object: &Object) -> Vec<FieldError> {
+    let mut out = Vec::new();
+    let kind = At::field(object, "addressType");
+    one_of(&kind, &["FQDN", "IPv4", "IPv6"], &mut out);
+    for endpoint in At::field(object, "endpoints").items() {
+        let addresses = endpoint.get("addresses");
+        if addresses.len() == 0 {
+            out.push(FieldError::required(&addresses.path, "must contain at least 1 address"));
+        }
+        for address in addresses.items() {
+            if kind.text() == "FQDN" {
+                each(&address, name::dns1123_subdomain(address.text()), &mut out);
+            } else {
+                ip(&address, &mut out);
+            }
+        }
+    }
+    for port in At::field(object, "ports").items() {
+        let number = port.get("port");
+        if let Some(value) = number.int() {
+            each(&number, name::port_number(value), &mut out);
+        }
+        one_of(&port.get("protocol"), &PROTOCOLS, &mut out);
+    }
+    out
+}
+
+/// What is wrong with the change of an `EndpointSlice`.
+#[must_use]
+pub fn slice_update_errors(old: &Object, new: &Object) -> Vec<FieldError> {
+    let mut out = Vec::new();
+    immutable(&At::field(old, "addressType"), &At::field(new, "addressType"), &mut out);
+    out
+}
+
+fn ip(at: &At<'_>, out: &mut Errors) {
+    if at.text().parse::<IpAddr>().is_err() {
+        out.push(FieldError::invalid(&at.path, at.text(), "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::validate::sentence;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn addresses_are_addresses() {
+        let found = |subset: Value| sentence(&errors(&Object::from_value(json!({"subsets": [subset]})).unwrap()));
+        assert_eq!(found(json!({"addresses": [{"ip": "10.0.0.1"}], "ports": [{"port": 80, "protocol": "TCP"}]})), "[]");
+        assert_eq!(found(json!({})), "subsets[0]: Required value: must specify `addresses` or `notReadyAddresses`");
+        assert!(
+            found(json!({"addresses": [{"ip": "here"}]}))
+                .starts_with("subsets[0].addresses[0].ip: Invalid value: \"here\": must be a valid IP address")
+        );
+    }
+
+    #[test]
+    fn slices_hold_one_family_for_life() {
+        let slice = |kind: &str, address: &str| {
+            Object::from_value(json!({"addressType": kind, "endpoints": [{"addresses": [address]}]})).unwrap()
+        };
+        assert_eq!(slice_errors(&slice("IPv4", "10.0.0.1")), Vec::new());
+        assert_eq!(slice_errors(&slice("FQDN", "a.b")), Vec::new());
+        assert!(sentence(&slice_errors(&slice("Odd", "10.0.0.1"))).contains("supported values: \"FQDN\", \"IPv4\", \"IPv6\""));
+        assert!(sentence(&slice_update_errors(&slice("IPv4", "a"), &slice("IPv6", "a"))).ends_with("field is immutable"));
+    }
+}

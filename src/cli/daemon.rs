@@ -1,0 +1,48 @@
+//! What both daemons' commands share: a runtime, and a stop by signal.
+
+use std::future::Future;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Report;
+use crate::task::stop_on_signal;
+
+/// Threads of the runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Workers {
+    /// One: an agent waits more than it works, and each thread costs memory.
+    One,
+    /// Two: the master of a thousand nodes has work for them.
+    #[cfg(feature = "master")]
+    Several,
+}
+
+/// Runs `body` until it ends; its token is cancelled at SIGTERM and SIGINT.
+pub(super) fn run<F, B>(workers: Workers, body: B) -> Result<(), Report>
+where
+    F: Future<Output = Result<(), Report>>,
+    B: FnOnce(CancellationToken) -> F,
+{
+    let mut builder = match workers {
+        Workers::One => tokio::runtime::Builder::new_current_thread(),
+        #[cfg(feature = "master")]
+        Workers::Several => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(2);
+            builder
+        }
+    };
+    let runtime = builder.enable_all().build().map_err(|error| Report::failed("cannot start").because(error))?;
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        let (signals, body) = (stop_on_signal(stop.clone()), body(stop.clone()));
+        tokio::pin!(body);
+        tokio::select! {
+            result = &mut body => result,
+            heard = signals => match heard {
+                Ok(()) => body.await,
+                Err(error) => Err(Report::failed("cannot listen for signals").because(error)),
+            },
+        }
+    })
+}

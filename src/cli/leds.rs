@@ -1,0 +1,319 @@
+//! `bramble leds show | test | check`: the LEDs of a node, in the terminal, on the board, and as a file.
+//!
+//! `show` reads what nodes tell of their LEDs (`<base>/nodes/+/up/leds`) from the loopback listener for viewers, and draws the
+//! patterns itself: a steady LED costs no message.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::agent::health::sysinfo::Sensors;
+use crate::agent::led::gpio;
+use crate::agent::led::pattern::Pattern;
+use crate::agent::led::shelf::Picture;
+use crate::board::{Board, Colour};
+use crate::clock::{Clock, SystemClock, Tick};
+use crate::error::Report;
+use crate::link::bus::BusEvent;
+use crate::link::codec::decode;
+use crate::link::mqtt::{self, MqttConfig};
+use crate::link::{NodeTopic, Topics};
+
+/// A frame at most this often (DESIGN §11: 20 Hz).
+const FRAME: Duration = Duration::from_millis(50);
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Draws the LEDs of all nodes, or of one, live; Ctrl-C ends it
+    Show {
+        /// Only this node
+        node: Option<String>,
+        /// The broker's listener for viewers, host:port [default: the local cluster's]
+        #[arg(long, value_name = "HOST:PORT")]
+        mqtt: Option<String>,
+        /// The cluster's name
+        #[arg(long, default_value = "bramble")]
+        cluster: String,
+        /// Ends after so many seconds
+        #[arg(long, value_name = "SECONDS")]
+        seconds: Option<u64>,
+        /// Where the local cluster keeps its data
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+    },
+    /// Lights the LEDs of this machine's board one by one
+    Test {
+        /// A board's name or file [default: what this machine is]
+        #[arg(long)]
+        board: Option<String>,
+    },
+    /// Checks a board file: 0 good, 2 not
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+}
+
+pub(super) fn run(args: Args) -> Result<(), Report> {
+    match args.command {
+        Command::Show { node, mqtt, cluster, seconds, data_dir } => {
+            let (host, port) = viewer(mqtt.as_deref(), data_dir.as_deref())?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|error| Report::failed("cannot start").because(error))?;
+            runtime.block_on(show(host, port, &Topics::new(&cluster), node.as_deref(), seconds.map(Duration::from_secs)))
+        }
+        Command::Test { board } => test(board.as_deref()),
+        Command::Check { file } => {
+            let board = read_board(&file)?;
+            super::print(&format!(
+                "{} is a board file: {} ({}), {} LEDs\n",
+                file.display(),
+                board.title,
+                board.name,
+                board.leds.len()
+            ));
+            Ok(())
+        }
+    }
+}
+
+fn read_board(file: &Path) -> Result<Board, Report> {
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        Report::usage(format!("cannot read {}", file.display())).because(error).fix("give the path of a board file")
+    })?;
+    Board::parse(&text).map_err(|error| {
+        Report::usage(format!("{} is no board file", file.display()))
+            .because(error)
+            .fix("`boards/rpi-4b.toml` in Bramble's source is one to copy from")
+    })
+}
+
+fn test(board: Option<&str>) -> Result<(), Report> {
+    let board = match board {
+        None => Board::detect(&Sensors::new(Path::new("/"), Path::new("/")).machine().compatible),
+        Some(name) => match Board::named(name) {
+            Some(board) => board,
+            None => read_board(Path::new(name))?,
+        },
+    };
+    let (mut driver, words) = gpio::driver(&board);
+    if let Some(words) = words {
+        return Err(Report::failed(words).fix("run it on the board, as a user of the group gpio"));
+    }
+    for (index, led) in board.leds.iter().enumerate() {
+        super::print(&format!("{} ({})\n", led.name, led.pin.map_or("no pin".to_owned(), |pin| format!("BCM {pin}"))));
+        let lit: Vec<bool> = (0..board.leds.len()).map(|other| other == index).collect();
+        driver.show(&lit);
+        std::thread::sleep(Duration::from_millis(700));
+    }
+    driver.show(&vec![false; board.leds.len()]);
+    Ok(())
+}
+
+async fn show(host: String, port: u16, topics: &Topics, only: Option<&str>, most: Option<Duration>) -> Result<(), Report> {
+    let stop = CancellationToken::new();
+    let node = only.unwrap_or("+");
+    let filters = [NodeTopic::Leds, NodeTopic::Availability]
+        .iter()
+        .map(|topic| format!("{}/nodes/{node}/{topic}", topics.base()))
+        .collect();
+    let config = MqttConfig {
+        client_id: format!("bramble-leds-{}", std::process::id()),
+        host: host.clone(),
+        port,
+        tls: None,
+        login: None,
+        filters,
+        will: None,
+    };
+    let (_bus, mut events, link) = mqtt::connect(config, stop.clone());
+    tokio::pin!(link);
+    let clock = SystemClock::start();
+    let started = clock.now().tick;
+    let mut shelves: BTreeMap<String, Drawn> = BTreeMap::new();
+    let mut screen = Screen::default();
+    let mut frames = tokio::time::interval(FRAME);
+    let mut connected = false;
+    loop {
+        let now = clock.now().tick;
+        tokio::select! {
+            () = &mut link => return Err(Report::failed("the connection to the broker ended")),
+            _ = tokio::signal::ctrl_c() => return Ok(()),
+            Some(event) = events.recv() => match event {
+                BusEvent::Connected => connected = true,
+                BusEvent::Message { topic, payload, .. } => {
+                    if let Some((node, topic)) = topics.parse(&topic) {
+                        take(&mut shelves, node, &topic, &payload, now);
+                    }
+                }
+                BusEvent::Disconnected | BusEvent::Alive { .. } => {}
+            },
+            _ = frames.tick() => {
+                if most.is_some_and(|most| now.since(started) >= most) {
+                    return Ok(());
+                }
+                if !connected && now.since(started) > Duration::from_secs(5) {
+                    return Err(Report::failed(format!("no broker answers at {host}:{port}")).fix("`bramble start` brings up a cluster; `bramble status` says where it is"));
+                }
+                screen.draw(&shelves, now, connected);
+            }
+        }
+    }
+}
+
+/// A node's LEDs, and since when each shows its pattern.
+struct Drawn {
+    picture: Option<Picture>,
+    online: bool,
+    since: BTreeMap<String, (Pattern, Tick)>,
+}
+
+fn take(shelves: &mut BTreeMap<String, Drawn>, node: &str, topic: &NodeTopic, payload: &[u8], now: Tick) {
+    let drawn = shelves.entry(node.to_owned()).or_insert_with(|| Drawn { picture: None, online: false, since: BTreeMap::new() });
+    match topic {
+        NodeTopic::Availability => drawn.online = payload == b"online",
+        NodeTopic::Leds => {
+            let Ok(picture) = decode::<Picture>(payload) else { return };
+            for led in &picture.leds {
+                let slot = drawn.since.entry(led.name.clone()).or_insert((led.pattern, now));
+                if slot.0 != led.pattern {
+                    *slot = (led.pattern, now);
+                }
+            }
+            drawn.picture = Some(picture);
+        }
+        _ => {}
+    }
+}
+
+/// What stands in the terminal.
+#[derive(Default)]
+struct Screen {
+    last: String,
+    lines: usize,
+}
+
+impl Screen {
+    fn draw(&mut self, shelves: &BTreeMap<String, Drawn>, now: Tick, connected: bool) {
+        let terminal = std::io::stdout().is_terminal();
+        let text = if shelves.values().any(|drawn| drawn.picture.is_some()) {
+            shelves.iter().map(|(node, drawn)| line(node, drawn, now, terminal)).collect::<String>()
+        } else if connected {
+            "no node has told of its LEDs yet\n".to_owned()
+        } else {
+            String::new()
+        };
+        if text == self.last {
+            return;
+        }
+        let mut out = std::io::stdout().lock();
+        // On a terminal each frame stands where the last one stood. A terminal that is gone ends us by the next signal.
+        let up = if terminal && self.lines > 0 { format!("\x1b[{}A\x1b[J", self.lines) } else { String::new() };
+        let _ = write!(out, "{up}{text}").and_then(|()| out.flush());
+        self.lines = text.lines().count();
+        self.last = text;
+    }
+}
+
+/// One node: each LED as a dot, lit or dark, with what it shows in words.
+fn line(node: &str, drawn: &Drawn, now: Tick, terminal: bool) -> String {
+    let Some(picture) = &drawn.picture else { return format!("{node:<16} no LEDs\n") };
+    let mut dots = String::new();
+    let mut words = Vec::new();
+    for led in &picture.leds {
+        // A node that is gone cannot tell: its own LED shows what it shows by itself.
+        let pattern = if drawn.online || led.shows != "node" { led.pattern } else { Pattern::LongShort };
+        let since = drawn.since.get(&led.name).map_or(now, |(_, since)| *since);
+        let lit = pattern.at(now.since(since)).0;
+        dots.push_str(&dot(lit, led.colour, terminal));
+        if !led.shows.is_empty() {
+            words.push(format!("{}={} ({})", led.name, led.shows, name(pattern)));
+        }
+    }
+    format!("{node:<16} {dots}  {}\n", words.join(" "))
+}
+
+fn dot(lit: bool, colour: Colour, terminal: bool) -> String {
+    let shape = if lit { "●" } else { "○" };
+    if !terminal {
+        return shape.to_owned();
+    }
+    let code = match colour {
+        Colour::Red => 31,
+        Colour::Green => 32,
+        Colour::Yellow => 33,
+        Colour::Blue => 34,
+        Colour::White => 37,
+    };
+    format!("\x1b[{}{code}m{shape}\x1b[0m", if lit { "1;" } else { "2;" })
+}
+
+fn name(pattern: Pattern) -> &'static str {
+    match pattern {
+        Pattern::Off => "dark",
+        Pattern::Solid => "solid",
+        Pattern::SlowBlink => "slow blink",
+        Pattern::DoubleBlink => "double blink",
+        Pattern::FastBlink => "fast blink",
+        Pattern::LongShort => "long-short",
+        Pattern::Identify => "identify",
+    }
+}
+
+/// The broker's listener for viewers.
+fn viewer(given: Option<&str>, data_dir: Option<&Path>) -> Result<(String, u16), Report> {
+    let address = match given {
+        Some(given) => given.to_owned(),
+        None => super::local_viewer(data_dir)?,
+    };
+    address
+        .trim_start_matches("mqtt://")
+        .rsplit_once(':')
+        .and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?)))
+        .ok_or_else(|| Report::usage(format!("{address:?} is no HOST:PORT")).fix("give something like 127.0.0.1:1883"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::led::shelf::LedPicture;
+
+    #[test]
+    fn a_line_shows_dots_and_words_and_a_node_that_is_gone_shows_its_lost_link() {
+        let led = |name: &str, pattern, shows: &str| LedPicture {
+            name: name.into(),
+            colour: Colour::Green,
+            pattern,
+            shows: shows.into(),
+        };
+        let picture = Picture {
+            v: 1,
+            board: "simulated".into(),
+            leds: vec![
+                led("node", Pattern::Solid, "node"),
+                led("pod-1", Pattern::FastBlink, "default/web"),
+                led("pod-2", Pattern::Off, ""),
+            ],
+        };
+        let mut shelves = BTreeMap::new();
+        take(&mut shelves, "pi", &NodeTopic::Availability, b"online", Tick(0));
+        take(&mut shelves, "pi", &NodeTopic::Leds, &serde_json::to_vec(&picture).unwrap(), Tick(0));
+        let drawn = shelves.get("pi").unwrap();
+        assert_eq!(line("pi", drawn, Tick(0), false), "pi               ●●○  node=node (solid) pod-1=default/web (fast blink)\n");
+        assert!(line("pi", drawn, Tick(150), false).contains("●○○"));
+        take(&mut shelves, "pi", &NodeTopic::Availability, b"offline", Tick(200));
+        assert!(line("pi", shelves.get("pi").unwrap(), Tick(200), false).contains("node=node (long-short)"));
+    }
+}

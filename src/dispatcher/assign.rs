@@ -1,0 +1,149 @@
+//! What one node should have: its pods, and just the config maps and secrets that they name.
+//!
+//! In:       the view and a node's name.
+//! Out:      a [`Share`].
+//! Never:    numbers or sends it (`link/downlink.rs`, `run.rs`).
+//! Flow:     from `scheduler/cycle.rs` by way of the store, on to `link/session.rs` (stops 6 → 7 → 8).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::api::{Key, Object, registry};
+use crate::link::share::Share;
+use crate::store::View;
+
+/// The node's whole share.
+#[must_use]
+pub fn share_of(view: &View, node: &str) -> Share {
+    let mut share = Share::default();
+    for pod in view.pods_on(node) {
+        for needed in needed_by(pod) {
+            let (resource, map) = match needed {
+                Needed::ConfigMap(_) => (&registry::CONFIG_MAPS, &mut share.config_maps),
+                Needed::Secret(_) => (&registry::SECRETS, &mut share.secrets),
+            };
+            let (Needed::ConfigMap(name) | Needed::Secret(name)) = needed;
+            let place = format!("{}/{name}", pod.namespace());
+            if !map.contains_key(&place)
+                && let Some(object) = view.get(&Key::new(resource, pod.namespace(), name))
+            {
+                map.insert(place, Arc::new(wanted_part(object)));
+            }
+        }
+        share.pods.insert(pod.uid(), Arc::new(wanted_part(pod)));
+    }
+    share
+}
+
+/// An object without what changes by itself, so that a pod's status does not make a new share. A terminal phase stays: the
+/// node must not run a pod again that has ended, even if its containers are lost.
+fn wanted_part(object: &Object) -> Object {
+    let mut wanted = object.clone();
+    let phase = object.str_at(&["status", "phase"]).to_owned();
+    wanted.raw_mut().remove("status");
+    if phase == "Succeeded" || phase == "Failed" {
+        wanted.set_at(&["status", "phase"], phase);
+    }
+    for volatile in ["resourceVersion", "managedFields"] {
+        wanted.remove_at(&["metadata", volatile]);
+    }
+    // What kubectl keeps for itself would double the size of every share.
+    wanted.remove_at(&["metadata", "annotations", "kubectl.kubernetes.io/last-applied-configuration"]);
+    wanted
+}
+
+/// Something of the pod's namespace that the pod names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Needed<'a> {
+    ConfigMap(&'a str),
+    Secret(&'a str),
+}
+
+fn needed_by(pod: &Object) -> BTreeSet<Needed<'_>> {
+    fn name<'a>(value: &'a Value, path: &[&str]) -> Option<&'a str> {
+        path.iter().try_fold(value, |value, key| value.get(key))?.as_str()
+    }
+    let mut needed = BTreeSet::new();
+    for volume in pod.list_at(&["spec", "volumes"]) {
+        needed.extend(name(volume, &["configMap", "name"]).map(Needed::ConfigMap));
+        needed.extend(name(volume, &["secret", "secretName"]).map(Needed::Secret));
+        for source in volume.pointer("/projected/sources").and_then(Value::as_array).into_iter().flatten() {
+            needed.extend(name(source, &["configMap", "name"]).map(Needed::ConfigMap));
+            needed.extend(name(source, &["secret", "name"]).map(Needed::Secret));
+        }
+    }
+    for container in ["initContainers", "containers"].iter().flat_map(|list| pod.list_at(&["spec", list])) {
+        for env in container.get("env").and_then(Value::as_array).into_iter().flatten() {
+            needed.extend(name(env, &["valueFrom", "configMapKeyRef", "name"]).map(Needed::ConfigMap));
+            needed.extend(name(env, &["valueFrom", "secretKeyRef", "name"]).map(Needed::Secret));
+        }
+        for source in container.get("envFrom").and_then(Value::as_array).into_iter().flatten() {
+            needed.extend(name(source, &["configMapRef", "name"]).map(Needed::ConfigMap));
+            needed.extend(name(source, &["secretRef", "name"]).map(Needed::Secret));
+        }
+    }
+    for secret in pod.list_at(&["spec", "imagePullSecrets"]) {
+        needed.extend(name(secret, &["name"]).map(Needed::Secret));
+    }
+    needed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{Resource, Revision};
+    use crate::store::Op;
+    use serde_json::json;
+
+    fn put(view: &mut View, resource: &'static Resource, object: Value) {
+        let object = Object::from_value(object).unwrap();
+        let revision = view.revision().next();
+        view.apply(revision, Op::create(Key::of(resource, &object), object).into());
+    }
+
+    #[test]
+    fn a_node_gets_its_pods_and_only_what_they_name() {
+        let mut view = View::new(Revision(1));
+        for name in ["used", "env", "unused"] {
+            put(&mut view, &registry::CONFIG_MAPS, json!({"metadata": {"namespace": "a", "name": name}, "data": {"k": name}}));
+            put(&mut view, &registry::SECRETS, json!({"metadata": {"namespace": "a", "name": name}}));
+        }
+        put(
+            &mut view,
+            &registry::PODS,
+            json!({"metadata": {"namespace": "a", "name": "web", "uid": "u1", "managedFields": []}, "status": {"phase": "Running"},
+                "spec": {"nodeName": "pi", "volumes": [{"name": "v", "configMap": {"name": "used"}}, {"name": "w", "configMap": {"name": "missing"}}],
+                "containers": [{"name": "c", "envFrom": [{"configMapRef": {"name": "env"}}], "env": [{"name": "E", "valueFrom": {"secretKeyRef": {"name": "used", "key": "k"}}}]}]}}),
+        );
+        put(
+            &mut view,
+            &registry::PODS,
+            json!({"metadata": {"namespace": "a", "name": "other", "uid": "u2"}, "spec": {"nodeName": "pj"}}),
+        );
+        let share = share_of(&view, "pi");
+        assert_eq!(share.pods.keys().map(|uid| uid.0.as_str()).collect::<Vec<_>>(), ["u1"]);
+        assert_eq!(share.config_maps.keys().collect::<Vec<_>>(), ["a/env", "a/used"]);
+        assert_eq!(share.secrets.keys().collect::<Vec<_>>(), ["a/used"]);
+    }
+
+    #[test]
+    fn a_status_makes_no_new_share_but_an_end_does() {
+        let mut view = View::new(Revision(1));
+        let mut digests = BTreeSet::new();
+        for phase in ["Pending", "Running", "Succeeded"] {
+            let object = json!({"metadata": {"namespace": "a", "name": "web", "uid": "u1"}, "status": {"phase": phase}, "spec": {"nodeName": "pi"}});
+            let object = Object::from_value(object).unwrap();
+            let revision = view.revision().next();
+            let op = Op {
+                key: Key::of(&registry::PODS, &object),
+                expect: crate::store::Expect::Any,
+                change: crate::store::Change::Put(object),
+            };
+            view.apply(revision, op.into());
+            digests.insert(share_of(&view, "pi").digest());
+        }
+        assert_eq!(digests.len(), 2);
+    }
+}

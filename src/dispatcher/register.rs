@@ -1,0 +1,177 @@
+//! What a node says of itself, as its Node object and its Lease.
+//!
+//! In:       `info` and `health`, the objects as they stand.
+//! Out:      the objects as they should stand.
+//! Never:    judges whether the node is alive or sets its Ready condition (`controller/node_lifecycle.rs`).
+
+use serde_json::{Value, json};
+
+use crate::api::{Key, Object, registry, time};
+use crate::clock::{Now, Wall};
+use crate::link::message::{Health, Info};
+use crate::store::{Op, View};
+
+/// The namespace of the nodes' leases.
+const LEASE_NAMESPACE: &str = "kube-node-lease";
+
+/// Makes or changes the Node object by what the node says it is. `None` when it says nothing new.
+#[must_use]
+pub fn node(view: &View, info: &Info, now: Now, uid: impl FnOnce() -> String) -> Option<Op> {
+    let key = Key::new(&registry::NODES, "", &info.node);
+    let known = view.get(&key);
+    let mut object = known.map_or_else(
+        || {
+            let mut fresh = Object::default();
+            fresh.set_at(&["apiVersion"], "v1");
+            fresh.set_at(&["kind"], "Node");
+            fresh.set_at(&["metadata", "name"], info.node.as_str());
+            fresh.set_at(&["metadata", "uid"], uid());
+            fresh.set_at(&["metadata", "creationTimestamp"], time::rfc3339(now.wall));
+            fresh.set_at(&["spec"], json!({}));
+            fresh
+        },
+        |known| Object::clone(known),
+    );
+    for (label, value) in &info.labels {
+        object.set_at(&["metadata", "labels", label], value.as_str());
+    }
+    object.set_at(&["status", "capacity"], amounts(info, info.cpu_capacity_milli, info.memory_capacity_bytes));
+    object.set_at(&["status", "allocatable"], amounts(info, info.cpu_milli, info.memory_bytes));
+    let mut addresses: Vec<Value> =
+        info.addresses.iter().map(|address| json!({"type": "InternalIP", "address": address})).collect();
+    addresses.push(json!({"type": "Hostname", "address": info.host_name}));
+    object.set_at(&["status", "addresses"], addresses);
+    object.set_at(
+        &["status", "nodeInfo"],
+        json!({
+            "machineID": info.machine_id, "systemUUID": info.machine_id, "bootID": info.boot_id, "kernelVersion": info.kernel_version,
+            "osImage": info.os_image, "containerRuntimeVersion": info.container_runtime, "kubeletVersion": format!("v{}", info.bramble_version),
+            "kubeProxyVersion": format!("v{}", info.bramble_version), "operatingSystem": info.operating_system, "architecture": info.architecture,
+        }),
+    );
+    changed(key, known.map(AsRef::as_ref), object)
+}
+
+fn amounts(info: &Info, cpu_milli: u64, memory_bytes: u64) -> Value {
+    let cpu = if cpu_milli.is_multiple_of(1000) { (cpu_milli / 1000).to_string() } else { format!("{cpu_milli}m") };
+    json!({"cpu": cpu, "memory": format!("{}Ki", memory_bytes / 1024), "pods": info.pods.to_string(),
+        "ephemeral-storage": format!("{}Ki", info.storage_bytes / 1024)})
+}
+
+/// The pressure conditions by what the node says of its health. `None` when nothing flips, so that a steady node writes nothing.
+#[must_use]
+pub fn pressure(view: &View, node: &str, health: &Health, now: Now) -> Option<Op> {
+    let key = Key::new(&registry::NODES, "", node);
+    let known = view.get(&key)?;
+    let mut object = Object::clone(known);
+    let mut conditions = object.list_at(&["status", "conditions"]).to_vec();
+    for (name, present, reason_if, reason_if_not, words_if, words_if_not) in [
+        (
+            "MemoryPressure",
+            health.memory_pressure,
+            "KubeletHasInsufficientMemory",
+            "KubeletHasSufficientMemory",
+            "the node has little memory left",
+            "the node has enough memory",
+        ),
+        (
+            "DiskPressure",
+            health.disk_pressure,
+            "KubeletHasDiskPressure",
+            "KubeletHasNoDiskPressure",
+            "the node has little disk left",
+            "the node has enough disk",
+        ),
+        ("PIDPressure", false, "", "KubeletHasSufficientPID", "", "the node has enough process numbers"),
+    ] {
+        let status = if present { "True" } else { "False" };
+        let (reason, message) = if present { (reason_if, words_if) } else { (reason_if_not, words_if_not) };
+        let condition = json!({"type": name, "status": status, "reason": reason, "message": message,
+            "lastHeartbeatTime": time::rfc3339(now.wall), "lastTransitionTime": time::rfc3339(now.wall)});
+        match conditions.iter_mut().find(|known| known["type"] == name) {
+            Some(known) if known["status"] == status => {}
+            Some(known) => *known = condition,
+            None => conditions.push(condition),
+        }
+    }
+    object.set_at(&["status", "conditions"], conditions);
+    changed(key, Some(known), object)
+}
+
+/// The node's heartbeat, as `kubectl describe node` shows it. Volatile in the store.
+#[must_use]
+pub fn lease(view: &View, node: &str, now: Now, uid: impl FnOnce() -> String) -> Op {
+    let key = Key::new(&registry::LEASES, LEASE_NAMESPACE, node);
+    let mut object = view.get(&key).map_or_else(
+        || {
+            let fresh = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+                "metadata": {"name": node, "namespace": LEASE_NAMESPACE, "uid": uid(), "creationTimestamp": time::rfc3339(now.wall)},
+                "spec": {"holderIdentity": node, "leaseDurationSeconds": 40}});
+            Object::from_value(fresh).unwrap_or_default()
+        },
+        |known| Object::clone(known),
+    );
+    object.set_at(&["spec", "renewTime"], time::rfc3339_micro(Wall(now.wall.0)));
+    Op { key, expect: crate::store::Expect::Any, change: crate::store::Change::Put(object) }
+}
+
+fn changed(key: Key, known: Option<&Object>, object: Object) -> Option<Op> {
+    match known {
+        None => Some(Op::create(key, object)),
+        Some(known) if *known == object => None,
+        Some(known) => Some(Op::update(key, known.revision(), object)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Revision;
+
+    fn info() -> Info {
+        Info {
+            node: "pi".into(),
+            cpu_milli: 3900,
+            cpu_capacity_milli: 4000,
+            memory_bytes: 1 << 30,
+            memory_capacity_bytes: 2 << 30,
+            pods: 110,
+            addresses: vec!["192.168.1.5".into()],
+            host_name: "pi".into(),
+            ..Info::default()
+        }
+    }
+
+    #[test]
+    fn a_node_registers_once_and_then_only_what_changes_is_written() {
+        let mut view = View::new(Revision(1));
+        let op = node(&view, &info(), Now::default(), || "uid".into()).unwrap();
+        view.apply(Revision(2), op.into());
+        assert!(node(&view, &info(), Now::default(), || unreachable!("it is there")).is_none());
+        let object = view.get(&Key::new(&registry::NODES, "", "pi")).unwrap();
+        assert_eq!(
+            (object.str_at(&["status", "capacity", "cpu"]), object.str_at(&["status", "allocatable", "cpu"])),
+            ("4", "3900m")
+        );
+        let op = pressure(&view, "pi", &Health::default(), Now::default()).unwrap();
+        view.apply(Revision(3), op.into());
+        assert!(pressure(&view, "pi", &Health::default(), Now::default()).is_none());
+        assert!(pressure(&view, "pi", &Health { disk_pressure: true, ..Health::default() }, Now::default()).is_some());
+    }
+
+    #[test]
+    fn what_a_person_set_on_a_node_stays() {
+        let mut view = View::new(Revision(1));
+        let op = node(&view, &info(), Now::default(), || "uid".into()).unwrap();
+        view.apply(Revision(2), op.into());
+        let key = Key::new(&registry::NODES, "", "pi");
+        let mut mine = Object::clone(view.get(&key).unwrap());
+        mine.set_at(&["spec", "unschedulable"], true);
+        mine.set_at(&["metadata", "labels", "room"], "kitchen");
+        view.apply(Revision(3), Op::update(key.clone(), Revision(2), mine).into());
+        let newer = Info { kernel_version: "7".into(), ..info() };
+        view.apply(Revision(4), node(&view, &newer, Now::default(), String::new).unwrap().into());
+        let object = view.get(&key).unwrap();
+        assert!(object.bool_at(&["spec", "unschedulable"]) && object.label("room") == Some("kitchen"));
+    }
+}

@@ -1,0 +1,388 @@
+//! Hands: the loop between the store and the link.
+//!
+//! Flow:     stops 7 and 13: what the bell says goes down, what nodes say goes into the store.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::report::Heard;
+use super::streams::{NewCall, Running};
+use super::{assign, register, report};
+use crate::api::core::event::{Involved, Occurrence, Severity, record};
+use crate::api::{Key, Revision, registry};
+use crate::clock::{Clock, Now, SystemClock, Tick};
+use crate::error::Chain;
+use crate::link::bus::{Bus, BusEvent, Publish};
+use crate::link::codec::{decode, encode};
+use crate::link::downlink::Downlink;
+use crate::link::message::{Ask, Assignment, Health, Info, NodeEvent, Report, StreamFrame};
+use crate::link::{NodeTopic, Topics};
+use crate::rng::Rng;
+use crate::store::batch::MOST;
+use crate::store::{Batch, Op, Store, View, WriteError};
+
+/// After this nobody needs a message to a node any more: by then it has asked again (DESIGN §7).
+const EXPIRY_SECONDS: u32 = 60;
+/// A node is asked to tell everything at most this often.
+const ASK_ALL_EVERY: Duration = Duration::from_secs(2);
+/// What could not be sent is tried again after this.
+const RETRY: Duration = Duration::from_millis(500);
+/// How often a write that lost a race is decided anew before the next message has to heal it.
+const RACES: usize = 5;
+
+/// Hears signs of life.
+pub trait NodeSigns: Send + Sync + 'static {
+    /// A packet of any kind came from a node.
+    fn heard(&self, node: &str, at: Tick);
+    /// A node's last will came, or it said goodbye.
+    fn gone(&self, node: &str, at: Tick);
+}
+
+/// What the dispatcher works with.
+pub struct Parts {
+    /// The truth.
+    pub store: Store,
+    /// Towards the broker.
+    pub bus: Arc<dyn Bus>,
+    /// From the broker.
+    pub events: mpsc::Receiver<BusEvent>,
+    /// Of this cluster.
+    pub topics: Topics,
+    /// Who hears who lives.
+    pub signs: Arc<dyn NodeSigns>,
+    /// Calls to nodes.
+    pub calls: mpsc::Receiver<NewCall>,
+    /// The time.
+    pub clock: SystemClock,
+}
+
+/// One node, as the dispatcher knows it.
+struct Node {
+    downlink: Downlink,
+    heard: Heard,
+    info: Option<Info>,
+    asked_all: Option<Tick>,
+}
+
+struct Dispatcher {
+    store: Store,
+    bus: Arc<dyn Bus>,
+    topics: Topics,
+    signs: Arc<dyn NodeSigns>,
+    clock: SystemClock,
+    epoch: u64,
+    nodes: BTreeMap<String, Node>,
+    cursor: Revision,
+    /// Nodes whose head could not be sent.
+    unsent: BTreeSet<String>,
+    ids: Rng,
+    malformed: u64,
+}
+
+/// Runs until `stop`.
+pub async fn run(parts: Parts, stop: CancellationToken) {
+    let Parts { store, bus, mut events, topics, signs, mut calls, clock } = parts;
+    let mut bell = store.bell();
+    let mut running = Running::new(bus.clone(), topics.clone());
+    // A revision is never used twice, so the one at the start numbers this start.
+    let epoch = store.view(View::revision).0;
+    let mut this = Dispatcher {
+        store,
+        bus,
+        topics,
+        signs,
+        clock,
+        epoch,
+        nodes: BTreeMap::new(),
+        cursor: Revision(0),
+        unsent: BTreeSet::new(),
+        ids: Rng::from_os("dispatcher"),
+        malformed: 0,
+    };
+    this.look();
+    loop {
+        tokio::select! { biased;
+            () = stop.cancelled() => return,
+            Some(event) = events.recv() => this.hear(event, &mut running).await,
+            Ok(()) = bell.changed() => this.look(),
+            Some(call) = calls.recv() => running.start(call),
+            () = running.ended() => {}
+            () = tokio::time::sleep(RETRY), if !this.unsent.is_empty() => this.send_heads(),
+            else => return,
+        }
+    }
+}
+
+impl Dispatcher {
+    /// Finds out whose share may have changed since the last look, and sends what did.
+    fn look(&mut self) {
+        // First the revision, then the changes: what comes between is looked at twice, and nothing is missed.
+        let cursor = self.store.view(View::revision);
+        let changes = self.store.changes_since(self.cursor, usize::MAX);
+        let (dirty, removed) = self.store.view(|view| {
+            let mut dirty = BTreeSet::new();
+            let mut removed = BTreeSet::new();
+            match changes {
+                Ok(changes) => {
+                    for change in changes {
+                        let resource = change.key.resource;
+                        if *resource == registry::PODS {
+                            for pod in [&change.before, &change.after].into_iter().flatten() {
+                                dirty.insert(pod.str_at(&["spec", "nodeName"]).to_owned());
+                            }
+                        } else if *resource == registry::NODES {
+                            if change.after.is_none() {
+                                removed.insert(change.key.name);
+                            } else if change.before.is_none() {
+                                dirty.insert(change.key.name);
+                            }
+                        } else if *resource == registry::CONFIG_MAPS || *resource == registry::SECRETS {
+                            let pods = view.list(&registry::PODS, Some(&change.key.namespace));
+                            dirty.extend(pods.map(|pod| pod.str_at(&["spec", "nodeName"]).to_owned()));
+                        }
+                    }
+                }
+                Err(_) => {
+                    dirty.extend(view.list(&registry::NODES, None).map(|node| node.name().to_owned()));
+                    dirty.extend(view.list(&registry::PODS, None).map(|pod| pod.str_at(&["spec", "nodeName"]).to_owned()));
+                    dirty.extend(self.nodes.keys().cloned());
+                }
+            }
+            (dirty, removed)
+        });
+        self.cursor = cursor;
+        for node in removed {
+            self.clear(&node);
+        }
+        for node in dirty.iter().filter(|node| !node.is_empty()) {
+            self.send_share(node);
+        }
+    }
+
+    fn node(&mut self, name: &str) -> &mut Node {
+        let (store, epoch) = (&self.store, self.epoch);
+        self.nodes.entry(name.to_owned()).or_insert_with(|| Node {
+            downlink: Downlink::new(store.id().to_owned(), epoch),
+            heard: Heard::default(),
+            info: None,
+            asked_all: None,
+        })
+    }
+
+    fn send_share(&mut self, name: &str) {
+        let share = Arc::new(self.store.view(|view| assign::share_of(view, name)));
+        let fresh = !self.nodes.contains_key(name);
+        let node = self.node(name);
+        node.heard.keep_only(|uid| share.pods.contains_key(uid));
+        let change = node.downlink.wants(share);
+        if change.is_some() || fresh {
+            self.send(name, change.unwrap_or_default());
+            self.send_head(name);
+        }
+    }
+
+    fn publish(&self, node: &str, topic: &NodeTopic, payload: Bytes, retain: bool) -> bool {
+        let topic = self.topics.node(node, topic);
+        // A retained head must outlive the node's absence.
+        let expiry_seconds = (!retain).then_some(EXPIRY_SECONDS);
+        self.bus.publish(Publish { topic, payload, retain, expiry_seconds }).is_ok()
+    }
+
+    fn send(&mut self, node: &str, assignments: Vec<Assignment>) {
+        for assignment in assignments {
+            // What is lost here is asked for when the head arrives.
+            if !self.publish(node, &NodeTopic::Assignment, encode(&assignment), false) {
+                break;
+            }
+        }
+    }
+
+    fn send_head(&mut self, name: &str) {
+        let Some(node) = self.nodes.get(name) else { return };
+        if self.publish(name, &NodeTopic::Head, encode(node.downlink.head()), true) {
+            self.unsent.remove(name);
+        } else {
+            self.unsent.insert(name.to_owned());
+        }
+    }
+
+    fn send_heads(&mut self) {
+        for name in std::mem::take(&mut self.unsent) {
+            self.send_head(&name);
+        }
+    }
+
+    /// A node was removed: what is kept of it at the broker goes.
+    fn clear(&mut self, name: &str) {
+        self.nodes.remove(name);
+        for topic in [NodeTopic::Availability, NodeTopic::Info, NodeTopic::Health, NodeTopic::Leds, NodeTopic::Head] {
+            self.publish(name, &topic, Bytes::new(), true);
+        }
+    }
+
+    async fn hear(&mut self, event: BusEvent, running: &mut Running) {
+        match event {
+            BusEvent::Connected => {
+                self.unsent.extend(self.nodes.keys().cloned());
+                self.send_heads();
+            }
+            BusEvent::Disconnected => {}
+            BusEvent::Alive { client } => self.signs.heard(&client, self.clock.now().tick),
+            BusEvent::Message { topic, payload, retained } => {
+                let Some((node, topic)) = self.topics.parse(&topic).map(|(node, topic)| (node.to_owned(), topic)) else { return };
+                if payload.is_empty() {
+                    return;
+                }
+                let now = self.clock.now();
+                let gone = topic == NodeTopic::Availability && *payload == *b"offline";
+                if gone {
+                    self.signs.gone(&node, now.tick);
+                    running.node_lost(&node);
+                } else if !retained {
+                    // What a broker kept says nothing about now.
+                    self.signs.heard(&node, now.tick);
+                }
+                self.take(&node, topic, &payload, now, running).await;
+            }
+        }
+    }
+
+    async fn take(&mut self, node: &str, topic: NodeTopic, payload: &[u8], now: Now, running: &mut Running) {
+        let taken = match topic {
+            NodeTopic::Info => match decode::<Info>(payload) {
+                Ok(info) => {
+                    self.take_info(node, info, now).await;
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            },
+            NodeTopic::Health => match decode::<Health>(payload) {
+                Ok(health) => {
+                    self.take_health(node, health, now).await;
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            },
+            NodeTopic::Report => match decode::<Report>(payload) {
+                Ok(report) => {
+                    self.take_report(node, report, now).await;
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            },
+            NodeTopic::Ask => decode::<Ask>(payload).map(|_| {
+                let whole = self.node(node).downlink.whole();
+                self.send(node, whole);
+            }),
+            NodeTopic::CallData(id) => decode::<StreamFrame>(payload).map(|frame| running.frame(node, &id, frame)),
+            NodeTopic::Availability | NodeTopic::Leds => Ok(()),
+            // Ours, or nobody's.
+            NodeTopic::Head
+            | NodeTopic::Assignment
+            | NodeTopic::AskAll
+            | NodeTopic::CallRequest(_)
+            | NodeTopic::CallCredit(_) => Ok(()),
+        };
+        if let Err(error) = taken {
+            self.malformed += 1;
+            if self.malformed.is_power_of_two() {
+                tracing::warn!(node, error = %Chain(&error), dropped = self.malformed, "a message was not understood and dropped");
+            }
+        }
+    }
+
+    async fn take_info(&mut self, node: &str, info: Info, now: Now) {
+        if info.node != node {
+            return;
+        }
+        let uid = self.ids.uuid();
+        self.write(|view| register::node(view, &info, now, || uid.clone()).into_iter().collect()).await;
+        self.node(node).info = Some(info);
+    }
+
+    async fn take_health(&mut self, name: &str, health: Health, now: Now) {
+        let uid = self.ids.uuid();
+        let node = self.node(name);
+        let info = node.info.clone();
+        let agrees = node.heard.accepts(health.incarnation) && node.heard.digest() == health.pods_digest;
+        let asked = node.asked_all.is_some_and(|at| now.tick.since(at) < ASK_ALL_EVERY);
+        if !agrees && !asked {
+            node.asked_all = Some(now.tick);
+            tracing::debug!(node = name, "asked to tell everything");
+            self.publish(name, &NodeTopic::AskAll, Bytes::from_static(b"{\"v\":1}"), false);
+        }
+        self.write(|view| {
+            let registered = view.get(&Key::new(&registry::NODES, "", name)).is_some();
+            // A node that was deleted while it lives registers again, as a kubelet does.
+            let object = match (&info, registered) {
+                (Some(info), false) => register::node(view, info, now, || uid.clone()),
+                _ => register::pressure(view, name, &health, now),
+            };
+            object.into_iter().chain(registered.then(|| register::lease(view, name, now, || uid.clone()))).collect()
+        })
+        .await;
+    }
+
+    async fn take_report(&mut self, name: &str, said: Report, now: Now) {
+        let node = self.node(name);
+        if !node.heard.accepts(said.incarnation) {
+            return;
+        }
+        if said.anew {
+            node.heard.start_anew();
+        }
+        let pods = node.heard.fresh(said.pods);
+        for pods in pods.chunks(MOST) {
+            self.write(|view| report::writes(view, name, pods)).await;
+        }
+        for events in said.events.chunks(MOST / 2) {
+            self.write(|view| events.iter().map(|event| event_op(view, name, event, now)).collect()).await;
+        }
+    }
+
+    /// Decides on the newest view and writes; again when a race was lost.
+    async fn write(&self, decide: impl Fn(&View) -> Vec<Op>) {
+        for _ in 0..RACES {
+            let ops = self.store.view(&decide);
+            if ops.is_empty() {
+                return;
+            }
+            match self.store.write(Batch(ops)).await {
+                Ok(_) => return,
+                Err(WriteError::Conflict { .. }) => {}
+                Err(error) => {
+                    tracing::error!(error = %Chain(&error), "cannot keep what a node said");
+                    return;
+                }
+            }
+        }
+        tracing::debug!("lost every race; the node will be asked again");
+    }
+}
+
+/// The Event object for what a node tells.
+fn event_op(view: &View, node: &str, event: &NodeEvent, now: Now) -> Op {
+    let occurrence = Occurrence {
+        involved: Involved {
+            api_version: "v1".to_owned(),
+            kind: "Pod".to_owned(),
+            namespace: event.namespace.clone(),
+            name: event.name.clone(),
+            uid: event.uid.0.clone(),
+            field_path: event.field_path.clone(),
+        },
+        severity: if event.warning { Severity::Warning } else { Severity::Normal },
+        reason: event.reason.clone(),
+        message: event.message.clone(),
+        component: "kubelet",
+        host: node.to_owned(),
+    };
+    let key = occurrence.key();
+    let object = record(view.get(&key).map(AsRef::as_ref), &occurrence, now.wall);
+    Op { key, expect: crate::store::Expect::Any, change: crate::store::Change::Put(object) }
+}

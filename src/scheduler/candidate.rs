@@ -1,0 +1,62 @@
+//! A pod that looks for a node, with all that the rules ask of it read once.
+
+use serde_json::Value;
+
+use super::node_terms::{Preference, Terms};
+use crate::api::core::node::Taint;
+use crate::api::core::pod::{HostPort, Pod, Toleration};
+use crate::api::core::resources::Resources;
+use crate::api::selector::Selector;
+use crate::api::{Object, Uid};
+
+/// A pod, as the scheduler reads it.
+#[derive(Clone, Debug)]
+pub struct Candidate<'a> {
+    /// The pod itself.
+    pub object: &'a Object,
+    /// What it asks for.
+    pub requests: Resources,
+    /// The ports of the node that it wants.
+    pub host_ports: Vec<HostPort>,
+    /// Its controller; pods of one controller are spread.
+    pub owner: Option<Uid>,
+    /// `spec.nodeSelector`. `None` is one that cannot be read: it fits no node.
+    pub node_selector: Option<Selector>,
+    /// The node affinity that must hold.
+    pub required: Option<Terms>,
+    /// The node affinity that would be nice.
+    pub preferred: Vec<Preference>,
+    tolerations: Vec<Toleration<'a>>,
+}
+
+impl<'a> Candidate<'a> {
+    /// Reads a pod.
+    #[must_use]
+    pub fn of(object: &'a Object) -> Self {
+        let pod = Pod(object);
+        let affinity = object.at(&["spec", "affinity", "nodeAffinity"]);
+        let part = |name: &str| affinity.and_then(|affinity| affinity.get(name));
+        Self {
+            object,
+            requests: pod.requests(),
+            host_ports: pod.host_ports().collect(),
+            owner: pod.owner().map(|owner| Uid::from(owner.uid)),
+            node_selector: match object.at(&["spec", "nodeSelector"]) {
+                None | Some(Value::Null) => Some(Selector::default()),
+                Some(map) => Selector::from_map(map).ok(),
+            },
+            required: part("requiredDuringSchedulingIgnoredDuringExecution").map(Terms::read),
+            preferred: part("preferredDuringSchedulingIgnoredDuringExecution")
+                .and_then(Value::as_array)
+                .map(|list| list.iter().map(Preference::read).collect())
+                .unwrap_or_default(),
+            tolerations: pod.tolerations().collect(),
+        }
+    }
+
+    /// Whether it bears this taint.
+    #[must_use]
+    pub fn tolerates(&self, taint: &Taint) -> bool {
+        self.tolerations.iter().any(|toleration| toleration.tolerates(taint))
+    }
+}

@@ -1,0 +1,227 @@
+//! Many pods at once: what changed goes into the snapshot, who waits is decided, the answers are one batch.
+//!
+//! In:       changes in order; the view of the moment; which writes were lost.
+//! Out:      [`Pass`]: at most a batch of writes, each with the pod it is about and what to tell when it stands.
+//! Flow:     from `run.rs`, by way of `cycle.rs`, back to `run.rs`.
+
+use std::sync::Arc;
+
+use super::NAME;
+use super::candidate::Candidate;
+use super::cycle::{Decision, schedule_one};
+use super::queue::Queue;
+use super::snapshot::Snapshot;
+use crate::api::core::condition::Condition;
+use crate::api::core::event::Occurrence;
+use crate::api::core::pod::Pod;
+use crate::api::registry::PODS;
+use crate::api::{Key, Object};
+use crate::clock::{Now, Tick};
+use crate::rng::Rng;
+use crate::store::{ChangeEvent, Op, View};
+
+/// What the scheduler knows between passes.
+pub struct Scheduler {
+    snapshot: Snapshot,
+    queue: Queue,
+    ties: Rng,
+}
+
+/// What one pass decided.
+#[derive(Debug, Default)]
+pub struct Pass {
+    /// Bindings and conditions, each of another pod.
+    pub writes: Vec<Op>,
+    /// What to tell about each, once it is written; by the key of the pod.
+    pub events: Vec<(Key, Occurrence)>,
+}
+
+impl Scheduler {
+    /// From all that is stored. `ties` decides between equal nodes.
+    #[must_use]
+    pub fn new(view: &View, ties: Rng) -> Self {
+        let mut queue = Queue::default();
+        for pod in view.list(&PODS, None).filter(|pod| waits(pod)) {
+            queue.add(Key::of(&PODS, pod), Pod(pod).priority());
+        }
+        Self { snapshot: Snapshot::from_view(view), queue, ties }
+    }
+
+    /// Follows a change.
+    pub fn absorb(&mut self, event: &ChangeEvent) {
+        let meaning = self.snapshot.apply(event);
+        self.queue.wake(meaning);
+        if *event.key.resource != PODS {
+            return;
+        }
+        match event.after.as_ref().filter(|pod| waits(pod)) {
+            None => self.queue.remove(&event.key),
+            Some(after) => {
+                let same = |before: &Arc<Object>| {
+                    waits(before)
+                        && before.uid() == after.uid()
+                        && before.at(&["spec"]) == after.at(&["spec"])
+                        && before.at(&["metadata", "labels"]) == after.at(&["metadata", "labels"])
+                };
+                if event.before.as_ref().is_some_and(same) {
+                    self.queue.ensure(event.key.clone(), Pod(after).priority());
+                } else {
+                    self.queue.add(event.key.clone(), Pod(after).priority());
+                }
+            }
+        }
+    }
+
+    /// Decides the next pods, at most `limit`; each counts as bound from now on.
+    pub fn decide(&mut self, view: &View, now: Now, limit: usize) -> Pass {
+        let mut pass = Pass::default();
+        for key in self.queue.take(limit, now.tick) {
+            let Some(object) = view.get(&key).filter(|pod| waits(pod)) else {
+                self.queue.remove(&key);
+                continue;
+            };
+            let pod = Candidate::of(object);
+            match schedule_one(&self.snapshot, &pod, &mut self.ties) {
+                Decision::Node(node) => {
+                    self.snapshot.assume(&key, &pod, &node);
+                    let message = format!("Successfully assigned {}/{} to {node}", key.namespace, key.name);
+                    pass.events.push((key.clone(), Occurrence::normal(object, NAME, "Scheduled", message)));
+                    pass.writes.push(Op::update(key, object.revision(), bound(object, &node, now)));
+                }
+                Decision::Nowhere(refusals) => {
+                    let message = refusals.to_string();
+                    self.queue.refused(&key, refusals.rules, now.tick);
+                    let mut after = Object::clone(object);
+                    let told = Condition { kind: "PodScheduled", status: "False", reason: "Unschedulable", message: &message };
+                    if told.set(&mut after, now.wall) {
+                        pass.writes.push(Op::update(key.clone(), object.revision(), after));
+                    }
+                    pass.events.push((key, Occurrence::warning(object, NAME, "FailedScheduling", message)));
+                }
+            }
+        }
+        pass
+    }
+
+    /// The write about this pod was refused: nothing of it is assumed any more.
+    pub fn lost(&mut self, view: &View, key: &Key) {
+        self.snapshot.set_pod(key, view.get(key));
+        self.queue.lost(key);
+    }
+
+    /// Heals what a lost signal may have left: each pod that should wait does, and nobody waits for ever.
+    pub fn heal(&mut self, view: &View, now: Tick) {
+        self.queue.flush(now);
+        for pod in view.list(&PODS, None).filter(|pod| waits(pod)) {
+            self.queue.ensure(Key::of(&PODS, pod), Pod(pod).priority());
+        }
+    }
+
+    /// When the next pod is to be tried, if nothing happens before; tick 0 for at once.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<Tick> {
+        self.queue.next_wake()
+    }
+}
+
+/// Whether a pod waits for this scheduler.
+fn waits(pod: &Arc<Object>) -> bool {
+    Pod(pod).node_name().is_empty()
+        && Pod(pod).is_active()
+        && matches!(pod.str_at(&["spec", "schedulerName"]), "" | NAME)
+        && pod.list_at(&["spec", "schedulingGates"]).is_empty()
+}
+
+fn bound(pod: &Object, node: &str, now: Now) -> Object {
+    let mut after = pod.clone();
+    after.set_at(&["spec", "nodeName"], node);
+    Condition { kind: "PodScheduled", status: "True", reason: "", message: "" }.set(&mut after, now.wall);
+    after
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Revision;
+    use crate::api::registry::NODES;
+    use crate::store::{Batch, Change};
+    use serde_json::{Value, json};
+
+    const NOW: Now = Now { tick: Tick(0), wall: crate::clock::Wall(0) };
+
+    fn node(name: &str, cpu: &str) -> Op {
+        let node = json!({"metadata": {"name": name}, "status": {"allocatable": {"cpu": cpu, "memory": "8Gi", "pods": "200"},
+            "conditions": [{"type": "Ready", "status": "True"}]}});
+        Op::create(Key::new(&NODES, "", name), Object::from_value(node).unwrap())
+    }
+
+    fn pod(name: &str, spec: Value) -> Op {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default", "uid": name,
+            "ownerReferences": [{"uid": "o", "controller": true}]}, "spec": spec, "status": {"phase": "Pending"}});
+        Op::create(Key::new(&PODS, "default", name), Object::from_value(pod).unwrap())
+    }
+
+    fn asks(cpu: &str) -> Value {
+        json!({"containers": [{"resources": {"requests": {"cpu": cpu}}}]})
+    }
+
+    fn apply(view: &mut View, scheduler: &mut Scheduler, ops: Vec<Op>) {
+        for event in view.apply(view.revision().next(), Batch(ops)) {
+            scheduler.absorb(&event);
+        }
+    }
+
+    #[test]
+    fn pods_of_one_pass_see_each_other() {
+        let mut view = View::new(Revision(1));
+        let mut scheduler = Scheduler::new(&view, Rng::seeded(1, "ties"));
+        apply(&mut view, &mut scheduler, vec![node("a", "2"), node("b", "2")]);
+        apply(&mut view, &mut scheduler, (0..5).map(|n| pod(&format!("p{n}"), asks("1"))).collect());
+        let pass = scheduler.decide(&view, NOW, 100);
+        let told: Vec<&str> = pass.events.iter().map(|(_, what)| what.reason.as_str()).collect();
+        assert_eq!(told, ["Scheduled", "Scheduled", "Scheduled", "Scheduled", "FailedScheduling"]);
+        assert_eq!(pass.events[4].1.message, "0/2 nodes are available: 2 Insufficient cpu.");
+        assert!(pass.events[0].1.message.starts_with("Successfully assigned default/p0 to "));
+        apply(&mut view, &mut scheduler, pass.writes);
+        assert_eq!((view.pods_on("a").count(), view.pods_on("b").count()), (2, 2));
+        assert!(scheduler.decide(&view, NOW, 100).writes.is_empty(), "the fifth waits for a change");
+
+        // A pod ends: there is room, after the back-off of a second.
+        let key = Key::new(&PODS, "default", "p0");
+        let mut ended = Object::clone(view.get(&key).unwrap());
+        ended.set_at(&["status", "phase"], "Succeeded");
+        let seen = ended.revision();
+        apply(&mut view, &mut scheduler, vec![Op::update(key, seen, ended)]);
+        assert_eq!(scheduler.next_wake(), Some(Tick(1000)));
+        let pass = scheduler.decide(&view, Now { tick: Tick(1000), ..NOW }, 100);
+        let Change::Put(fifth) = &pass.writes[0].change else { panic!() };
+        assert_eq!(Condition::of(fifth, "PodScheduled").unwrap().status, "True");
+        assert_eq!(fifth.name(), "p4");
+    }
+
+    #[test]
+    fn a_lost_write_is_no_longer_assumed_and_tried_again() {
+        let mut view = View::new(Revision(1));
+        let mut scheduler = Scheduler::new(&view, Rng::seeded(1, "ties"));
+        apply(&mut view, &mut scheduler, vec![node("a", "1"), pod("p", asks("1"))]);
+        let key = Key::new(&PODS, "default", "p");
+        assert_eq!(scheduler.decide(&view, NOW, 100).writes.len(), 1);
+        scheduler.lost(&view, &key);
+        assert_eq!(scheduler.decide(&view, NOW, 100).writes.len(), 1, "its own place is free again");
+    }
+
+    #[test]
+    fn only_pods_that_wait_for_this_scheduler_are_taken() {
+        for (what, spec, taken) in [
+            ("plain", json!({}), 1),
+            ("bound", json!({"nodeName": "a"}), 0),
+            ("another scheduler", json!({"schedulerName": "mine"}), 0),
+            ("ours by name", json!({"schedulerName": "default-scheduler"}), 1),
+            ("gated", json!({"schedulingGates": [{"name": "wait"}]}), 0),
+        ] {
+            let mut view = View::new(Revision(1));
+            view.apply(Revision(2), Batch(vec![node("a", "1"), pod("p", spec)]));
+            assert_eq!(Scheduler::new(&view, Rng::seeded(1, "ties")).decide(&view, NOW, 100).writes.len(), taken, "{what}");
+        }
+    }
+}

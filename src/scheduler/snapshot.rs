@@ -1,0 +1,282 @@
+//! What nodes have and what their pods use, kept in step with the store change by change.
+//!
+//! In:       changes, and decisions that are assumed to stand until the store has them.
+//! Out:      [`NodeInfo`]s for the rules.
+//! Never:    is asked to be right for ever: [`Snapshot::from_view`] makes a new one whenever there is doubt.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::candidate::Candidate;
+use crate::api::core::node::{Effect, NOT_READY, Node, Taint, UNREACHABLE};
+use crate::api::core::pod::{HostPort, Pod};
+use crate::api::core::resources::Resources;
+use crate::api::registry::{NODES, PODS};
+use crate::api::{Key, Object, Uid};
+use crate::store::{ChangeEvent, View};
+
+/// A node, as the rules ask about it.
+#[derive(Clone, Debug, Default)]
+pub struct NodeInfo {
+    /// The node itself; `None` while only pods that name it are known.
+    pub object: Option<Arc<Object>>,
+    /// What it has.
+    pub allocatable: Resources,
+    /// How many pods it takes.
+    pub pod_limit: i64,
+    /// Its taints; one that is not ready has the taint for that from the moment that it says so.
+    pub taints: Vec<Taint>,
+    /// Whether it is cordoned.
+    pub unschedulable: bool,
+    /// What its pods ask for.
+    pub used: Resources,
+    /// How many pods it has.
+    pub pods: i64,
+    /// The ports that its pods hold.
+    pub ports: Vec<HostPort>,
+    /// How many pods of each controller it has.
+    pub owners: BTreeMap<Uid, usize>,
+}
+
+/// What one pod takes of its node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Share {
+    node: String,
+    requests: Resources,
+    ports: Vec<HostPort>,
+    owner: Option<Uid>,
+}
+
+/// All nodes and what is used of them.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    nodes: BTreeMap<String, NodeInfo>,
+    pods: BTreeMap<Key, Share>,
+}
+
+/// What a change may mean for pods that found no node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// Nothing.
+    None,
+    /// A node came, or became better or other than it was.
+    NodeChanged,
+    /// A pod gave back what it held.
+    Freed,
+}
+
+impl Snapshot {
+    /// From all that is stored.
+    #[must_use]
+    pub fn from_view(view: &View) -> Self {
+        let mut out = Self::default();
+        for node in view.list(&NODES, None) {
+            out.set_node(node.name(), Some(node));
+        }
+        for pod in view.list(&PODS, None) {
+            out.set_pod(&Key::of(&PODS, pod), Some(pod));
+        }
+        out
+    }
+
+    /// Follows a change.
+    pub fn apply(&mut self, event: &ChangeEvent) -> Meaning {
+        if *event.key.resource == NODES {
+            self.set_node(&event.key.name, event.after.as_ref())
+        } else if *event.key.resource == PODS {
+            self.set_pod(&event.key, event.after.as_ref())
+        } else {
+            Meaning::None
+        }
+    }
+
+    /// The nodes that are there, by name.
+    pub fn nodes(&self) -> impl Iterator<Item = (&str, &NodeInfo)> {
+        self.nodes.iter().filter(|(_, node)| node.object.is_some()).map(|(name, node)| (name.as_str(), node))
+    }
+
+    /// Counts a pod on a node before the store says so.
+    pub fn assume(&mut self, key: &Key, pod: &Candidate<'_>, node: &str) {
+        let share = Share {
+            node: node.to_owned(),
+            requests: pod.requests.clone(),
+            ports: pod.host_ports.clone(),
+            owner: pod.owner.clone(),
+        };
+        self.put(key, Some(share));
+    }
+
+    /// Takes an assumption back: the pod counts as the store has it.
+    pub fn set_pod(&mut self, key: &Key, pod: Option<&Arc<Object>>) -> Meaning {
+        let share =
+            pod.map(|object| Pod(object)).filter(|pod| !pod.node_name().is_empty() && !pod.is_terminal()).map(|pod| Share {
+                node: pod.node_name().to_owned(),
+                requests: pod.requests(),
+                ports: pod.host_ports().collect(),
+                owner: pod.owner().map(|owner| Uid::from(owner.uid)),
+            });
+        self.put(key, share)
+    }
+
+    fn put(&mut self, key: &Key, share: Option<Share>) -> Meaning {
+        if self.pods.get(key) == share.as_ref() {
+            return Meaning::None;
+        }
+        let mut meaning = Meaning::None;
+        if let Some(before) = self.pods.remove(key) {
+            meaning = Meaning::Freed;
+            if let Some(node) = self.nodes.get_mut(&before.node) {
+                node.release(&before);
+                if node.object.is_none() && node.pods == 0 {
+                    self.nodes.remove(&before.node);
+                }
+            }
+        }
+        if let Some(share) = share {
+            self.nodes.entry(share.node.clone()).or_default().take(&share);
+            self.pods.insert(key.clone(), share);
+        }
+        meaning
+    }
+
+    fn set_node(&mut self, name: &str, object: Option<&Arc<Object>>) -> Meaning {
+        let Some(object) = object else {
+            // Its pods stay counted, in case it comes back.
+            if let Some(info) = self.nodes.get_mut(name) {
+                info.object = None;
+                if info.pods == 0 {
+                    self.nodes.remove(name);
+                }
+            }
+            return Meaning::None;
+        };
+        let info = self.nodes.entry(name.to_owned()).or_default();
+        let node = Node(object);
+        let taints = taints(node);
+        let (allocatable, pod_limit, unschedulable) = (node.allocatable(), node.pod_limit(), node.unschedulable());
+        // Heartbeats change nothing that a pod could be waiting for.
+        let same =
+            info.object.as_ref().is_some_and(|before| before.at(&["metadata", "labels"]) == object.at(&["metadata", "labels"]))
+                && (&info.allocatable, info.pod_limit, info.unschedulable, &info.taints)
+                    == (&allocatable, pod_limit, unschedulable, &taints);
+        info.object = Some(object.clone());
+        info.allocatable = allocatable;
+        info.pod_limit = pod_limit;
+        info.unschedulable = unschedulable;
+        info.taints = taints;
+        if same { Meaning::None } else { Meaning::NodeChanged }
+    }
+}
+
+/// The taints of a node, with the one for its readiness, whether or not somebody has written it down yet.
+fn taints(node: Node<'_>) -> Vec<Taint> {
+    let mut taints: Vec<Taint> = node.taints().collect();
+    let missing = match node.ready() {
+        "True" => None,
+        "False" => Some(NOT_READY),
+        _ => Some(UNREACHABLE),
+    };
+    if let Some(key) = missing
+        && !taints.iter().any(|taint| taint.key == key && taint.effect != Effect::PreferNoSchedule)
+    {
+        taints.push(Taint::new(key, Effect::NoSchedule));
+    }
+    taints
+}
+
+impl NodeInfo {
+    fn take(&mut self, share: &Share) {
+        self.pods += 1;
+        self.used.add(&share.requests);
+        self.ports.extend(share.ports.iter().cloned());
+        if let Some(owner) = &share.owner {
+            *self.owners.entry(owner.clone()).or_default() += 1;
+        }
+    }
+
+    fn release(&mut self, share: &Share) {
+        self.pods -= 1;
+        self.used.subtract(&share.requests);
+        for port in &share.ports {
+            if let Some(at) = self.ports.iter().position(|held| held == port) {
+                self.ports.swap_remove(at);
+            }
+        }
+        if let Some(owner) = &share.owner
+            && let Some(count) = self.owners.get_mut(owner)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.owners.remove(owner);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Revision;
+    use serde_json::{Value, json};
+
+    fn arc(value: Value) -> Arc<Object> {
+        Arc::new(Object::from_value(value).unwrap())
+    }
+
+    fn event(key: &Key, before: Option<&Arc<Object>>, after: Option<&Arc<Object>>) -> ChangeEvent {
+        ChangeEvent { revision: Revision(1), key: key.clone(), before: before.cloned(), after: after.cloned() }
+    }
+
+    fn node(ready: &str) -> Arc<Object> {
+        arc(
+            json!({"metadata": {"name": "a"}, "status": {"allocatable": {"cpu": "4"}, "conditions": [{"type": "Ready", "status": ready}]}}),
+        )
+    }
+
+    fn pod(node: &str, phase: &str) -> Arc<Object> {
+        arc(json!({"metadata": {"ownerReferences": [{"uid": "o", "controller": true}]},
+            "spec": {"nodeName": node, "containers": [{"resources": {"requests": {"cpu": "1"}}, "ports": [{"hostPort": 80}]}]},
+            "status": {"phase": phase}}))
+    }
+
+    #[test]
+    fn what_a_pod_holds_is_counted_once_and_given_back() {
+        let (node_key, key) = (Key::new(&NODES, "", "a"), Key::new(&PODS, "default", "p"));
+        let mut snapshot = Snapshot::default();
+        assert_eq!(snapshot.apply(&event(&node_key, None, Some(&node("True")))), Meaning::NodeChanged);
+        assert_eq!(snapshot.apply(&event(&node_key, None, Some(&node("True")))), Meaning::None, "a heartbeat");
+        let (unbound, bound, ended) = (pod("", "Pending"), pod("a", "Running"), pod("a", "Succeeded"));
+        snapshot.apply(&event(&key, None, Some(&unbound)));
+        snapshot.assume(&key, &Candidate::of(&unbound), "a");
+        assert_eq!(snapshot.apply(&event(&key, Some(&unbound), Some(&bound))), Meaning::None, "as was assumed");
+        let info = snapshot.nodes().next().unwrap().1;
+        assert_eq!((info.pods, info.used.milli_cpu, info.ports.len(), info.owners.len()), (1, 1000, 1, 1));
+        assert_eq!(snapshot.apply(&event(&key, Some(&bound), Some(&ended))), Meaning::Freed);
+        let info = snapshot.nodes().next().unwrap().1;
+        assert_eq!((info.pods, info.used.milli_cpu, info.ports.len(), info.owners.len()), (0, 0, 0, 0));
+    }
+
+    #[test]
+    fn a_node_that_is_not_ready_is_tainted_before_anybody_writes_it_down() {
+        let key = Key::new(&NODES, "", "a");
+        for (ready, taint) in [("True", None), ("False", Some(NOT_READY)), ("Unknown", Some(UNREACHABLE))] {
+            let mut snapshot = Snapshot::default();
+            snapshot.apply(&event(&key, None, Some(&node(ready))));
+            let info = snapshot.nodes().next().unwrap().1;
+            assert_eq!(info.taints.first().map(|taint| taint.key.as_str()), taint);
+        }
+    }
+
+    #[test]
+    fn a_node_that_went_is_no_node_and_its_pods_count_when_it_is_back() {
+        let (node_key, key) = (Key::new(&NODES, "", "a"), Key::new(&PODS, "default", "p"));
+        let mut snapshot = Snapshot::default();
+        let (a, bound) = (node("True"), pod("a", "Running"));
+        snapshot.apply(&event(&node_key, None, Some(&a)));
+        snapshot.apply(&event(&key, None, Some(&bound)));
+        snapshot.apply(&event(&node_key, Some(&a), None));
+        assert_eq!(snapshot.nodes().count(), 0);
+        snapshot.apply(&event(&node_key, None, Some(&a)));
+        assert_eq!(snapshot.nodes().next().unwrap().1.pods, 1);
+    }
+}

@@ -1,0 +1,19 @@
+//! Pods in real Docker. Needs Docker at `/var/run/docker.sock` with its command line, `/bin/busybox` (Debian's
+//! busybox-static) and, for one test, `docker-registry`; `BRAMBLE_SKIP=docker` leaves all of it out and says so.
+
+#[path = "docker/support.rs"]
+mod support;
+
+#[path = "docker/images.rs"]
+mod images;
+#[path = "docker/logs.rs"]
+mod logs;
+#[path = "docker/pods.rs"]
+mod pods;
+
+/// What runs in the sandboxes of these tests: this very program, started with this test's name.
+#[test]
+#[ignore = "the body of the sandbox, not a test"]
+fn sandbox_process() {
+    bramble::agent::runtime::exec::sandbox_main().unwrap();
+}

@@ -1,0 +1,259 @@
+//! An agent's heart (node, runtime hand, Docker) without link and disk, and what tests ask of it.
+
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bramble::agent::node::{Effect, Input, Node, NodeConfig, NodeEvent, PodLight, PodReport};
+use bramble::agent::runtime::Runtime;
+use bramble::agent::runtime::docker::{DockerRuntime, Settings};
+use bramble::agent::runtime::naming::Owner;
+use bramble::agent::runtime::run::{Health, drive};
+use bramble::agent::runtime::tar::Tar;
+use bramble::api::{Object, Uid};
+use bramble::clock::{Clock, SystemClock};
+use bramble::link::share::Share;
+use bramble::step::Machine;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+pub const SOCKET: &str = "/var/run/docker.sock";
+/// An image of busybox alone.
+pub const BUSYBOX: &str = "bramble-test-busybox:1";
+
+/// Whether these tests are left out.
+pub fn skipped() -> bool {
+    let skip = std::env::var("BRAMBLE_SKIP").is_ok_and(|list| list.split(',').any(|part| part == "docker"));
+    if skip {
+        eprintln!("SKIPPED: docker (BRAMBLE_SKIP)");
+    }
+    skip
+}
+
+/// Runs the `docker` command; its output, trimmed.
+pub fn docker(args: &[&str]) -> String {
+    let output = Command::new("docker").args(args).output().expect("the docker command");
+    assert!(output.status.success(), "docker {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// A cluster of one test; everything of it is removed at the end, also of a test that fails.
+pub struct Cluster {
+    pub uid: String,
+}
+
+impl Cluster {
+    pub fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let uid = format!("{:04x}{:04x}-test", std::process::id() & 0xffff, COUNT.fetch_add(1, Ordering::SeqCst));
+        import_busybox();
+        Self { uid }
+    }
+
+    pub fn owner(&self) -> Owner {
+        Owner { cluster_uid: self.uid.clone(), node: "test-1".to_owned() }
+    }
+
+    pub fn runtime(&self) -> DockerRuntime {
+        let mut settings = Settings::new(SOCKET, self.owner());
+        settings.sandbox_command = ["/bramble", "--ignored", "--exact", "sandbox_process", "--nocapture", "--test-threads=1"]
+            .map(str::to_owned)
+            .to_vec();
+        DockerRuntime::new(settings)
+    }
+
+    /// Ids of everything of this cluster in Docker.
+    pub fn left(&self) -> Vec<String> {
+        let filter = format!("label=bramble/cluster={}", self.uid);
+        let mut left = Vec::new();
+        for list in [&["ps", "-aq"][..], &["volume", "ls", "-q"], &["network", "ls", "-q"]] {
+            let args: Vec<&str> = list.iter().copied().chain(["--filter", &filter]).collect();
+            left.extend(docker(&args).lines().map(|id| format!("{} {id}", list[0])));
+        }
+        left
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for line in self.left() {
+            let (kind, id) = line.split_once(' ').unwrap();
+            let args: &[&str] = match kind {
+                "ps" => &["rm", "-fv"],
+                "volume" => &["volume", "rm", "-f"],
+                _ => &["network", "rm"],
+            };
+            let _ = Command::new("docker").args(args).arg(id).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        }
+    }
+}
+
+/// The image of busybox alone, imported when it is not there.
+fn import_busybox() {
+    let there = Command::new("docker").args(["image", "inspect", BUSYBOX]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if there.expect("the docker command").success() {
+        return;
+    }
+    let mut tar = Tar::default();
+    for folder in ["bin", "tmp", "etc"] {
+        tar.directory(folder, 0o755);
+    }
+    tar.file("bin/busybox", 0o755, &std::fs::read("/bin/busybox").expect("busybox-static is installed"));
+    for name in ["sh", "sleep", "cat", "echo", "nc", "ls", "stat", "hostname", "env", "seq", "wget", "httpd", "id", "mount"] {
+        tar.link(&format!("bin/{name}"), "busybox");
+    }
+    let mut import = Command::new("docker")
+        .args(["import", "-", BUSYBOX])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the docker command");
+    std::io::Write::write_all(import.stdin.as_mut().unwrap(), &tar.finish()).unwrap();
+    drop(import.stdin.take());
+    assert!(import.wait().unwrap().success());
+}
+
+/// What an agent has said.
+#[derive(Default)]
+pub struct Said {
+    pub reports: std::collections::BTreeMap<String, PodReport>,
+    pub events: Vec<NodeEvent>,
+    pub lights: Vec<PodLight>,
+}
+
+/// A running agent.
+pub struct Agent {
+    inputs: mpsc::Sender<Input>,
+    said: Arc<Mutex<Said>>,
+    stop: CancellationToken,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+    pub runtime: Arc<DockerRuntime>,
+}
+
+impl Agent {
+    pub fn start(cluster: &Cluster) -> Self {
+        let runtime = Arc::new(cluster.runtime());
+        let (inputs, mut inbox) = mpsc::channel(64);
+        let (orders, order_box) = mpsc::channel(1024);
+        let (health, _) = watch::channel(Health::Unknown);
+        let stop = CancellationToken::new();
+        let said = Arc::new(Mutex::new(Said::default()));
+        let hand = tokio::spawn(drive(Arc::clone(&runtime) as Arc<dyn Runtime>, order_box, inputs.clone(), health, stop.clone()));
+        let (stopped, told) = (stop.clone(), Arc::clone(&said));
+        let brain = tokio::spawn(async move {
+            let clock = SystemClock::start();
+            let mut node = Node::new(NodeConfig { name: "test-1".into(), host_ips: vec!["192.0.2.1".into()] });
+            let mut effects = Vec::new();
+            loop {
+                tokio::select! { biased;
+                    () = stopped.cancelled() => return,
+                    Some(input) = inbox.recv() => node.handle(clock.now(), input, &mut effects),
+                    () = clock.sleep_until(node.next_wake()) => node.wake(clock.now(), &mut effects),
+                }
+                for effect in effects.drain(..) {
+                    let mut told = told.lock().unwrap();
+                    match effect {
+                        Effect::Run(order) => orders.try_send(order).unwrap(),
+                        Effect::Report(report) => {
+                            told.reports.insert(report.name.clone(), report);
+                        }
+                        Effect::Event(event) => told.events.push(event),
+                        Effect::Lights(lights) => told.lights = lights,
+                    }
+                }
+            }
+        });
+        Self { inputs, said, stop, tasks: vec![hand, brain], runtime }
+    }
+
+    pub async fn want(&self, share: Share) {
+        self.inputs.send(Input::Desired(Arc::new(share))).await.unwrap();
+    }
+
+    /// Ends without touching Docker, as `kill -9` would.
+    pub async fn kill(self) {
+        self.stop.cancel();
+        for task in self.tasks {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+
+    pub fn report(&self, name: &str) -> Option<PodReport> {
+        self.said.lock().unwrap().reports.get(name).cloned()
+    }
+
+    pub fn status(&self, name: &str) -> Value {
+        self.report(name).map(|report| report.status).unwrap_or_default()
+    }
+
+    pub fn reasons(&self) -> Vec<&'static str> {
+        self.said.lock().unwrap().events.iter().map(|event| event.reason).collect()
+    }
+
+    pub fn events(&self) -> Vec<NodeEvent> {
+        self.said.lock().unwrap().events.clone()
+    }
+
+    /// Waits until the pod's status is as wanted.
+    pub async fn until(&self, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        for _ in 0..1200 {
+            let status = self.status(name);
+            if wanted(&status) {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{name} never came to: {what}\n{:#}\n{:#?}", self.status(name), self.events());
+    }
+
+    pub async fn until_ready(&self, name: &str) -> Value {
+        self.until(name, "ready", is_ready).await
+    }
+
+    pub async fn until_gone(&self, name: &str) {
+        for _ in 0..1200 {
+            if self.report(name).is_some_and(|report| report.gone) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{name} never went\n{:#}\n{:#?}", self.status(name), self.events());
+    }
+}
+
+pub fn is_ready(status: &Value) -> bool {
+    status["conditions"]
+        .as_array()
+        .is_some_and(|all| all.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True"))
+}
+
+/// A pod of busybox containers: name and shell script each.
+pub fn pod(name: &str, containers: &[(&str, &str)]) -> Value {
+    let containers: Vec<Value> = containers
+        .iter()
+        .map(|(name, script)| json!({"name": name, "image": BUSYBOX, "command": ["/bin/sh", "-c", script]}))
+        .collect();
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": "default", "uid": format!("uid-{name}"), "generation": 1},
+        "spec": {"terminationGracePeriodSeconds": 1, "containers": containers},
+    })
+}
+
+pub fn share(pods: &[Value]) -> Share {
+    let mut share = Share::default();
+    for pod in pods {
+        let object = Object::from_value(pod.clone()).unwrap();
+        share.pods.insert(Uid(object.uid().0), Arc::new(object));
+    }
+    share
+}
+
+pub fn deleted(mut pod: Value) -> Value {
+    pod["metadata"]["deletionTimestamp"] = json!("2026-11-22T20:00:00Z");
+    pod["metadata"]["deletionGracePeriodSeconds"] = json!(1);
+    pod
+}
