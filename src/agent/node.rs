@@ -628,7 +628,9 @@ fn learn(pod: &mut Pod, about: About, result: &Result<Done, Failure>, now: Now, 
             pod.memory.images.remove(&name);
         }
         (About::Start(_), Ok(_)) | (About::Cleanup, Ok(_)) | (About::Stop(_), Ok(_)) => {
-            pod.memory.trouble.remove(SANDBOX);
+            if pod.memory.trouble.get(SANDBOX).is_some_and(|trouble| trouble.reason == "FailedKillPod") {
+                pod.memory.trouble.remove(SANDBOX);
+            }
         }
         (About::Start(name), Err(failure)) => {
             if !matches!(failure, Failure::Unavailable(_)) {

@@ -114,6 +114,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         connected: false,
         info: None,
         pressures: Pressures::default(),
+        runtime_is: RuntimeHealth::Unknown,
         health_at: Tick(0),
         health_told: None,
         retry_at: None,
@@ -240,6 +241,7 @@ struct Agent {
     connected: bool,
     info: Option<Info>,
     pressures: Pressures,
+    runtime_is: RuntimeHealth,
     health_at: Tick,
     health_told: Option<Tick>,
     retry_at: Option<Tick>,
@@ -270,7 +272,10 @@ impl Agent {
                 () = stop.cancelled() => return,
                 Some(event) = events.recv() => self.hear(event),
                 Some(input) = inputs.recv() => self.feed(input),
-                Ok(()) = runtime_is.changed() => self.learn_runtime().await,
+                Ok(()) = runtime_is.changed() => {
+                    self.runtime_is = runtime_is.borrow_and_update().clone();
+                    self.learn_runtime().await;
+                }
                 () = self.streams.ended() => {}
                 () = self.clock.sleep_until(wake) => self.wake(),
                 else => return,
@@ -489,6 +494,11 @@ impl Agent {
             throttled: reading.throttled,
             under_voltage: reading.under_voltage,
             agent_written_bytes: reading.agent_written_bytes,
+            ready: self.runtime_is == RuntimeHealth::Ready,
+            not_ready_because: match &self.runtime_is {
+                RuntimeHealth::Away(words) => Some(words.clone()),
+                RuntimeHealth::Ready | RuntimeHealth::Unknown => None,
+            },
             memory_pressure: self.pressures.memory,
             disk_pressure: self.pressures.disk,
             pods: u32::try_from(self.node.all_reports().count()).unwrap_or(u32::MAX),
@@ -530,6 +540,7 @@ impl Agent {
             }
             self.info = Some(info);
         }
+        self.health_soon();
     }
 }
 

@@ -5,6 +5,7 @@
 //! Never:    knows which fields a kind has (`api/schema`), but for protobuf, which cannot be read without.
 //! Flow:     from `http.rs`, on to the verbs. Work and memory stay in proportion to the body, whatever is in it.
 
+mod nesting;
 mod tree;
 
 use serde_json::Value;
@@ -80,11 +81,18 @@ fn json(bytes: &[u8]) -> Result<Decoded, serde_json::Error> {
 
 /// One document. As everywhere in YAML 1.2, `yes` is a text and `0o644` an octal number.
 fn yaml(bytes: &[u8]) -> Result<Decoded, DecodeError> {
+    // JSON is YAML, and the faster of the two; what is no JSON is told in the words of YAML.
+    if let Ok(decoded) = json(bytes) {
+        return Ok(decoded);
+    }
     let text = std::str::from_utf8(bytes).map_err(|error| yaml_error(&error))?;
+    if !nesting::is_harmless(bytes) {
+        return Err(yaml_error(&format_args!("exceeded max depth of {MAX_DEPTH}")));
+    }
     tree::read(serde_yaml_ng::Deserializer::from_str(text), Budget::yaml(bytes.len())).map_err(|error| yaml_error(&error))
 }
 
-fn yaml_error(why: &dyn std::error::Error) -> DecodeError {
+fn yaml_error(why: &dyn std::fmt::Display) -> DecodeError {
     DecodeError::Malformed(format!("error converting YAML to JSON: yaml: {why}"))
 }
 

@@ -83,9 +83,10 @@ impl Local {
         let count = most.min(self.waiting.len());
         let mut events: Vec<BusEvent> = self.waiting.drain(..count).collect();
         self.bytes -= events.iter().map(weight).sum::<usize>();
+        let mut looks = usize::MAX;
         while events.len() < most {
             let Some(cursor) = self.walks.front_mut() else { break };
-            match retained.next(cursor, now, &mut usize::MAX.clone()) {
+            match retained.next(cursor, now, &mut looks) {
                 Ok(Some(message)) => events.push(event(&message, true)),
                 Ok(None) => break,
                 Err(AtEnd) => drop(self.walks.pop_front()),

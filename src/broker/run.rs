@@ -183,7 +183,7 @@ pub struct Running {
 
 /// Looks into a broker that runs.
 #[derive(Clone)]
-pub struct Handle(Arc<Shared>);
+pub struct Handle(pub(super) Arc<Shared>);
 
 impl Handle {
     /// What was counted so far.
@@ -278,7 +278,7 @@ async fn keep_time(shared: Arc<Shared>, stop: CancellationToken) {
             () = shared.clock.sleep_until(next) => {}
             () = shared.timer.notified() => {}
         }
-        shared.with(|broker, now, out| broker.wake(now, out));
+        shared.with(Machine::wake);
     }
 }
 

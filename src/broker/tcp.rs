@@ -4,6 +4,7 @@
 //! one time is bounded; what is too long is refused when its header is there. It ends when the machine says so, when the
 //! peer is gone, or when a chunk could not be written in time.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ pub(super) enum Door {
 enum NoLogin {
     #[error("no CONNECT in time")]
     TooLate,
+    #[error("the broker stops")]
+    Stopped,
     #[error(transparent)]
     Refused(#[from] super::tls::Refused),
     #[error(transparent)]
@@ -75,13 +78,12 @@ pub(super) async fn listen(listener: TcpListener, door: Door, shared: Arc<Shared
             Ok((socket, peer)) if tasks.len() < shared.max_connections => {
                 let (door, shared, stop) = (door.clone(), shared.clone(), stop.clone());
                 tasks.spawn(async move {
-                    let login = tokio::select! {
-                        () = stop.cancelled() => return,
-                        login = serve(socket, door, &shared) => login,
-                    };
-                    if let Err(error) = login {
-                        shared.with(|broker, _, _| broker.counters_mut().refused_connections += 1);
-                        tracing::debug!(%peer, error = %crate::error::Chain(&error), "no login");
+                    match serve(socket, door, &shared, &stop).await {
+                        Ok(()) | Err(NoLogin::Stopped) => {}
+                        Err(error) => {
+                            shared.with(|broker, _, _| broker.counters_mut().refused_connections += 1);
+                            tracing::debug!(%peer, error = %crate::error::Chain(&error), "no login");
+                        }
                     }
                 });
             }
@@ -103,24 +105,40 @@ pub(super) async fn listen(listener: TcpListener, door: Door, shared: Arc<Shared
     }
 }
 
-async fn serve(socket: TcpStream, door: Door, shared: &Arc<Shared>) -> Result<(), NoLogin> {
-    let deadline = Instant::now() + shared.login;
-    socket.set_nodelay(true)?;
-    match door {
-        Door::Plain => log_in(socket, Client::Viewer, shared, deadline).await,
-        Door::Tls(acceptor) => {
-            let (stream, client) = timeout_at(deadline, acceptor.accept(socket)).await.map_err(|_| NoLogin::TooLate)??;
-            log_in(stream, client, shared, deadline).await
+/// What must be done in time, and not at all once we stop. Who is let in is told of the stop by the machine.
+struct Login<'a> {
+    deadline: Instant,
+    stop: &'a CancellationToken,
+}
+
+impl Login<'_> {
+    async fn within<T>(&self, step: impl Future<Output = T>) -> Result<T, NoLogin> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(NoLogin::Stopped),
+            done = timeout_at(self.deadline, step) => done.map_err(|_| NoLogin::TooLate),
         }
     }
 }
 
-async fn log_in<S>(mut stream: S, client: Client, shared: &Arc<Shared>, deadline: Instant) -> Result<(), NoLogin>
+async fn serve(socket: TcpStream, door: Door, shared: &Arc<Shared>, stop: &CancellationToken) -> Result<(), NoLogin> {
+    let login = Login { deadline: Instant::now() + shared.login, stop };
+    socket.set_nodelay(true)?;
+    match door {
+        Door::Plain => log_in(socket, Client::Viewer, shared, login).await,
+        Door::Tls(acceptor) => {
+            let (stream, client) = login.within(acceptor.accept(socket)).await??;
+            log_in(stream, client, shared, login).await
+        }
+    }
+}
+
+async fn log_in<S>(mut stream: S, client: Client, shared: &Arc<Shared>, login: Login<'_>) -> Result<(), NoLogin>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut input = BytesMut::new();
-    let first = timeout_at(deadline, first_packet(&mut stream, &mut input)).await.map_err(|_| NoLogin::TooLate)?;
+    let first = login.within(first_packet(&mut stream, &mut input)).await?;
     let connect = match first {
         Ok(connect) => connect,
         Err(NoLogin::Decode(error)) => {
@@ -298,4 +316,40 @@ async fn hear_out<R: AsyncRead + Unpin>(reader: &mut R) -> std::io::Result<()> {
     let mut waste = [0; 4096];
     while reader.read(&mut waste).await? > 0 {}
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::packet::Packet;
+    use super::super::{Config, bind};
+    use super::*;
+
+    #[tokio::test]
+    async fn who_sends_without_reading_its_answers_is_not_read_any_further_and_dropped() {
+        let config = Config { write: Duration::from_millis(300), ..Config::new("b/c", "ha") };
+        let stop = CancellationToken::new();
+        let running = bind(config).await.unwrap().run(Vec::new(), stop.clone(), crate::clock::SystemClock::start());
+        let shared = running.handle.0.clone();
+        let mut input = BytesMut::new();
+        let connect = Connect {
+            version: Version::V5,
+            clean: true,
+            keep_alive: 0,
+            client_id: "deaf".to_owned(),
+            will: None,
+            username: None,
+            password: None,
+            properties: Properties::default(),
+        };
+        encode(Version::V5, &Packet::Connect(Box::new(connect)), &mut input);
+        (0..50_000).for_each(|_| encode(Version::V5, &Packet::PingReq, &mut input));
+        let (mut near, far) = tokio::io::duplex(1024);
+        let login = Login { deadline: Instant::now() + Duration::from_secs(5), stop: &stop };
+        let (served, written) = tokio::join!(log_in(far, Client::Viewer, &shared, login), near.write_all_buf(&mut input));
+        served.unwrap();
+        assert!(written.is_err(), "it took everything");
+        let taken = 50_000 - input.len() / 2;
+        assert!(taken > BACKLOG && taken < BACKLOG + 3 * READ, "{taken} pings were taken");
+        assert_eq!((running.handle.counters().slow, running.handle.counters().connections), (1, 0));
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! In:       `info` and `health`, the objects as they stand.
 //! Out:      the objects as they should stand.
-//! Never:    judges whether the node is alive or sets its Ready condition (`controller/node_lifecycle.rs`).
+//! Never:    judges whether the node is alive (`controller/node_lifecycle.rs`).
 
 use serde_json::{Value, json};
 
@@ -58,36 +58,17 @@ fn amounts(info: &Info, cpu_milli: u64, memory_bytes: u64) -> Value {
         "ephemeral-storage": format!("{}Ki", info.storage_bytes / 1024)})
 }
 
-/// The pressure conditions by what the node says of its health. `None` when nothing flips, so that a steady node writes nothing.
+/// The conditions by what the node says of its health. `None` when nothing flips, so that a steady node writes nothing.
 #[must_use]
-pub fn pressure(view: &View, node: &str, health: &Health, now: Now) -> Option<Op> {
+pub fn conditions(view: &View, node: &str, health: &Health, now: Now) -> Option<Op> {
     let key = Key::new(&registry::NODES, "", node);
     let known = view.get(&key)?;
     let mut object = Object::clone(known);
     let mut conditions = object.list_at(&["status", "conditions"]).to_vec();
-    for (name, present, reason_if, reason_if_not, words_if, words_if_not) in [
-        (
-            "MemoryPressure",
-            health.memory_pressure,
-            "KubeletHasInsufficientMemory",
-            "KubeletHasSufficientMemory",
-            "the node has little memory left",
-            "the node has enough memory",
-        ),
-        (
-            "DiskPressure",
-            health.disk_pressure,
-            "KubeletHasDiskPressure",
-            "KubeletHasNoDiskPressure",
-            "the node has little disk left",
-            "the node has enough disk",
-        ),
-        ("PIDPressure", false, "", "KubeletHasSufficientPID", "", "the node has enough process numbers"),
-    ] {
-        let status = if present { "True" } else { "False" };
-        let (reason, message) = if present { (reason_if, words_if) } else { (reason_if_not, words_if_not) };
+    for (name, status, reason, message) in said(health) {
+        let stamp = time::rfc3339(now.wall);
         let condition = json!({"type": name, "status": status, "reason": reason, "message": message,
-            "lastHeartbeatTime": time::rfc3339(now.wall), "lastTransitionTime": time::rfc3339(now.wall)});
+            "lastHeartbeatTime": stamp, "lastTransitionTime": stamp});
         match conditions.iter_mut().find(|known| known["type"] == name) {
             Some(known) if known["status"] == status => {}
             Some(known) => *known = condition,
@@ -96,6 +77,39 @@ pub fn pressure(view: &View, node: &str, health: &Health, now: Now) -> Option<Op
     }
     object.set_at(&["status", "conditions"], conditions);
     changed(key, Some(known), object)
+}
+
+/// Each condition of a node as its agent says it: type, status, reason and message, in the kubelet's words for reasons.
+fn said(health: &Health) -> [(&'static str, &'static str, &'static str, &str); 4] {
+    let pick = |present: bool, name, if_so: (&'static str, &'static str), if_not: (&'static str, &'static str)| {
+        if present { (name, "True", if_so.0, if_so.1) } else { (name, "False", if_not.0, if_not.1) }
+    };
+    let ready = if health.ready {
+        ("Ready", "True", "KubeletReady", "the agent runs pods")
+    } else {
+        (
+            "Ready",
+            "False",
+            "KubeletNotReady",
+            health.not_ready_because.as_deref().unwrap_or("the container runtime has not answered yet"),
+        )
+    };
+    [
+        pick(
+            health.memory_pressure,
+            "MemoryPressure",
+            ("KubeletHasInsufficientMemory", "the node has little memory left"),
+            ("KubeletHasSufficientMemory", "the node has enough memory"),
+        ),
+        pick(
+            health.disk_pressure,
+            "DiskPressure",
+            ("KubeletHasDiskPressure", "the node has little disk left"),
+            ("KubeletHasNoDiskPressure", "the node has enough disk"),
+        ),
+        ("PIDPressure", "False", "KubeletHasSufficientPID", "the node has enough process numbers"),
+        ready,
+    ]
 }
 
 /// The node's heartbeat, as `kubectl describe node` shows it. Volatile in the store.
@@ -153,10 +167,10 @@ mod tests {
             (object.str_at(&["status", "capacity", "cpu"]), object.str_at(&["status", "allocatable", "cpu"])),
             ("4", "3900m")
         );
-        let op = pressure(&view, "pi", &Health::default(), Now::default()).unwrap();
+        let op = conditions(&view, "pi", &Health::default(), Now::default()).unwrap();
         view.apply(Revision(3), op.into());
-        assert!(pressure(&view, "pi", &Health::default(), Now::default()).is_none());
-        assert!(pressure(&view, "pi", &Health { disk_pressure: true, ..Health::default() }, Now::default()).is_some());
+        assert!(conditions(&view, "pi", &Health::default(), Now::default()).is_none());
+        assert!(conditions(&view, "pi", &Health { disk_pressure: true, ..Health::default() }, Now::default()).is_some());
     }
 
     #[test]

@@ -321,7 +321,7 @@ impl Dispatcher {
             // A node that was deleted while it lives registers again, as a kubelet does.
             let object = match (&info, registered) {
                 (Some(info), false) => register::node(view, info, now, || uid.clone()),
-                _ => register::pressure(view, name, &health, now),
+                _ => register::conditions(view, name, &health, now),
             };
             object.into_iter().chain(registered.then(|| register::lease(view, name, now, || uid.clone()))).collect()
         })

@@ -224,6 +224,11 @@ pub struct Health {
     /// Bytes that this agent has written to disk since it started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent_written_bytes: Option<u64>,
+    /// Whether the node can run pods: its container runtime answers.
+    pub ready: bool,
+    /// Why it cannot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_ready_because: Option<String>,
     /// Less memory left than is healthy.
     pub memory_pressure: bool,
     /// Less disk left than is healthy.

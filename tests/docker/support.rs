@@ -78,6 +78,10 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        // A request of an agent that a failed test dropped may still be on its way in Docker.
+        if std::thread::panicking() {
+            std::thread::sleep(Duration::from_secs(2));
+        }
         for line in self.left() {
             let (kind, id) = line.split_once(' ').unwrap();
             let args: &[&str] = match kind {
@@ -173,9 +177,9 @@ impl Agent {
     }
 
     /// Ends without touching Docker, as `kill -9` would.
-    pub async fn kill(self) {
+    pub async fn kill(mut self) {
         self.stop.cancel();
-        for task in self.tasks {
+        for task in self.tasks.drain(..) {
             task.abort();
             let _ = task.await;
         }
@@ -199,7 +203,7 @@ impl Agent {
 
     /// Waits until the pod's status is as wanted.
     pub async fn until(&self, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        for _ in 0..1200 {
+        for _ in 0..600 {
             let status = self.status(name);
             if wanted(&status) {
                 return status;
@@ -214,13 +218,20 @@ impl Agent {
     }
 
     pub async fn until_gone(&self, name: &str) {
-        for _ in 0..1200 {
+        for _ in 0..600 {
             if self.report(name).is_some_and(|report| report.gone) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         panic!("{name} never went\n{:#}\n{:#?}", self.status(name), self.events());
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
     }
 }
 

@@ -29,6 +29,9 @@ pub const TROUBLE_BACKOFF: Policy = Policy { first: Duration::from_secs(1), cap:
 /// A KILL that has not worked is sent again after so long.
 const KILL_AGAIN: Duration = Duration::from_secs(10);
 
+/// A sandbox that ran for less (milliseconds) died of itself.
+const YOUNG_MS: i64 = 10_000;
+
 /// What is known of an image for a container's next turn.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ImageState {
@@ -278,15 +281,27 @@ fn exited_well(run: &ObservedContainer) -> bool {
     matches!(run.state, RunState::Exited { exit_code: 0, .. })
 }
 
-fn start_sandbox(view: View<'_>, spec: &PodSpec, last: Option<&ObservedSandbox>, memory: &Memory) -> Next {
+fn start_sandbox(view: View<'_>, spec: &PodSpec, last: Option<&ObservedSandbox>, memory: &mut Memory) -> Next {
     let trouble = memory.trouble.get(SANDBOX);
     if let Some(trouble) = trouble.filter(|trouble| trouble.due > view.now.tick) {
         return Next::wait(trouble.due);
     }
+    let troubled = trouble.is_some();
+    // A sandbox that died young is not made anew without a pause.
+    if let Some(dead) = last
+        && let RunState::Exited { started, finished, .. } = dead.state
+        && finished.0.saturating_sub(started.0) < YOUNG_MS
+    {
+        let delay = restart::BACKOFF.delay(dead.attempt);
+        let due = *memory.dues.entry(dead.id.clone()).or_insert_with(|| view.now.tick.after(delay));
+        if due > view.now.tick {
+            return Next::wait(due);
+        }
+    }
     let attempt = match last {
         None => 0,
         // Made and not started: the agent ended in between. If it cannot be started, another one may.
-        Some(made) if made.state == RunState::Created && trouble.is_none() => made.attempt,
+        Some(made) if made.state == RunState::Created && !troubled => made.attempt,
         Some(dead) => dead.attempt.saturating_add(1),
     };
     let pod_start = last.map_or(view.now.wall, |last| last.pod_start);

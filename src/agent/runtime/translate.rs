@@ -24,11 +24,9 @@ pub fn sandbox_body(owner: &Owner, plan: &SandboxPlan, image: &str, command: &[S
         "IpcMode": if plan.host_ipc { "host" } else { "shareable" },
         "LogConfig": log_config(),
         "RestartPolicy": {"Name": "no"},
-        "ReadonlyRootfs": true,
+        // Not read-only: Docker then takes no files for its volumes either.
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges"],
-        // It is the last to be chosen when memory runs out: with it goes the whole pod. Source: the kubelet's pause.
-        "OomScoreAdj": -998,
         "Mounts": mounts,
     });
     let mut body = json!({

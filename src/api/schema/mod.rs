@@ -7,7 +7,7 @@
 
 mod protobuf;
 mod prune;
-pub(crate) mod table;
+pub mod table;
 
 use serde_json::{Map, Value};
 
@@ -31,7 +31,7 @@ pub fn prune(resource: &Resource, object: &mut Value) -> Findings {
     prune_kind(&resource.api_version(), resource.kind, object).unwrap_or_default()
 }
 
-/// Like [`prune`], for a body that is no object of a resource: `DeleteOptions`, `Scale`, `Eviction`, a review, ….
+/// Like [`prune()`], for a body that is no object of a resource: `DeleteOptions`, `Scale`, `Eviction`, a review, ….
 /// `None` when the schema does not know the kind.
 pub fn prune_kind(api_version: &str, kind: &str, object: &mut Value) -> Option<Findings> {
     let table = Table::get();

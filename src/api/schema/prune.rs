@@ -225,6 +225,7 @@ fn sort(value: &Value) -> &'static str {
 mod tests {
     use crate::api::schema::{Findings, prune, prune_kind};
     use crate::api::{Resource, registry};
+    use proptest::prelude::*;
     use serde_json::{Value, json};
 
     fn pruned(resource: &Resource, object: &Value) -> (Value, Findings) {
@@ -386,5 +387,34 @@ mod tests {
         assert_eq!(prune_kind("example.org/v1", "Lamp", &mut options), None);
         let mut review = json!({"spec": {"extra": {"scopes": ["a", "b"]}}});
         assert_eq!(prune_kind("authorization.k8s.io/v1", "SubjectAccessReview", &mut review), Some(Findings::default()));
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let key = prop_oneof!["metadata|spec|labels|containers|env|name|resources|limits|status|volumes|emptyDir", "[a-z]"];
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            "[0-9a-z.]{0,4}".prop_map(Value::from)
+        ];
+        leaf.prop_recursive(6, 40, 4, move |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+                proptest::collection::btree_map(key.clone(), inner, 0..5)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_pruned_has_nothing_left_to_prune(object in any_json()) {
+            for resource in registry::ALL {
+                let (once, first) = pruned(resource, &object);
+                let (twice, again) = pruned(resource, &once);
+                prop_assert_eq!(&once, &twice);
+                prop_assert_eq!(again, Findings { unknown: Vec::new(), wrong_type: first.wrong_type });
+            }
+        }
     }
 }

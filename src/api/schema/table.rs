@@ -9,10 +9,14 @@ use std::sync::LazyLock;
 
 /// How a value of a field looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Type {
+pub enum Type {
+    /// Text.
     String,
+    /// Yes or no.
     Bool,
+    /// A whole number of 32 bits.
     Int32,
+    /// A whole number of 64 bits.
     Int64,
     /// Base64 in JSON.
     Bytes,
@@ -26,17 +30,20 @@ pub(crate) enum Type {
     IntOrString,
     /// Any JSON: `RawExtension`, `FieldsV1`.
     Any,
+    /// An object, or a list that is a message on the wire.
     Message(MessageId),
 }
 
 /// A place in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct MessageId(usize);
+pub struct MessageId(usize);
 
 /// How many values a field has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shape {
+pub enum Shape {
+    /// One.
     One,
+    /// Any number, in order.
     List,
     /// By text.
     Map,
@@ -44,7 +51,7 @@ pub(crate) enum Shape {
 
 /// How a field takes a strategic merge patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum MergeRule {
+pub enum MergeRule {
     /// Maps merge, lists are replaced.
     Plain,
     /// A list whose items merge by this key.
@@ -57,21 +64,25 @@ pub(crate) enum MergeRule {
 
 /// One field of a message.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Field {
+pub struct Field {
     /// As JSON names it.
     pub name: &'static str,
     /// On the wire; 0 when it is never there.
     pub number: u32,
     /// Whether a zero on the wire means zero, rather than "not set".
     pub keeps_zero: bool,
+    /// How many values it has.
     pub shape: Shape,
+    /// What each of them is.
     pub of: Type,
+    /// How it takes a strategic merge patch.
     pub merge: MergeRule,
 }
 
 /// What stands behind a number on the wire.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Wire<'a> {
+pub enum Wire<'a> {
+    /// A field of the message itself.
     Field(&'a Field),
     /// A message whose fields stand in the JSON of its parent.
     Hoisted(MessageId),
@@ -79,7 +90,7 @@ pub(crate) enum Wire<'a> {
 
 /// One message: an object of JSON, or a list that is a message only on the wire.
 #[derive(Debug)]
-pub(crate) struct Message {
+pub struct Message {
     /// For example `PodSpec`, or `autoscaling/v2.MetricSpec` where the plain name is taken.
     pub name: &'static str,
     /// For the names of lists: JSON knows only the items of their one field.
@@ -125,7 +136,7 @@ impl Message {
 
 /// All messages.
 #[derive(Debug)]
-pub(crate) struct Table {
+pub struct Table {
     messages: Vec<Message>,
     kinds: HashMap<(&'static str, &'static str), MessageId>,
 }

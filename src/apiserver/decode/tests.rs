@@ -174,3 +174,11 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn nested_brackets_of_yaml_do_not_take_the_parsers_quadratic_time() {
+    // Parsed, each of these takes minutes.
+    for text in ["[".repeat(1 << 20), "{a: ".repeat(1 << 18), "[ ']', ".repeat(1 << 17)] {
+        assert!(malformed("application/yaml", text.as_bytes()).contains("max depth"));
+    }
+}

@@ -1,6 +1,7 @@
 //! The strategic merge: maps merge, and so do those lists whose items have a key.
 //!
-//! In:       an object, a patch, and the resource: which lists merge is a fact of each kind ([`list_rule`], [`map_rule`]).
+//! In:       an object, a patch, and the resource. Which lists merge, and by which key, is a fact of each kind; the table of
+//!           the schema has them. What is not marked there is replaced whole: taints, tolerations, args, envFrom, ….
 //! Out:      the object after the patch, free of directives.
 //! Source:   the directives `$patch`, `$retainKeys`, `$setElementOrder/…`, `$deleteFromPrimitiveList/…` as Kubernetes documents
 //!           them. Where we are more generous: `$patch: merge` is allowed, and means what it says.
@@ -9,75 +10,26 @@ use serde_json::{Map, Value};
 
 use super::PatchError;
 use crate::api::Resource;
+use crate::api::schema::table::{Field, MergeRule, Message, Shape, Table, Type};
 
 const PATCH: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
 const ORDER: &str = "$setElementOrder/";
 const DELETE: &str = "$deleteFromPrimitiveList/";
 
-/// How a list takes a patch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ListRule {
-    /// Items are maps; those with the same value of this key merge.
-    By(&'static str),
-    /// Items are scalars, and each stands once.
-    Set,
-    /// The list of the patch takes its place.
-    Replace,
-}
-
-/// How a map takes a patch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum MapRule {
-    Merge,
-    Replace,
-}
-
-/// How the list `field` merges, in a map that stands in the field `parent` (or in its list; `""` is the object itself).
-///
-/// Source: the patch strategies and merge keys that the published API definitions give to the kinds of core, apps, batch,
-/// autoscaling, networking and policy. What is not named there is replaced whole: taints, tolerations, args, envFrom, ….
-fn list_rule(resource: &Resource, parent: &str, field: &str) -> ListRule {
-    use ListRule::{By, Set};
-    match (parent, field) {
-        ("metadata", "finalizers") => Set,
-        ("metadata", "ownerReferences") => By("uid"),
-        ("spec", "containers" | "initContainers" | "ephemeralContainers" | "volumes" | "imagePullSecrets") => By("name"),
-        ("spec", "resourceClaims" | "schedulingGates") => By("name"),
-        ("spec", "hostAliases") => By("ip"),
-        ("spec", "topologySpreadConstraints") => By("topologyKey"),
-        ("spec", "ports") if resource.kind == "Service" => By("port"),
-        ("spec", "podCIDRs") if resource.kind == "Node" => Set,
-        ("containers" | "initContainers" | "ephemeralContainers", "env") => By("name"),
-        ("containers" | "initContainers" | "ephemeralContainers", "ports") => By("containerPort"),
-        ("containers" | "initContainers" | "ephemeralContainers", "volumeMounts") => By("mountPath"),
-        ("containers" | "initContainers" | "ephemeralContainers", "volumeDevices") => By("devicePath"),
-        ("", "secrets") if resource.kind == "ServiceAccount" => By("name"),
-        ("status", "conditions") => By("type"),
-        ("status", "addresses") if resource.kind == "Node" => By("type"),
-        ("status", "podIPs" | "hostIPs") => By("ip"),
-        ("status", "resourceClaimStatuses") => By("name"),
-        _ => ListRule::Replace,
-    }
-}
-
-fn map_rule(resource: &Resource, parent: &str, field: &str) -> MapRule {
-    match (parent, field) {
-        ("spec", "selector") if resource.kind == "PodDisruptionBudget" => MapRule::Replace,
-        _ => MapRule::Merge,
-    }
-}
-
 /// The object after the patch.
 pub(super) fn merge(resource: &Resource, object: &Value, patch: &Map<String, Value>) -> Result<Value, PatchError> {
+    let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
+    let table = Table::get();
+    // A subresource may be an object of another kind, such as Scale.
+    let id = table.kind(text("apiVersion"), text("kind")).or_else(|| table.kind(&resource.api_version(), resource.kind));
     let original = object.as_object().cloned().unwrap_or_default();
-    Ok(Value::Object(merge_map(resource, "", original, patch)?))
+    Ok(Value::Object(merge_map(id.map(|id| table.message(id)), original, patch)?))
 }
 
-/// `parent` is the field in which this map stands.
+/// `message` is what the schema knows of this map.
 fn merge_map(
-    resource: &Resource,
-    parent: &str,
+    message: Option<&Message>,
     mut original: Map<String, Value>,
     patch: &Map<String, Value>,
 ) -> Result<Map<String, Value>, PatchError> {
@@ -109,7 +61,7 @@ fn merge_map(
             continue;
         }
         let before = original.remove(field);
-        original.insert(field.clone(), merge_value(resource, parent, field, before, change)?);
+        original.insert(field.clone(), merge_value(message.and_then(|message| message.field(field)), field, before, change)?);
     }
     for (directive, order) in patch {
         let Some(field) = directive.strip_prefix(ORDER) else { continue };
@@ -119,7 +71,7 @@ fn merge_map(
             Some(Value::Array(list)) => list.as_slice(),
             Some(_) => return Err(malformed_list(field)),
         };
-        let rule = list_rule(resource, parent, field);
+        let rule = rule_of(message.and_then(|message| message.field(field)));
         if let Some(stray) = before.iter().find(|item| !directs(item) && !order.iter().any(|place| same(rule, place, item))) {
             return Err(PatchError::Malformed(format!(
                 "the list {field} of the patch has {stray}, which {directive} does not name"
@@ -152,39 +104,46 @@ fn retain_keys(original: &mut Map<String, Value>, patch: &Map<String, Value>, re
     Ok(())
 }
 
-fn merge_value(
-    resource: &Resource,
-    parent: &str,
-    field: &str,
-    before: Option<Value>,
-    change: &Value,
-) -> Result<Value, PatchError> {
+/// `field` is what the schema knows of the value.
+fn merge_value(field: Option<&Field>, name: &str, before: Option<Value>, change: &Value) -> Result<Value, PatchError> {
     match change {
         Value::Object(change) => {
-            let before = match (before, map_rule(resource, parent, field)) {
-                (Some(Value::Object(before)), MapRule::Merge) => before,
+            let before = match before {
+                Some(Value::Object(before)) if rule_of(field) != MergeRule::Replace => before,
                 // Merging into nothing takes nulls and directives out of the patch.
                 _ => Map::new(),
             };
-            Ok(Value::Object(merge_map(resource, field, before, change)?))
+            Ok(Value::Object(merge_map(message_of(field), before, change)?))
         }
         Value::Array(change) => {
             let before = match before {
                 Some(Value::Array(before)) => before,
                 _ => Vec::new(),
             };
-            Ok(Value::Array(match list_rule(resource, parent, field) {
-                ListRule::By(key) => merge_by_key(resource, field, key, before, change)?,
-                ListRule::Set => merge_set(field, before, change)?,
-                ListRule::Replace => change.iter().filter(|item| !directs(item)).cloned().collect(),
+            Ok(Value::Array(match rule_of(field) {
+                MergeRule::By(key) => merge_by_key(message_of(field), name, key, before, change)?,
+                MergeRule::Set => merge_set(name, before, change)?,
+                MergeRule::Plain | MergeRule::Replace => change.iter().filter(|item| !directs(item)).cloned().collect(),
             }))
         }
         scalar => Ok(scalar.clone()),
     }
 }
 
+fn rule_of(field: Option<&Field>) -> MergeRule {
+    field.map_or(MergeRule::Plain, |field| field.merge)
+}
+
+/// The message that a value, or an item of a list, is. The entries of a map have keys of their own.
+fn message_of(field: Option<&Field>) -> Option<&'static Message> {
+    match field {
+        Some(Field { of: Type::Message(id), shape: Shape::One | Shape::List, .. }) => Some(Table::get().message(*id)),
+        _ => None,
+    }
+}
+
 fn merge_by_key(
-    resource: &Resource,
+    message: Option<&Message>,
     field: &str,
     key: &str,
     before: Vec<Value>,
@@ -220,9 +179,9 @@ fn merge_by_key(
                         Value::Object(before) => before,
                         _ => Map::new(),
                     };
-                    *old = Value::Object(merge_map(resource, field, before, item)?);
+                    *old = Value::Object(merge_map(message, before, item)?);
                 }
-                None => merged.push(Value::Object(merge_map(resource, field, Map::new(), item)?)),
+                None => merged.push(Value::Object(merge_map(message, Map::new(), item)?)),
             },
             Some(_) => return Err(unknown_directive(item.get(PATCH))),
         }
@@ -244,16 +203,16 @@ fn merge_set(field: &str, before: Vec<Value>, change: &[Value]) -> Result<Vec<Va
 }
 
 /// Whether a place of an order list names this item.
-fn same(rule: ListRule, place: &Value, item: &Value) -> bool {
+fn same(rule: MergeRule, place: &Value, item: &Value) -> bool {
     match rule {
-        ListRule::By(key) => item.get(key).is_some_and(|id| place.get(key) == Some(id)),
-        ListRule::Set | ListRule::Replace => place == item,
+        MergeRule::By(key) => item.get(key).is_some_and(|id| place.get(key) == Some(id)),
+        MergeRule::Set | MergeRule::Plain | MergeRule::Replace => place == item,
     }
 }
 
 /// Sorts `list` by `order`. Items that `order` does not name are only the server's: they keep their order, and stand before the
 /// first named item that they preceded on the server. Named items that are new come as early as the order lets them.
-fn ordered(rule: ListRule, list: Vec<Value>, server: &[Value], order: &[Value]) -> Vec<Value> {
+fn ordered(rule: MergeRule, list: Vec<Value>, server: &[Value], order: &[Value]) -> Vec<Value> {
     let place = |places: &[Value], item: &Value| places.iter().position(|place| same(rule, place, item));
     let (mut named, mut ours) = (Vec::new(), Vec::new());
     for item in list {

@@ -12,8 +12,8 @@ use crate::broker::topic;
 use crate::clock::Tick;
 
 impl Broker {
-    pub(super) fn connect(&mut self, now: Tick, id: ConnectionId, client: Client, connect: Connect, out: &mut Vec<Effect>) {
-        if let Err(reason) = self.admit(&client, &connect) {
+    pub(super) fn connect(&mut self, now: Tick, id: ConnectionId, client: &Client, connect: Connect, out: &mut Vec<Effect>) {
+        if let Err(reason) = self.admit(client, &connect) {
             self.counters.refused_connections += 1;
             let answer = ConnAck {
                 session_present: false,
@@ -55,7 +55,7 @@ impl Broker {
                 asked.min(self.rules.session_expiry)
             }
         };
-        let (session, session_present) = self.attach(now, id, &client, &client_id, connect.clean, out);
+        let (session, session_present) = self.attach(now, id, client, &client_id, connect.clean, out);
         let patience = (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1500));
         let armed = now.after(patience.unwrap_or_default());
         if patience.is_some() {
@@ -79,7 +79,7 @@ impl Broker {
         connection.answers.push_back(Packet::ConnAck(ConnAck { session_present, reason: reason::SUCCESS, properties }));
         self.connections.insert(id, connection);
         out.push(Effect::Ring(id));
-        self.sign_of_life(now, &client, out);
+        self.sign_of_life(now, client, out);
     }
 
     fn admit(&mut self, client: &Client, connect: &Connect) -> Result<(), u8> {

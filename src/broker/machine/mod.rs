@@ -300,7 +300,7 @@ impl Machine for Broker {
     fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         let now = now.tick;
         match input {
-            Input::Connect { connection, client, packet } => self.connect(now, connection, client, *packet, out),
+            Input::Connect { connection, client, packet } => self.connect(now, connection, &client, *packet, out),
             Input::Packet { connection, packet } => self.packet(now, connection, packet, out),
             Input::Broken { connection, error } => {
                 match error {

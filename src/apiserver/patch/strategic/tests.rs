@@ -1,5 +1,6 @@
 //! Tables: what kubectl sends, each directive, and what is refused.
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::{PatchError, PatchKind, apply};
@@ -82,7 +83,7 @@ fn what_kubectl_sends_for_a_deployment_does_what_its_user_meant() {
         ),
         (
             "apply with the strategy Recreate",
-            json!({"spec": {"strategy": {"$retainKeys": ["type"], "rollingUpdate": null, "type": "Recreate"}}}),
+            json!({"spec": {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}}),
             changed(&[("/spec/strategy", json!({"type": "Recreate"}))]),
         ),
         (
@@ -98,7 +99,7 @@ fn what_kubectl_sends_for_a_deployment_does_what_its_user_meant() {
             changed(&[(&c0("image"), json!("nginx:3"))]),
         ),
         (
-            "set env A- C=3",
+            "set env -c nginx A- C=3",
             json!({"spec": {"template": {"spec": {"$setElementOrder/containers": [{"name": "nginx"}, {"name": "side"}],
                 "containers": [{"$setElementOrder/env": [{"name": "B"}, {"name": "C"}],
                     "env": [{"name": "C", "value": "3"}, {"$patch": "delete", "name": "A"}], "name": "nginx"}]}}}}),
@@ -207,6 +208,13 @@ fn the_same_field_name_merges_by_the_key_of_its_kind() {
             json!({"metadata": {"ownerReferences": [{"uid": "1", "controller": true}, {"uid": "2", "name": "b"}]}}),
             json!({"metadata": {"ownerReferences": [{"uid": "1", "name": "a", "controller": true}, {"uid": "2", "name": "b"}]}}),
         ),
+        (
+            // The object's own kind counts, where it is not the resource's; and this map is replaced.
+            &registry::PODS,
+            json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "spec": {"selector": {"matchLabels": {"a": "1"}}}}),
+            json!({"spec": {"selector": {"matchLabels": {"b": "2", "c": null}}}}),
+            json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "spec": {"selector": {"matchLabels": {"b": "2"}}}}),
+        ),
     ] {
         assert_eq!(merged(resource, &object, &patch), expected, "{patch}");
     }
@@ -303,6 +311,55 @@ fn what_makes_no_sense_is_refused() {
         match apply(PatchKind::Strategic, &registry::PODS, &pod, &patch) {
             Err(PatchError::DoesNotFit(message)) => assert!(message.contains("merge key: name"), "{patch}: {message}"),
             other => panic!("{patch}: {other:?}"),
+        }
+    }
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let word = prop_oneof![Just("name"), Just("merge"), Just("replace"), Just("delete"), Just("a"), Just("b")];
+    let key = prop_oneof![
+        Just("spec"),
+        Just("metadata"),
+        Just("containers"),
+        Just("finalizers"),
+        Just("name"),
+        Just("env"),
+        Just("$patch"),
+        Just("$retainKeys"),
+        Just("$setElementOrder/containers"),
+        Just("$deleteFromPrimitiveList/finalizers"),
+        Just("a"),
+    ];
+    let leaf = prop_oneof![Just(Value::Null), any::<u8>().prop_map(Value::from), word.prop_map(Value::from)];
+    leaf.prop_recursive(5, 40, 4, move |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            proptest::collection::btree_map(key.clone().prop_map(str::to_owned), inner, 0..5)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+fn has_directive(value: &Value) -> bool {
+    match value {
+        Value::Object(map) => map.iter().any(|(key, value)| key.starts_with('$') || has_directive(value)),
+        Value::Array(list) => list.iter().any(has_directive),
+        _ => false,
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_patch_of_any_object_gives_an_object_or_an_error(object in any_json(), patch in any_json()) {
+        for kind in [PatchKind::Strategic, PatchKind::Merge, PatchKind::Json] {
+            drop(apply(kind, &registry::PODS, &object, &patch));
+        }
+        if let Ok(patched) = apply(PatchKind::Strategic, &registry::PODS, &json!({}), &patch) {
+            prop_assert!(patched.is_object());
+            prop_assert!(!patched.as_object().is_some_and(|map| map.keys().any(|key| key.starts_with('$'))));
+        }
+        if object.is_object() && !has_directive(&object) {
+            prop_assert_eq!(apply(PatchKind::Strategic, &registry::PODS, &object, &json!({})), Ok(object));
         }
     }
 }
