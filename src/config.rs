@@ -208,6 +208,12 @@ impl Reader {
         value
     }
 
+    /// Every key that was asked for so far.
+    #[must_use]
+    pub fn known(&self) -> &BTreeSet<&'static str> {
+        &self.known
+    }
+
     /// Notes a fault that only shows when keys are seen together.
     pub fn fault(&mut self, key: &'static str, what: impl Into<String>) {
         let place = self.place(key, self.values.get(key));
@@ -401,6 +407,7 @@ pub enum ClaimError {
 impl From<ClaimError> for Report {
     fn from(error: ClaimError) -> Self {
         let fix = match &error {
+            ClaimError::Taken { role: "start", .. } => "wait until it has ended, then run the command again".to_owned(),
             ClaimError::Taken { pid: Some(pid), .. } => {
                 format!("stop it (`kill {pid}`, or `bramble stop` for a local cluster), or give this one another --data-dir")
             }

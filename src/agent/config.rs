@@ -4,7 +4,7 @@
 //! Out:      a checked [`AgentConfig`], or every fault at once.
 //! Never:    opens what a key names. The one thing that it reads is the host name, for a node that was given none.
 //!
-//! `docs/configuration.md` lists the keys for people.
+//! `docs/configuration.md` lists the keys for people; a test holds the two together.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -89,7 +89,7 @@ fn dns_label(host: &str) -> String {
 }
 
 impl AgentConfig {
-    /// Reads and checks. `host_name` names a node that nobody named.
+    /// Reads and checks. The host name names a node that nobody named.
     ///
     /// # Errors
     /// Every fault that was found.
@@ -203,5 +203,17 @@ mod tests {
         {
             assert_eq!(dns_label(host), node);
         }
+    }
+
+    #[test]
+    fn the_documentation_lists_just_these_keys() {
+        let mut reader = Reader::open(None, [], &[]);
+        let _ = AgentConfig::read(&mut reader, "host");
+        let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md")).unwrap();
+        let section = text.split("\n## ").find(|section| section.starts_with("Agent\n")).unwrap();
+        let listed: Vec<&str> = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        let mut sorted = listed.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, reader.known().iter().copied().collect::<Vec<_>>());
     }
 }

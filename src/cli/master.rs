@@ -62,7 +62,7 @@ fn make_ready(config: &mut MasterConfig) -> Result<(), AuthorityError> {
         names.extend(
             [config.api.listen, config.mqtt.listen]
                 .iter()
-                .map(|listen| listen.ip())
+                .map(std::net::SocketAddr::ip)
                 .filter(|ip| !ip.is_unspecified())
                 .map(|ip| ip.to_string()),
         );

@@ -4,7 +4,6 @@
 //! A command exists when the feature behind it is built in.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -85,7 +84,7 @@ enum Command {
 struct Place {
     /// Where the cluster's data is [default: ~/.local/share/bramble]
     #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    data_dir: Option<std::path::PathBuf>,
 }
 
 /// How data is printed.

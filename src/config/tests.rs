@@ -29,7 +29,8 @@ fn faults(file: &str, environment: &[(&str, &str)], flags: &[Flag]) -> Vec<Strin
 
 #[test]
 fn each_fault_names_its_place_its_key_what_is_expected_and_what_was_found() {
-    let cases: &[(&str, &[(&str, &str)], &[&str])] = &[
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [&'a str]);
+    let cases: &[Case<'_>] = &[
         ("name = 'a'\n[node]\nlost_seconds = 3\n[leds]\n", &[], &[]),
         ("", &[], &["sample.toml: name: expected a name, found nothing"]),
         ("name = 4", &[], &["sample.toml: name: expected a name, found the number 4"]),

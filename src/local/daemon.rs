@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -24,6 +24,9 @@ pub const GRACE: Duration = Duration::from_secs(15);
 const AFTER_KILL: Duration = Duration::from_secs(10);
 /// A longer log is put aside (one old one is kept) before a daemon writes on.
 const LOG_LIMIT: u64 = 4 << 20;
+
+/// Begins the line that `start` writes before each run of a daemon.
+const BEGIN: &str = "── bramble start";
 
 /// Where a daemon sits: whoever holds this lock is it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,12 +77,14 @@ impl Seat {
 /// When the log cannot be written or the process not be started.
 pub fn spawn(layout: &Layout, process: &str, arguments: &[OsString]) -> Result<Child, Report> {
     let path = layout.log(process);
-    let log = open_log(&path).map_err(|error| {
+    let mut log = open_log(&path).map_err(|error| {
         Report::failed(format!("cannot write {}", path.display()))
             .because(error)
             .fix("make room on the disk, or make it writable")
     })?;
     let failed = |error| Report::failed(format!("cannot start {process}")).because(error);
+    let now = crate::api::time::rfc3339(SystemClock::start().now().wall);
+    writeln!(log, "{BEGIN} {now} {process}").map_err(failed)?;
     let errors = log.try_clone().map_err(failed)?;
     let mut command = Command::new(std::env::current_exe().map_err(failed)?);
     command.args(arguments).current_dir(layout.root()).stdin(Stdio::null()).stdout(log).stderr(errors).process_group(0);
@@ -106,10 +111,11 @@ fn open_log(path: &Path) -> std::io::Result<File> {
     File::options().create(true).append(true).open(path)
 }
 
-/// The last lines of a log, as the reason of a failure; says so when there are none.
+/// The last lines of a daemon's last run, as the reason of a failure; says so when there are none. What a panic says is before
+/// its backtrace.
 #[must_use]
 pub fn tail(path: &Path) -> String {
-    const BYTES: u64 = 8 << 10;
+    const BYTES: u64 = 64 << 10;
     const LINES: usize = 12;
     let read = || {
         let mut file = File::open(path)?;
@@ -121,9 +127,14 @@ pub fn tail(path: &Path) -> String {
     let text: std::io::Result<String> = read();
     let text = text.unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
-    let last = lines.get(lines.len().saturating_sub(LINES)..).unwrap_or_default();
+    let run = lines.rsplit(|line| line.starts_with(BEGIN)).next().unwrap_or_default();
+    let from = match run.iter().rposition(|line| line.contains("panicked at")) {
+        Some(panic) => panic,
+        None => run.len().saturating_sub(LINES),
+    };
+    let last: Vec<&str> = run.iter().skip(from).take(LINES).take_while(|line| **line != "stack backtrace:").copied().collect();
     match last.is_empty() {
-        true => format!("its log {} is empty", path.display()),
+        true => format!("it wrote nothing into its log {}", path.display()),
         false => format!("its log {} ends with\n{}", path.display(), last.join("\n")),
     }
 }
@@ -213,12 +224,21 @@ mod tests {
     fn the_end_of_a_log_is_the_reason() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.log");
-        assert!(tail(&path).ends_with("is empty"));
+        assert!(tail(&path).starts_with("it wrote nothing"));
         let lines: Vec<String> = (0..5000).map(|line| format!("line {line}")).collect();
         std::fs::write(&path, lines.join("\n")).unwrap();
         let told = tail(&path);
         assert!(told.ends_with("line 4998\nline 4999"), "{told}");
         assert_eq!(told.lines().count(), 13);
+        std::fs::write(&path, format!("old\n{BEGIN} now a\n")).unwrap();
+        assert!(tail(&path).starts_with("it wrote nothing"), "what an earlier run wrote is not the reason");
+        let trace = "  12: at somewhere\n".repeat(50);
+        std::fs::write(
+            &path,
+            format!("old\n{BEGIN} now a\nup\nthread 'main' panicked at x:1:\nout of luck\nstack backtrace:\n{trace}"),
+        )
+        .unwrap();
+        assert!(tail(&path).ends_with("ends with\nthread 'main' panicked at x:1:\nout of luck"), "{}", tail(&path));
     }
 
     #[test]

@@ -296,9 +296,9 @@ fn start_nodes(progress: &Progress, options: &Options, cluster: &Cluster, change
                 daemon::end(&seats, daemon::GRACE)?;
             }
             if other {
-                again.push(process)
+                again.push(process);
             } else {
-                started.push(process)
+                started.push(process);
             }
             let arguments = arguments(layout, process, &members);
             begun.push(Begun { process: process.to_owned(), child: daemon::spawn(layout, process, &arguments)? });
@@ -311,6 +311,11 @@ fn start_nodes(progress: &Progress, options: &Options, cluster: &Cluster, change
             let ready: BTreeSet<&str> = told.iter().filter(|node| node.ready).map(|node| node.name.as_str()).collect();
             let missing: Vec<String> =
                 wanted.iter().filter(|name| !ready.contains(*name)).map(|name| (*name).to_owned()).collect();
+            // The API may still tell of an agent that was there before: a seat must be taken, too.
+            let missing = match missing.is_empty() {
+                true => absent(layout, &wanted),
+                false => missing,
+            };
             if missing.is_empty() {
                 return Ok(Progressed::Done);
             }
@@ -334,6 +339,12 @@ fn start_nodes(progress: &Progress, options: &Options, cluster: &Cluster, change
         step.say(told.join("; "));
         Ok(())
     })
+}
+
+/// The nodes in whose place nobody sits.
+fn absent(layout: &Layout, names: &BTreeSet<&str>) -> Vec<String> {
+    let sits = |name: &str| Seat::node(layout, name).pid().is_ok_and(|pid| pid.is_some());
+    names.iter().filter(|name| !sits(name)).map(|name| (*name).to_owned()).collect()
 }
 
 /// At most five names.
@@ -379,7 +390,8 @@ struct Waited {
     /// A daemon that ended, and how.
     ended: Option<(String, String)>,
     missing: Vec<String>,
-    last: Option<ProbeError>,
+    /// What the API last said in place of an answer.
+    last: Option<String>,
 }
 
 impl Waited {
@@ -391,7 +403,7 @@ impl Waited {
         };
         let mut why = daemon::tail(&layout.log(process));
         if let (None, Some(error)) = (&self.ended, &self.last) {
-            why = format!("{}; {why}", Chain(error));
+            why = format!("{error}; {why}");
         }
         Report::failed(what).because(why).fix(format!(
             "mend what the log says and run `bramble start{flag}` again: it goes on from here (`{LOG}=debug bramble start{flag}` tells more, `bramble stop{flag}` ends what runs)",
@@ -408,7 +420,7 @@ fn wait(begun: &mut [Begun], timeout: Duration, mut poll: impl FnMut() -> Result
         match poll() {
             Ok(Progressed::Done) => return Ok(()),
             Ok(Progressed::Waiting(missing)) => (waited.missing, waited.last) = (missing, None),
-            Err(error) => waited.last = Some(error),
+            Err(error) => waited.last = Some(Chain(&error).to_string()),
         }
         for one in begun.iter_mut() {
             if let Ok(Some(status)) = one.child.try_wait() {

@@ -4,7 +4,7 @@
 //! Out:      a checked [`MasterConfig`], or every fault at once.
 //! Never:    opens a port or a file that a key names.
 //!
-//! `docs/configuration.md` lists the keys for people; a test here holds the two together.
+//! `docs/configuration.md` lists the keys for people; a test holds the two together.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -229,5 +229,17 @@ mod tests {
     #[test]
     fn an_external_broker_leaves_no_viewer() {
         assert_eq!(load("mqtt.broker = 'mqtt://home'").unwrap().mqtt.viewer_listen, None);
+    }
+
+    #[test]
+    fn the_documentation_lists_just_these_keys() {
+        let mut reader = Reader::open(None, [], &[]);
+        let _ = MasterConfig::read(&mut reader);
+        let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md")).unwrap();
+        let section = text.split("\n## ").find(|section| section.starts_with("Master\n")).unwrap();
+        let listed: Vec<&str> = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        let mut sorted = listed.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, reader.known().iter().copied().collect::<Vec<_>>());
     }
 }
