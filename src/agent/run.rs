@@ -24,7 +24,7 @@ use super::node::{self, Effect, EventKind, Input, Node, NodeConfig, Order, Outco
 use super::pods::status::LightState;
 use super::register;
 use super::runtime::run::{Health as RuntimeHealth, drive};
-use super::runtime::{Failure, Runtime};
+use super::runtime::{Failure, Runtime, simulated};
 use super::streams::Streams;
 use super::uplink::Uplink;
 use super::{disk, runtime};
@@ -171,16 +171,20 @@ fn credentials(config: &AgentConfig) -> Result<Option<Arc<rustls::ClientConfig>>
 }
 
 fn make_runtime(config: &AgentConfig, board: &Board, clock: SystemClock) -> Arc<dyn Runtime> {
-    let owner = runtime::naming::Owner { cluster_uid: config.cluster_uid.clone(), node: config.node.clone() };
     match config.runtime {
         #[cfg(feature = "docker")]
         RuntimeKind::Docker => {
+            let owner = runtime::naming::Owner { cluster_uid: config.cluster_uid.clone(), node: config.node.clone() };
             let socket = config.docker_socket.to_string_lossy().into_owned();
             Arc::new(runtime::docker::DockerRuntime::new(runtime::docker::Settings::new(socket, owner)))
         }
         _ => {
-            let _ = (board, clock);
-            unimplemented!()
+            let settings = simulated::Settings {
+                pull: Duration::from_millis(board.simulated.pull_milliseconds),
+                subnet: (beat(&config.node) % 250) as u8,
+                ..simulated::Settings::default()
+            };
+            Arc::new(simulated::run::SimulatedRuntime::new(settings, clock))
         }
     }
 }
@@ -515,7 +519,7 @@ impl Agent {
     /// On the node's own beat, so that a thousand nodes do not speak at once.
     fn next_health(&self, now: Tick) -> Tick {
         let interval = u64::try_from(self.config.health_interval.as_millis()).unwrap_or(10_000).max(1000);
-        let beat = self.config.node.bytes().fold(0u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte))) % interval;
+        let beat = beat(&self.config.node) % interval;
         let next = (now.0 / interval) * interval + beat;
         Tick(if next > now.0 + 500 { next } else { next + interval })
     }
@@ -542,6 +546,11 @@ impl Agent {
         }
         self.health_soon();
     }
+}
+
+/// A number that is the node's own.
+fn beat(node: &str) -> u64 {
+    node.bytes().fold(0u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)))
 }
 
 fn pod_report(report: node::PodReport) -> PodReport {

@@ -63,8 +63,6 @@ pub struct Simulated {
     pub memory_mib: u64,
     /// How long it takes to fetch an image.
     pub pull_milliseconds: u64,
-    /// How long it takes to start a container.
-    pub start_milliseconds: u64,
 }
 
 /// One LED.
