@@ -5,7 +5,9 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use support::{BUSYBOX, Cluster, busybox_image, cluster_uid, containers, deployment, docker, signal, skipped, summary, wait_until};
+use support::{
+    BUSYBOX, Cluster, busybox_image, cluster_uid, containers, deployment, docker, signal, skipped, summary, wait_until,
+};
 
 const SOON: Duration = Duration::from_secs(40);
 
@@ -83,7 +85,13 @@ fn crashes_leave_containers_alone() {
             .iter()
             .map(|pod| {
                 let container = &pod["status"]["containerStatuses"][0];
-                format!("{} {} {} {}", pod["metadata"]["uid"], container["containerID"], container["restartCount"], container["state"]["running"]["startedAt"])
+                format!(
+                    "{} {} {} {}",
+                    pod["metadata"]["uid"],
+                    container["containerID"],
+                    container["restartCount"],
+                    container["state"]["running"]["startedAt"]
+                )
             })
             .collect();
         all.sort();
@@ -216,7 +224,10 @@ fn create_to_running_takes_little_more_than_docker_run() {
     }
     plain.sort();
     ours.sort();
-    println!("docker run {:?}, kubectl run until ready {:?} (two kubectl processes, a sandbox and a container)", plain[2], ours[2]);
+    println!(
+        "docker run {:?}, kubectl run until ready {:?} (two kubectl processes, a sandbox and a container)",
+        plain[2], ours[2]
+    );
     assert!(ours[2] < Duration::from_secs(20), "only a hang is caught here");
 }
 
