@@ -224,6 +224,7 @@ pub struct Node {
     listed: Option<u64>,
     tickets: u64,
     lights: Vec<PodLight>,
+    lights_changed: bool,
     dropped: u64,
 }
 
@@ -231,7 +232,16 @@ impl Node {
     /// A node that knows nothing yet.
     #[must_use]
     pub fn new(config: NodeConfig) -> Self {
-        Self { config, share: None, pods: BTreeMap::new(), listed: None, tickets: 0, lights: Vec::new(), dropped: 0 }
+        Self {
+            config,
+            share: None,
+            pods: BTreeMap::new(),
+            listed: None,
+            tickets: 0,
+            lights: Vec::new(),
+            lights_changed: false,
+            dropped: 0,
+        }
     }
 
     /// The newest report of every pod: "everything when asked".
@@ -260,6 +270,8 @@ impl Node {
                 ..Pod::new(uid)
             });
             if pod.raw.as_ref().is_none_or(|known| **known != **raw) {
+                // Another annotation may name another LED.
+                self.lights_changed = true;
                 pod.spec = Some(spec::read(raw));
                 pod.raw = Some(Arc::clone(raw));
             }
@@ -328,6 +340,17 @@ impl Node {
             self.dropped += 1;
             return;
         };
+        // Which image is here now, if this was about one at all.
+        let fetch_ended = match (&about, &result) {
+            (About::Image(name), Ok(Done::Pulled { .. })) => Some(
+                self.pods
+                    .get(&uid)
+                    .and_then(|pod| pod.spec.as_ref()?.all().find(|container| container.name == *name))
+                    .map(|container| container.image.clone()),
+            ),
+            (About::Image(_), _) => Some(None),
+            _ => None,
+        };
         if let Some(pod) = self.pods.get_mut(&uid) {
             // Not looked at afterwards: what is known of it is old. A listing comes.
             pod.seen = after.is_some();
@@ -337,9 +360,27 @@ impl Node {
             Some(listing) => self.observed(now, listing, out),
             None => self.settle(now, &uid, out),
         }
-        // A fetch may have ended: who waits for one may go on.
-        let waiting: Vec<Uid> = self.pods.iter().filter(|(_, pod)| pod.wants_slot).map(|(uid, _)| uid.clone()).collect();
-        for uid in waiting {
+        if let Some(image) = fetch_ended {
+            self.next_fetch(now, image, out);
+        }
+    }
+
+    /// A fetch has ended, well when the image is named: who wants the same finds it, and the first of the others is next.
+    fn next_fetch(&mut self, now: Now, image: Option<String>, out: &mut Vec<Effect>) {
+        let mut waiting = Vec::new();
+        for (uid, pod) in self.pods.iter_mut().filter(|(_, pod)| pod.wants_slot) {
+            let spec = pod.spec.iter().flat_map(PodSpec::all);
+            let found = spec.filter(|container| image.as_ref() == Some(&container.image)).any(|container| {
+                let absent = pod.memory.images.get(&container.name) == Some(&ImageState::Absent);
+                absent && pod.memory.images.remove(&container.name).is_some()
+            });
+            waiting.push((!found, uid.clone()));
+        }
+        waiting.sort();
+        for (other, uid) in waiting {
+            if other && self.pods.values().filter(|pod| pod.pulls()).count() >= PULLS {
+                break;
+            }
             self.settle(now, &uid, out);
         }
     }
@@ -382,6 +423,7 @@ impl Node {
         }
         if pod.state == PodState::Gone && !wanted {
             self.pods.remove(uid);
+            self.lights_changed = true;
             return;
         }
         if pod.state == PodState::Gone && pod.spec.as_ref().is_some_and(|spec| spec.deletion.is_none()) {
@@ -464,8 +506,10 @@ impl Node {
             }
         }
         pod.waits = worded.waits;
-        pod.light = worded.light;
         let gone = pod.state == PodState::Gone;
+        let light = worded.light.filter(|_| !gone);
+        self.lights_changed |= pod.light != light || pod.reported.is_none();
+        pod.light = light;
         // With its containers its last words are gone from the runtime: the status before stays.
         let emptied = pod.observed.containers.is_empty() && matches!(pod.state, PodState::Terminating { .. } | PodState::Gone);
         let before = pod.reported.as_ref();
@@ -495,6 +539,9 @@ impl Node {
 
     /// Tells the lights when one of them changed; once per input.
     fn light(&mut self, out: &mut Vec<Effect>) {
+        if !std::mem::take(&mut self.lights_changed) {
+            return;
+        }
         let lights: Vec<PodLight> = self
             .pods
             .values()
@@ -504,7 +551,7 @@ impl Node {
                     namespace: spec.pod.namespace.clone(),
                     name: spec.pod.name.clone(),
                     led: spec.annotations.get("bramble/led").cloned(),
-                    state: pod.light.filter(|_| pod.state != PodState::Gone)?,
+                    state: pod.light?,
                 })
             })
             .collect();
