@@ -318,6 +318,10 @@ impl Node {
             for run in &after.containers {
                 let highest = pod.memory.attempts.entry(run.name.clone()).or_default();
                 *highest = (*highest).max(run.attempt);
+                // It shows by itself that it could not start, and waits for its next turn as any dead container.
+                if run.attempt == *highest && matches!(run.state, RunState::Exited { error: Some(_), .. }) {
+                    pod.memory.trouble.remove(&run.name);
+                }
             }
             let ids: BTreeSet<&String> =
                 after.containers.iter().map(|run| &run.id).chain(after.sandboxes.iter().map(|sandbox| &sandbox.id)).collect();
