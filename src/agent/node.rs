@@ -209,7 +209,7 @@ impl Pod {
         match self.memory.images.get(name) {
             Some(ImageState::Absent | ImageState::Failed { never: false, .. }) => true,
             Some(ImageState::Unknown) | None => always.is_some_and(|container| container.pull == PullPolicy::Always),
-            Some(ImageState::Ready | ImageState::Failed { never: true, .. }) => false,
+            Some(ImageState::Ready | ImageState::Unreachable { .. } | ImageState::Failed { never: true, .. }) => false,
         }
     }
 }
@@ -365,16 +365,16 @@ impl Node {
             None => self.settle(now, &uid, out),
         }
         if let Some(image) = fetch_ended {
-            self.next_fetch(now, image, out);
+            self.next_fetch(now, image.as_deref(), out);
         }
     }
 
     /// A fetch has ended, well when the image is named: who wants the same finds it, and the first of the others is next.
-    fn next_fetch(&mut self, now: Now, image: Option<String>, out: &mut Vec<Effect>) {
+    fn next_fetch(&mut self, now: Now, image: Option<&str>, out: &mut Vec<Effect>) {
         let mut waiting = Vec::new();
         for (uid, pod) in self.pods.iter_mut().filter(|(_, pod)| pod.wants_slot) {
             let spec = pod.spec.iter().flat_map(PodSpec::all);
-            let found = spec.filter(|container| image.as_ref() == Some(&container.image)).any(|container| {
+            let found = spec.filter(|container| image == Some(container.image.as_str())).any(|container| {
                 let absent = pod.memory.images.get(&container.name) == Some(&ImageState::Absent);
                 absent && pod.memory.images.remove(&container.name).is_some()
             });
@@ -403,23 +403,13 @@ impl Node {
         {
             pod.state = pod.state.finish();
         }
-        let grace = match &pod.spec {
+        let ending = match &pod.spec {
             Some(spec) if wanted => spec.deletion,
             Some(spec) => Some(spec.deletion.unwrap_or(spec.grace)),
             None => Some(pod.observed.sandboxes.last().map_or(Duration::from_secs(30), |sandbox| sandbox.grace)),
         };
-        if let Some(grace) = grace.filter(|_| wanted && pod.spec.as_ref().is_some_and(|spec| spec.deletion.is_some()) || !wanted)
-        {
-            if !matches!(pod.state, PodState::Terminating { .. } | PodState::Gone) {
-                // A deadline counts from the first TERM; what was being killed for another reason keeps its own, if shorter.
-                tracing::debug!(%uid, "terminating");
-            }
-            let deleted_since = match pod.state {
-                // A share that repeats the deletion does not prolong it; only a smaller grace shortens it.
-                PodState::Terminating { deadline } => deadline,
-                _ => now.tick.after(grace),
-            };
-            pod.state = pod.state.terminate(now.tick, grace.min(deleted_since.since(now.tick)));
+        if let Some(grace) = ending {
+            pod.state = pod.state.terminate(now.tick, grace);
         }
         let nothing = pod.observed.containers.is_empty() && pod.observed.sandboxes.is_empty() && pod.observed.volumes.is_empty();
         if nothing && pod.flight.is_none() {
@@ -716,8 +706,12 @@ fn image(pod: &mut Pod, name: &str, result: &Result<Done, Failure>, now: Now, ou
     let path = field_path(spec, name);
     let image = &container.image;
     let failures = match pod.memory.images.get(name) {
-        Some(ImageState::Failed { failures, .. }) => *failures,
+        Some(ImageState::Failed { failures, .. } | ImageState::Unreachable { failures, .. }) => *failures,
         Some(ImageState::Unknown | ImageState::Absent | ImageState::Ready) | None => 0,
+    };
+    let stale = match pod.memory.images.get(name) {
+        Some(ImageState::Unreachable { message, .. }) => Some(message.clone()),
+        _ => None,
     };
     let failed = |message: String, never: bool| ImageState::Failed {
         failures: failures.saturating_add(1),
@@ -727,6 +721,12 @@ fn image(pod: &mut Pod, name: &str, result: &Result<Done, Failure>, now: Now, ou
         never,
     };
     let state = match result {
+        Ok(Done::Image { present: true }) if stale.is_some() => {
+            let text = format!("Image \"{image}\" cannot be pulled now; the copy on this node is used");
+            out.push(event(&spec.pod, path, EventKind::Warning, "StaleImage", text));
+            ImageState::Ready
+        }
+        Ok(Done::Image { present: false }) if stale.is_some() => failed(stale.unwrap_or_default(), false),
         Ok(Done::Image { present: true }) => {
             let text = format!("Container image \"{image}\" already present on machine");
             out.push(event(&spec.pod, path, EventKind::Normal, "Pulled", text));
@@ -749,7 +749,13 @@ fn image(pod: &mut Pod, name: &str, result: &Result<Done, Failure>, now: Now, ou
                 let text = format!("Failed to pull image \"{image}\": {failure}");
                 out.push(event(&spec.pod, path, EventKind::Warning, "Failed", text));
             }
-            failed(failure.to_string(), false)
+            match failure {
+                // The registry is out of reach, which is no reason to leave a house dark: see whether a copy is here.
+                Failure::Failed(message) if container.pull == PullPolicy::Always && stale.is_none() => {
+                    ImageState::Unreachable { failures, message: message.clone() }
+                }
+                Failure::Failed(_) | Failure::Refused(_) | Failure::Unavailable(_) => failed(failure.to_string(), false),
+            }
         }
     };
     pod.memory.images.insert(name.to_owned(), state);

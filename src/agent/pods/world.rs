@@ -437,3 +437,26 @@ fn a_missing_config_map_is_said_and_healed() {
     world.pass(5 * SECOND);
     assert_eq!(world.status("web")["phase"], "Running");
 }
+
+#[test]
+fn a_registry_out_of_reach_does_not_stop_an_image_that_is_here() {
+    let mut world = World::new();
+    let always = |name: &str| {
+        let mut pod = pod(name, "offline");
+        pod["spec"]["containers"][0]["imagePullPolicy"] = json!("Always");
+        pod
+    };
+    world.want(&[always("early")]);
+    world.pass(2 * SECOND);
+    let waiting = &world.status("early")["containerStatuses"][0]["state"]["waiting"];
+    assert_eq!(waiting["reason"], "ImagePullBackOff");
+    assert!(waiting["message"].as_str().unwrap().contains("no route to host"));
+    world.want(&[always("early"), pod("online", "")]);
+    world.pass(4 * SECOND);
+    world.want(&[always("early"), pod("online", ""), always("late")]);
+    world.pass(30 * SECOND);
+    for name in ["early", "online", "late"] {
+        assert_eq!(world.status(name)["phase"], "Running", "{name}");
+    }
+    assert!(world.reasons().contains(&"StaleImage"));
+}
