@@ -199,9 +199,9 @@ fn an_image_that_does_not_exist_says_so_in_the_registrys_words() {
     assert!(cluster.kubectl(&["get", "pods", "-l", "app=missing"]).expect().contains("Pull"));
     let port = registry.port;
     drop(registry);
-    cluster.apply(&deployment("off", 1, &format!("127.0.0.1:{port}/web:1"), ""));
+    cluster.apply(&deployment("unreachable", 1, &format!("127.0.0.1:{port}/web:1"), ""));
     wait_until("the registry is off", SOON, || {
-        let described = cluster.kubectl(&["describe", "pod", "-l", "app=off"]).out;
+        let described = cluster.kubectl(&["describe", "pod", "-l", "app=unreachable"]).out;
         if described.contains("connection refused") && described.contains("ErrImagePull") { Ok(()) } else { Err(described) }
     });
 }
