@@ -171,6 +171,8 @@ struct Pod {
     light: Option<LightState>,
     waits: BTreeMap<String, (String, String)>,
     warned: BTreeSet<String>,
+    /// How many containers there were when their removal was ordered: with fewer, the last words are said.
+    removal: Option<usize>,
 }
 
 impl Pod {
@@ -191,6 +193,7 @@ impl Pod {
             light: None,
             waits: BTreeMap::new(),
             warned: BTreeSet::new(),
+            removal: None,
         }
     }
 
@@ -424,6 +427,7 @@ impl Node {
             // It left the share and came back: a life of its own.
             pod.state = PodState::Live;
             pod.memory = Memory::default();
+            pod.removal = None;
         }
         let host_ip = self.config.host_ips.first().map(String::as_str).unwrap_or_default();
         let pod_ip = pod.observed.sandboxes.last().and_then(|sandbox| sandbox.ip.clone());
@@ -444,6 +448,9 @@ impl Node {
             pod.wake = next.wake;
             pod.wants_slot = next.wants_slot;
             if let Some((command, about)) = next.order {
+                if command == Command::RemovePod {
+                    pod.removal.get_or_insert(pod.observed.containers.len());
+                }
                 self.tickets += 1;
                 tell(pod, &command, &about, now, out);
                 let order = Order { ticket: self.tickets, pod: pod.pod_ref(), command };
@@ -505,7 +512,7 @@ impl Node {
         self.lights_changed |= pod.light != light || pod.reported.is_none();
         pod.light = light;
         // With its containers its last words are gone from the runtime: the status before stays.
-        let emptied = pod.observed.containers.is_empty() && matches!(pod.state, PodState::Terminating { .. } | PodState::Gone);
+        let emptied = gone || pod.removal.is_some_and(|before| pod.observed.containers.len() < before);
         let before = pod.reported.as_ref();
         let status = match before {
             Some(before) if emptied => before.status.clone(),
