@@ -32,7 +32,7 @@ fn start_stop_status_and_delete_do_what_they_say() {
     let pids = cluster.pids();
     cluster.bramble(["stop"]).expect();
     for pid in pids {
-        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "{pid} still lives");
+        assert!(!support::lives(pid), "{pid} still lives");
     }
     assert_eq!(cluster.status()["ready"].as_bool(), Some(false));
     cluster.start(&[]).expect();
@@ -100,7 +100,8 @@ fn every_acknowledged_create_is_there_after_ten_kills_of_the_master() {
         cluster.start(&[]).expect();
     }
     let all = cluster.get(&["configmaps"]);
-    let names: Vec<&str> = all["items"].as_array().unwrap().iter().map(|item| item["metadata"]["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> =
+        all["items"].as_array().unwrap().iter().map(|item| item["metadata"]["name"].as_str().unwrap()).collect();
     let lost: Vec<&String> = acknowledged.iter().filter(|name| !names.contains(&name.as_str())).collect();
     assert!(lost.is_empty(), "{} of {} are lost: {lost:?}", lost.len(), acknowledged.len());
 }
@@ -166,7 +167,11 @@ fn a_hundred_simulated_nodes_run_a_thousand_pods() {
     for pod in &pods {
         *by_node.entry(pod["spec"]["nodeName"].as_str().unwrap().to_owned()).or_insert(0) += 1;
     }
-    assert_eq!((by_node.len(), by_node.values().min(), by_node.values().max()), (100, Some(&10), Some(&10)), "fewest of the same owner first");
+    assert_eq!(
+        (by_node.len(), by_node.values().min(), by_node.values().max()),
+        (100, Some(&10), Some(&10)),
+        "fewest of the same owner first"
+    );
 }
 
 #[test]
@@ -182,7 +187,11 @@ fn the_printed_mosquitto_line_shows_the_nodes_as_json() {
     child.wait().unwrap();
     assert!(out.contains("nodes/bramble-1/availability online"), "{out}");
     for (topic, key) in [("info", "board"), ("health", "memory_available_bytes")] {
-        let json = out.lines().find_map(|line| line.split_once(&format!("nodes/bramble-1/{topic} "))).unwrap_or_else(|| panic!("{topic} in {out}")).1;
+        let json = out
+            .lines()
+            .find_map(|line| line.split_once(&format!("nodes/bramble-1/{topic} ")))
+            .unwrap_or_else(|| panic!("{topic} in {out}"))
+            .1;
         let value: serde_json::Value = serde_json::from_str(json).unwrap();
         assert!(value.get(key).is_some(), "{value}");
     }
@@ -225,7 +234,9 @@ fn rollouts_never_go_below_or_above_what_was_allowed() {
         if new == 6 && pods.len() == 6 { Ok(pods) } else { Err(summary(&pods)) }
     });
     assert_eq!(done.len(), 6);
-    assert!(cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=10s"]).expect().contains("successfully rolled out"));
+    assert!(
+        cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=10s"]).expect().contains("successfully rolled out")
+    );
     let history = cluster.kubectl(&["rollout", "history", "deployment/web"]).expect();
     assert!(history.lines().filter(|line| line.starts_with(['1', '2'])).count() == 2, "{history}");
 }

@@ -5,7 +5,9 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use support::{BUSYBOX, Cluster, busybox_image, cluster_uid, containers, deployment, docker, signal, skipped, summary, wait_until};
+use support::{
+    BUSYBOX, Cluster, busybox_image, cluster_uid, containers, deployment, docker, signal, skipped, summary, wait_until,
+};
 
 const SOON: Duration = Duration::from_secs(40);
 
@@ -83,7 +85,13 @@ fn crashes_leave_containers_alone() {
             .iter()
             .map(|pod| {
                 let container = &pod["status"]["containerStatuses"][0];
-                format!("{} {} {} {}", pod["metadata"]["uid"], container["containerID"], container["restartCount"], container["state"]["running"]["startedAt"])
+                format!(
+                    "{} {} {} {}",
+                    pod["metadata"]["uid"],
+                    container["containerID"],
+                    container["restartCount"],
+                    container["state"]["running"]["startedAt"]
+                )
             })
             .collect();
         all.sort();
@@ -191,9 +199,9 @@ fn an_image_that_does_not_exist_says_so_in_the_registrys_words() {
     assert!(cluster.kubectl(&["get", "pods", "-l", "app=missing"]).expect().contains("Pull"));
     let port = registry.port;
     drop(registry);
-    cluster.apply(&deployment("off", 1, &format!("127.0.0.1:{port}/web:1"), ""));
+    cluster.apply(&deployment("unreachable", 1, &format!("127.0.0.1:{port}/web:1"), ""));
     wait_until("the registry is off", SOON, || {
-        let described = cluster.kubectl(&["describe", "pod", "-l", "app=off"]).out;
+        let described = cluster.kubectl(&["describe", "pod", "-l", "app=unreachable"]).out;
         if described.contains("connection refused") && described.contains("ErrImagePull") { Ok(()) } else { Err(described) }
     });
 }
@@ -216,7 +224,10 @@ fn create_to_running_takes_little_more_than_docker_run() {
     }
     plain.sort();
     ours.sort();
-    println!("docker run {:?}, kubectl run until ready {:?} (two kubectl processes, a sandbox and a container)", plain[2], ours[2]);
+    println!(
+        "docker run {:?}, kubectl run until ready {:?} (two kubectl processes, a sandbox and a container)",
+        plain[2], ours[2]
+    );
     assert!(ours[2] < Duration::from_secs(20), "only a hang is caught here");
 }
 

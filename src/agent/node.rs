@@ -171,6 +171,8 @@ struct Pod {
     light: Option<LightState>,
     waits: BTreeMap<String, (String, String)>,
     warned: BTreeSet<String>,
+    /// How many containers there were when their removal was ordered: with fewer, the last words are said.
+    removal: Option<usize>,
 }
 
 impl Pod {
@@ -191,6 +193,7 @@ impl Pod {
             light: None,
             waits: BTreeMap::new(),
             warned: BTreeSet::new(),
+            removal: None,
         }
     }
 
@@ -209,7 +212,7 @@ impl Pod {
         match self.memory.images.get(name) {
             Some(ImageState::Absent | ImageState::Failed { never: false, .. }) => true,
             Some(ImageState::Unknown) | None => always.is_some_and(|container| container.pull == PullPolicy::Always),
-            Some(ImageState::Ready | ImageState::Failed { never: true, .. }) => false,
+            Some(ImageState::Ready | ImageState::Unreachable { .. } | ImageState::Failed { never: true, .. }) => false,
         }
     }
 }
@@ -224,6 +227,7 @@ pub struct Node {
     listed: Option<u64>,
     tickets: u64,
     lights: Vec<PodLight>,
+    lights_changed: bool,
     dropped: u64,
 }
 
@@ -231,7 +235,16 @@ impl Node {
     /// A node that knows nothing yet.
     #[must_use]
     pub fn new(config: NodeConfig) -> Self {
-        Self { config, share: None, pods: BTreeMap::new(), listed: None, tickets: 0, lights: Vec::new(), dropped: 0 }
+        Self {
+            config,
+            share: None,
+            pods: BTreeMap::new(),
+            listed: None,
+            tickets: 0,
+            lights: Vec::new(),
+            lights_changed: false,
+            dropped: 0,
+        }
     }
 
     /// The newest report of every pod: "everything when asked".
@@ -260,6 +273,8 @@ impl Node {
                 ..Pod::new(uid)
             });
             if pod.raw.as_ref().is_none_or(|known| **known != **raw) {
+                // Another annotation may name another LED.
+                self.lights_changed = true;
                 pod.spec = Some(spec::read(raw));
                 pod.raw = Some(Arc::clone(raw));
             }
@@ -306,6 +321,10 @@ impl Node {
             for run in &after.containers {
                 let highest = pod.memory.attempts.entry(run.name.clone()).or_default();
                 *highest = (*highest).max(run.attempt);
+                // It shows by itself that it could not start, and waits for its next turn as any dead container.
+                if run.attempt == *highest && matches!(run.state, RunState::Exited { error: Some(_), .. }) {
+                    pod.memory.trouble.remove(&run.name);
+                }
             }
             let ids: BTreeSet<&String> =
                 after.containers.iter().map(|run| &run.id).chain(after.sandboxes.iter().map(|sandbox| &sandbox.id)).collect();
@@ -328,6 +347,17 @@ impl Node {
             self.dropped += 1;
             return;
         };
+        // Which image is here now, if this was about one at all.
+        let fetch_ended = match (&about, &result) {
+            (About::Image(name), Ok(Done::Pulled { .. })) => Some(
+                self.pods
+                    .get(&uid)
+                    .and_then(|pod| pod.spec.as_ref()?.all().find(|container| container.name == *name))
+                    .map(|container| container.image.clone()),
+            ),
+            (About::Image(_), _) => Some(None),
+            _ => None,
+        };
         if let Some(pod) = self.pods.get_mut(&uid) {
             // Not looked at afterwards: what is known of it is old. A listing comes.
             pod.seen = after.is_some();
@@ -337,9 +367,27 @@ impl Node {
             Some(listing) => self.observed(now, listing, out),
             None => self.settle(now, &uid, out),
         }
-        // A fetch may have ended: who waits for one may go on.
-        let waiting: Vec<Uid> = self.pods.iter().filter(|(_, pod)| pod.wants_slot).map(|(uid, _)| uid.clone()).collect();
-        for uid in waiting {
+        if let Some(image) = fetch_ended {
+            self.next_fetch(now, image.as_deref(), out);
+        }
+    }
+
+    /// A fetch has ended, well when the image is named: who wants the same finds it, and the first of the others is next.
+    fn next_fetch(&mut self, now: Now, image: Option<&str>, out: &mut Vec<Effect>) {
+        let mut waiting = Vec::new();
+        for (uid, pod) in self.pods.iter_mut().filter(|(_, pod)| pod.wants_slot) {
+            let spec = pod.spec.iter().flat_map(PodSpec::all);
+            let found = spec.filter(|container| image == Some(container.image.as_str())).any(|container| {
+                let absent = pod.memory.images.get(&container.name) == Some(&ImageState::Absent);
+                absent && pod.memory.images.remove(&container.name).is_some()
+            });
+            waiting.push((!found, uid.clone()));
+        }
+        waiting.sort();
+        for (other, uid) in waiting {
+            if other && self.pods.values().filter(|pod| pod.pulls()).count() >= PULLS {
+                break;
+            }
             self.settle(now, &uid, out);
         }
     }
@@ -358,23 +406,13 @@ impl Node {
         {
             pod.state = pod.state.finish();
         }
-        let grace = match &pod.spec {
+        let ending = match &pod.spec {
             Some(spec) if wanted => spec.deletion,
             Some(spec) => Some(spec.deletion.unwrap_or(spec.grace)),
             None => Some(pod.observed.sandboxes.last().map_or(Duration::from_secs(30), |sandbox| sandbox.grace)),
         };
-        if let Some(grace) = grace.filter(|_| wanted && pod.spec.as_ref().is_some_and(|spec| spec.deletion.is_some()) || !wanted)
-        {
-            if !matches!(pod.state, PodState::Terminating { .. } | PodState::Gone) {
-                // A deadline counts from the first TERM; what was being killed for another reason keeps its own, if shorter.
-                tracing::debug!(%uid, "terminating");
-            }
-            let deleted_since = match pod.state {
-                // A share that repeats the deletion does not prolong it; only a smaller grace shortens it.
-                PodState::Terminating { deadline } => deadline,
-                _ => now.tick.after(grace),
-            };
-            pod.state = pod.state.terminate(now.tick, grace.min(deleted_since.since(now.tick)));
+        if let Some(grace) = ending {
+            pod.state = pod.state.terminate(now.tick, grace);
         }
         let nothing = pod.observed.containers.is_empty() && pod.observed.sandboxes.is_empty() && pod.observed.volumes.is_empty();
         if nothing && pod.flight.is_none() {
@@ -382,12 +420,14 @@ impl Node {
         }
         if pod.state == PodState::Gone && !wanted {
             self.pods.remove(uid);
+            self.lights_changed = true;
             return;
         }
         if pod.state == PodState::Gone && pod.spec.as_ref().is_some_and(|spec| spec.deletion.is_none()) {
             // It left the share and came back: a life of its own.
             pod.state = PodState::Live;
             pod.memory = Memory::default();
+            pod.removal = None;
         }
         let host_ip = self.config.host_ips.first().map(String::as_str).unwrap_or_default();
         let pod_ip = pod.observed.sandboxes.last().and_then(|sandbox| sandbox.ip.clone());
@@ -408,6 +448,9 @@ impl Node {
             pod.wake = next.wake;
             pod.wants_slot = next.wants_slot;
             if let Some((command, about)) = next.order {
+                if command == Command::RemovePod {
+                    pod.removal.get_or_insert(pod.observed.containers.len());
+                }
                 self.tickets += 1;
                 tell(pod, &command, &about, now, out);
                 let order = Order { ticket: self.tickets, pod: pod.pod_ref(), command };
@@ -464,10 +507,12 @@ impl Node {
             }
         }
         pod.waits = worded.waits;
-        pod.light = worded.light;
         let gone = pod.state == PodState::Gone;
+        let light = worded.light.filter(|_| !gone);
+        self.lights_changed |= pod.light != light || pod.reported.is_none();
+        pod.light = light;
         // With its containers its last words are gone from the runtime: the status before stays.
-        let emptied = pod.observed.containers.is_empty() && matches!(pod.state, PodState::Terminating { .. } | PodState::Gone);
+        let emptied = gone || pod.removal.is_some_and(|before| pod.observed.containers.len() < before);
         let before = pod.reported.as_ref();
         let status = match before {
             Some(before) if emptied => before.status.clone(),
@@ -495,6 +540,9 @@ impl Node {
 
     /// Tells the lights when one of them changed; once per input.
     fn light(&mut self, out: &mut Vec<Effect>) {
+        if !std::mem::take(&mut self.lights_changed) {
+            return;
+        }
         let lights: Vec<PodLight> = self
             .pods
             .values()
@@ -504,7 +552,7 @@ impl Node {
                     namespace: spec.pod.namespace.clone(),
                     name: spec.pod.name.clone(),
                     led: spec.annotations.get("bramble/led").cloned(),
-                    state: pod.light.filter(|_| pod.state != PodState::Gone)?,
+                    state: pod.light?,
                 })
             })
             .collect();
@@ -665,8 +713,12 @@ fn image(pod: &mut Pod, name: &str, result: &Result<Done, Failure>, now: Now, ou
     let path = field_path(spec, name);
     let image = &container.image;
     let failures = match pod.memory.images.get(name) {
-        Some(ImageState::Failed { failures, .. }) => *failures,
+        Some(ImageState::Failed { failures, .. } | ImageState::Unreachable { failures, .. }) => *failures,
         Some(ImageState::Unknown | ImageState::Absent | ImageState::Ready) | None => 0,
+    };
+    let stale = match pod.memory.images.get(name) {
+        Some(ImageState::Unreachable { message, .. }) => Some(message.clone()),
+        _ => None,
     };
     let failed = |message: String, never: bool| ImageState::Failed {
         failures: failures.saturating_add(1),
@@ -676,6 +728,12 @@ fn image(pod: &mut Pod, name: &str, result: &Result<Done, Failure>, now: Now, ou
         never,
     };
     let state = match result {
+        Ok(Done::Image { present: true }) if stale.is_some() => {
+            let text = format!("Image \"{image}\" cannot be pulled now; the copy on this node is used");
+            out.push(event(&spec.pod, path, EventKind::Warning, "StaleImage", text));
+            ImageState::Ready
+        }
+        Ok(Done::Image { present: false }) if stale.is_some() => failed(stale.unwrap_or_default(), false),
         Ok(Done::Image { present: true }) => {
             let text = format!("Container image \"{image}\" already present on machine");
             out.push(event(&spec.pod, path, EventKind::Normal, "Pulled", text));
@@ -698,7 +756,13 @@ fn image(pod: &mut Pod, name: &str, result: &Result<Done, Failure>, now: Now, ou
                 let text = format!("Failed to pull image \"{image}\": {failure}");
                 out.push(event(&spec.pod, path, EventKind::Warning, "Failed", text));
             }
-            failed(failure.to_string(), false)
+            match failure {
+                // The registry is out of reach, which is no reason to leave a house dark: see whether a copy is here.
+                Failure::Failed(message) if container.pull == PullPolicy::Always && stale.is_none() => {
+                    ImageState::Unreachable { failures, message: message.clone() }
+                }
+                Failure::Failed(_) | Failure::Refused(_) | Failure::Unavailable(_) => failed(failure.to_string(), false),
+            }
         }
     };
     pod.memory.images.insert(name.to_owned(), state);

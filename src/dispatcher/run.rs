@@ -64,6 +64,7 @@ pub struct Parts {
 /// One node, as the dispatcher knows it.
 struct Node {
     downlink: Downlink,
+    head_told: bool,
     heard: Heard,
     info: Option<Info>,
     asked_all: Option<Tick>,
@@ -168,6 +169,7 @@ impl Dispatcher {
         let (store, epoch) = (&self.store, self.epoch);
         self.nodes.entry(name.to_owned()).or_insert_with(|| Node {
             downlink: Downlink::new(store.id().to_owned(), epoch),
+            head_told: false,
             heard: Heard::default(),
             info: None,
             asked_all: None,
@@ -176,11 +178,11 @@ impl Dispatcher {
 
     fn send_share(&mut self, name: &str) {
         let share = Arc::new(self.store.view(|view| assign::share_of(view, name)));
-        let fresh = !self.nodes.contains_key(name);
         let node = self.node(name);
         node.heard.keep_only(|uid| share.pods.contains_key(uid));
         let change = node.downlink.wants(share);
-        if change.is_some() || fresh {
+        // The first head is told whatever it says: an empty share is news for a node that holds another store's.
+        if change.is_some() || !std::mem::replace(&mut node.head_told, true) {
             self.send(name, change.unwrap_or_default());
             self.send_head(name);
         }

@@ -91,6 +91,10 @@ impl Drop for Cluster {
             };
             let _ = Command::new("docker").args(args).arg(id).stdout(Stdio::null()).stderr(Stdio::null()).status();
         }
+        // This program's image; refused while another test uses it, and imported anew by one that comes later.
+        if let Ok((image, _)) = bramble::agent::runtime::exec::own_image() {
+            let _ = Command::new("docker").args(["image", "rm", &image]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        }
     }
 }
 

@@ -35,7 +35,9 @@ pub fn kubectls() -> Vec<(String, PathBuf)> {
     let mut folders: Vec<PathBuf> = std::env::var_os("KUBECTL_DIR").map(PathBuf::from).into_iter().collect();
     let on_path = std::env::var_os("PATH")
         .and_then(|path| std::env::split_paths(&path).map(|folder| folder.join("kubectl")).find(|program| program.is_file()));
-    folders.extend(on_path.as_ref().and_then(|program| program.canonicalize().ok()).and_then(|real| real.parent().map(Path::to_owned)));
+    folders.extend(
+        on_path.as_ref().and_then(|program| program.canonicalize().ok()).and_then(|real| real.parent().map(Path::to_owned)),
+    );
     let mut found: Vec<(String, PathBuf)> = Vec::new();
     for entry in folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -194,7 +196,8 @@ impl Cluster {
     /// All pids of the cluster.
     pub fn pids(&self) -> Vec<i32> {
         let status = self.status();
-        let all = status["nodes"].as_array().unwrap().iter().map(|node| node["pid"].clone()).chain([status["master"]["pid"].clone()]);
+        let all =
+            status["nodes"].as_array().unwrap().iter().map(|node| node["pid"].clone()).chain([status["master"]["pid"].clone()]);
         let mut pids: Vec<i32> = all.filter_map(|pid| i32::try_from(pid.as_i64()?).ok()).collect();
         pids.sort_unstable();
         pids.dedup();
@@ -212,7 +215,8 @@ impl Cluster {
     pub fn wait_ready(&self, selector: &str, count: usize, most: Duration) -> Vec<Value> {
         wait_until(&format!("{count} ready pods of {selector}"), most, || {
             let pods = self.pods(selector);
-            let good = pods.len() == count && pods.iter().all(|pod| is_ready(pod) && pod["metadata"]["deletionTimestamp"].is_null());
+            let good =
+                pods.len() == count && pods.iter().all(|pod| is_ready(pod) && pod["metadata"]["deletionTimestamp"].is_null());
             if good { Ok(pods) } else { Err(summary(&pods)) }
         })
     }
@@ -245,7 +249,11 @@ fn walk(folder: &Path) -> Vec<PathBuf> {
 
 /// Whether a pod's Ready condition is true.
 pub fn is_ready(pod: &Value) -> bool {
-    pod["status"]["conditions"].as_array().into_iter().flatten().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+    pod["status"]["conditions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
 /// One line a pod.
@@ -253,7 +261,11 @@ pub fn summary(pods: &[Value]) -> String {
     let line = |pod: &Value| {
         format!(
             "{} on {} {} ready={} deleting={} {}",
-            pod["metadata"]["name"], pod["spec"]["nodeName"], pod["status"]["phase"], is_ready(pod), !pod["metadata"]["deletionTimestamp"].is_null(),
+            pod["metadata"]["name"],
+            pod["spec"]["nodeName"],
+            pod["status"]["phase"],
+            is_ready(pod),
+            !pod["metadata"]["deletionTimestamp"].is_null(),
             pod["status"]["containerStatuses"]
         )
     };
@@ -264,6 +276,12 @@ pub fn summary(pods: &[Value]) -> String {
 pub fn signal(pid: i32, signal: &str) {
     let said = Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).output().unwrap();
     assert!(said.status.success(), "kill -{signal} {pid}");
+}
+
+/// Whether a process lives. One that ended and was not yet asked for its exit code does not.
+pub fn lives(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with('Z'))
 }
 
 /// A deployment's manifest.
@@ -295,7 +313,10 @@ pub fn busybox_image() {
         std::fs::create_dir(root.path().join(folder)).unwrap();
     }
     std::fs::copy("/bin/busybox", root.path().join("bin/busybox")).expect("Debian's busybox-static");
-    for name in ["sh", "sleep", "cat", "echo", "wget", "nc", "httpd", "ls", "true", "false", "seq", "kill", "env", "touch", "test", "hostname", "ps", "date", "mkdir", "id", "tee"] {
+    for name in [
+        "sh", "sleep", "cat", "echo", "wget", "nc", "httpd", "ls", "true", "false", "seq", "kill", "env", "touch", "test",
+        "hostname", "ps", "date", "mkdir", "id", "tee",
+    ] {
         std::os::unix::fs::symlink("busybox", root.path().join("bin").join(name)).unwrap();
     }
     let script = format!(

@@ -40,6 +40,13 @@ pub enum ImageState {
     Unknown,
     /// It is not here.
     Absent,
+    /// It should be fetched anew and its registry is out of reach: a copy may be here.
+    Unreachable {
+        /// How often fetching failed in a row before.
+        failures: u32,
+        /// Why.
+        message: String,
+    },
     /// It may be used for the next turn.
     Ready,
     /// It could not be had.
@@ -213,7 +220,7 @@ pub fn next(view: View<'_>, memory: &mut Memory) -> Next {
 fn terminating(view: View<'_>, deadline: Tick, memory: &mut Memory) -> Next {
     let running = running(view.observed, |_| true);
     if !running.is_empty() {
-        return stop(running, deadline, view.now, memory);
+        return stop(&running, deadline, view.now, memory);
     }
     match memory.trouble.get(SANDBOX).filter(|trouble| trouble.due > view.now.tick) {
         Some(trouble) => Next::wait(trouble.due),
@@ -226,14 +233,14 @@ fn finished(view: View<'_>, memory: &mut Memory) -> Next {
     let grace = view.spec.map(|spec| spec.grace).unwrap_or_default();
     let running = running(view.observed, |_| true);
     if !running.is_empty() {
-        return stop(running, view.now.tick.after(grace), view.now, memory);
+        return stop(&running, view.now.tick.after(grace), view.now, memory);
     }
     let sandboxes: Vec<String> =
         view.observed.sandboxes.iter().filter(|sandbox| sandbox.state.is_running()).map(|sandbox| sandbox.id.clone()).collect();
     if sandboxes.is_empty() {
         return surplus(view.observed);
     }
-    stop(sandboxes, view.now.tick, view.now, memory)
+    stop(&sandboxes, view.now.tick, view.now, memory)
 }
 
 fn live(view: View<'_>, spec: &PodSpec, memory: &mut Memory) -> Next {
@@ -243,7 +250,7 @@ fn live(view: View<'_>, spec: &PodSpec, memory: &mut Memory) -> Next {
     // What belongs to a sandbox that is dead has lost its network: it is ended, and started in the new one.
     let strays = running(observed, |container| sandbox.is_none_or(|sandbox| sandbox.id != container.sandbox_id));
     if !strays.is_empty() {
-        return stop(strays, view.now.tick.after(spec.grace), view.now, memory);
+        return stop(&strays, view.now.tick.after(spec.grace), view.now, memory);
     }
     let older = observed.sandboxes.len().saturating_sub(1);
     let older: Vec<String> = observed.sandboxes.iter().take(older).map(|sandbox| sandbox.id.clone()).collect();
@@ -319,7 +326,7 @@ fn turn(view: View<'_>, spec: &PodSpec, container: &ContainerSpec, sandbox: &Obs
         }
         Some(run) => match &run.state {
             RunState::Running { .. } if run.spec_hash != container.hash => {
-                return stop(vec![run.id.clone()], now.after(spec.grace), view.now, memory);
+                return stop(std::slice::from_ref(&run.id), now.after(spec.grace), view.now, memory);
             }
             RunState::Running { .. } => return Next::default(),
             RunState::Created => Turn { attempt: run.attempt, streak: run.streak },
@@ -365,7 +372,7 @@ fn turn(view: View<'_>, spec: &PodSpec, container: &ContainerSpec, sandbox: &Obs
     };
     match memory.images.get(name).unwrap_or(&ImageState::Unknown) {
         ImageState::Unknown if container.pull == PullPolicy::Always => pull(about),
-        ImageState::Unknown => find(about),
+        ImageState::Unknown | ImageState::Unreachable { .. } => find(about),
         ImageState::Absent => pull(about),
         ImageState::Failed { due, cools, .. } if *due > now => Next::wait(if *cools > now { *cools } else { *due }),
         ImageState::Failed { never: true, .. } => find(about),
@@ -375,7 +382,7 @@ fn turn(view: View<'_>, spec: &PodSpec, container: &ContainerSpec, sandbox: &Obs
 }
 
 /// TERM first, KILL at the deadline, and again.
-fn stop(ids: Vec<String>, deadline: Tick, now: Now, memory: &mut Memory) -> Next {
+fn stop(ids: &[String], deadline: Tick, now: Now, memory: &mut Memory) -> Next {
     let fresh: Vec<String> = ids.iter().filter(|id| !memory.kills.contains_key(*id)).cloned().collect();
     let signal = |ids: Vec<String>, signal| Next::order(Command::Signal { ids: ids.clone(), signal }, About::Stop(ids));
     if !fresh.is_empty() && deadline > now.tick {
@@ -384,7 +391,7 @@ fn stop(ids: Vec<String>, deadline: Tick, now: Now, memory: &mut Memory) -> Next
     }
     let mut overdue = fresh;
     let mut wake: Option<Tick> = None;
-    for id in &ids {
+    for id in ids {
         let Some(kill) = memory.kills.get_mut(id) else { continue };
         kill.deadline = kill.deadline.min(deadline.max(now.tick));
         if kill.deadline <= now.tick {

@@ -472,6 +472,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    #[allow(clippy::needless_pass_by_value)] // reads better with json!
     fn spec(spec: Value) -> PodSpec {
         let object = json!({"metadata": {"name": "web", "namespace": "default", "uid": "u"}, "spec": spec});
         read(&Object::from_value(object).unwrap())

@@ -121,11 +121,11 @@ pub fn pod_status(view: View<'_>) -> Worded {
     });
     let scheduled = spec.scheduled_at.clone().filter(|at| !at.is_empty()).or(start.map(rfc3339));
     let conditions = vec![
-        condition("PodReadyToStartContainers", sandbox.is_some(), None, sandbox_since.map(rfc3339)),
-        condition("Initialized", initialized, init_reason, init_since.map(rfc3339)),
-        condition("Ready", ready, ready_reason.clone(), ready_since.map(rfc3339)),
-        condition("ContainersReady", ready, ready_reason, ready_since.map(rfc3339)),
-        condition("PodScheduled", true, None, scheduled),
+        condition("PodReadyToStartContainers", sandbox.is_some(), None, sandbox_since.map(rfc3339).as_deref()),
+        condition("Initialized", initialized, init_reason, init_since.map(rfc3339).as_deref()),
+        condition("Ready", ready, ready_reason.clone(), ready_since.map(rfc3339).as_deref()),
+        condition("ContainersReady", ready, ready_reason, ready_since.map(rfc3339).as_deref()),
+        condition("PodScheduled", true, None, scheduled.as_deref()),
     ];
 
     let mut status = Map::new();
@@ -306,13 +306,8 @@ fn container_status(container: &ContainerSpec, shown: &Shown<'_>) -> Value {
     let run = shown.run;
     let running = run.is_some_and(|run| run.state.is_running());
     let state = match (&shown.waiting, run) {
-        (Some((reason, message)), _) => {
-            let mut waiting = json!({"reason": reason});
-            if !message.is_empty() {
-                waiting["message"] = json!(message);
-            }
-            json!({"waiting": waiting})
-        }
+        (Some((reason, message)), _) if message.is_empty() => json!({"waiting": {"reason": reason}}),
+        (Some((reason, message)), _) => json!({"waiting": {"reason": reason, "message": message}}),
         (None, Some(run)) => state(run),
         (None, None) => json!({}),
     };
@@ -362,7 +357,7 @@ fn state(run: &ObservedContainer) -> Value {
     }
 }
 
-fn condition(kind: &str, holds: bool, why: Option<(&'static str, String)>, since: Option<String>) -> Value {
+fn condition(kind: &str, holds: bool, why: Option<(&'static str, String)>, since: Option<&str>) -> Value {
     let mut condition = Map::new();
     condition.insert("type".into(), json!(kind));
     condition.insert("status".into(), json!(if holds { "True" } else { "False" }));

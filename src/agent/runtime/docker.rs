@@ -20,8 +20,9 @@ use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum, EventMessage, NetworkCreateRequest,
 };
 use bollard::query_parameters::{
-    CreateContainerOptions, CreateImageOptions, EventsOptions, KillContainerOptions, ListContainersOptions, ListNetworksOptions,
-    ListVolumesOptions, LogsOptions, RemoveContainerOptions, RemoveVolumeOptions, UploadToContainerOptions,
+    CreateContainerOptions, CreateImageOptions, EventsOptions, KillContainerOptions, ListContainersOptions, ListImagesOptions,
+    ListNetworksOptions, ListVolumesOptions, LogsOptions, RemoveContainerOptions, RemoveImageOptions, RemoveVolumeOptions,
+    UploadToContainerOptions,
 };
 use bollard::{API_DEFAULT_VERSION, Docker};
 use bytes::Bytes;
@@ -45,6 +46,8 @@ const QUICK: Duration = Duration::from_secs(30);
 const SLOW: Duration = Duration::from_secs(120);
 /// A pull that shows no progress for so long is given up.
 const STALLED: Duration = Duration::from_secs(180);
+/// Marks the sandbox's image.
+const SANDBOX_IMAGE: &str = "bramble/sandbox";
 /// Chunks of a log that wait for a slow reader.
 const LOG_CHUNKS: usize = 16;
 
@@ -319,14 +322,33 @@ impl Shared {
                 from_src: Some("-".to_owned()),
                 repo: Some(repo.to_owned()),
                 tag: Some(content.to_owned()),
+                changes: vec![format!("LABEL {SANDBOX_IMAGE}=1")],
                 ..CreateImageOptions::default()
             };
             let import = docker.create_image(Some(options), Some(bollard::body_full(Bytes::from(archive))), None);
             self.drain(import).await?;
+            self.remove_twins(docker).await?;
             tracing::info!(image = %tag, "sandbox image imported");
         }
         *known = Some(tag.clone());
         Ok(tag)
+    }
+
+    /// Agents that share a Docker may import the image at the same moment: the last one keeps the tag, and takes away
+    /// the others' copies, unless one runs already.
+    async fn remove_twins(&self, docker: &Docker) -> Result<(), Failure> {
+        let filters = HashMap::from([
+            ("label".to_owned(), vec![SANDBOX_IMAGE.to_owned()]),
+            ("dangling".to_owned(), vec!["true".to_owned()]),
+        ]);
+        let options = ListImagesOptions { filters: Some(filters), ..ListImagesOptions::default() };
+        for twin in self.ask(QUICK, docker.list_images(Some(options))).await? {
+            let removal = docker.remove_image(&twin.id, None::<RemoveImageOptions>, None);
+            if let Ok(Err(error)) = tokio::time::timeout(SLOW, removal).await {
+                tracing::debug!(image = %twin.id, %error, "a copy of the sandbox image stays");
+            }
+        }
+        Ok(())
     }
 
     async fn image_is_here(&self, docker: &Docker, image: &str) -> Result<bool, Failure> {

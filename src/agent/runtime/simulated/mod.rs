@@ -5,7 +5,8 @@
 //! Never:    sleeps or opens anything: `run.rs` beside it is the hand, the tests drive it by themselves.
 //!
 //! Words of `bramble/simulate`, divided by blanks: `exit=CODE` ends each container with that code, `after=2s` (also `ms`,
-//! `m`) so long after its start; `pull-fails` finds no image; `deaf` ends on KILL only. Without it containers run for ever.
+//! `m`) so long after its start; `pull-fails` finds no image; `offline` reaches no
+//! registry; `deaf` ends on KILL only. Without it containers run for ever.
 
 pub mod run;
 
@@ -46,6 +47,8 @@ pub struct Script {
     pub after: Duration,
     /// No image is found.
     pub pull_fails: bool,
+    /// No registry is reached.
+    pub offline: bool,
     /// TERM is not heard.
     pub deaf: bool,
 }
@@ -60,6 +63,7 @@ impl Script {
                 Some(("exit", code)) => script.exit = code.parse().ok(),
                 Some(("after", time)) => script.after = duration(time).unwrap_or_default(),
                 None if word == "pull-fails" => script.pull_fails = true,
+                None if word == "offline" => script.offline = true,
                 None if word == "deaf" => script.deaf = true,
                 _ => {}
             }
@@ -196,6 +200,9 @@ impl Simulated {
                 if self.pods.get(&pod.uid).is_some_and(|pod| pod.script.pull_fails) {
                     let text = format!("manifest for {image} not found: manifest unknown (simulated)");
                     return Some(Err(Failure::Refused(text)));
+                }
+                if self.pods.get(&pod.uid).is_some_and(|pod| pod.script.offline) {
+                    return Some(Err(Failure::Failed("no route to host (simulated)".to_owned())));
                 }
                 self.pulls.insert((now.tick.after(self.settings.pull), id, image));
                 return None;
