@@ -256,6 +256,7 @@ fn the_agent_joins_a_master_and_runs_its_pods() {
         "rppal found no Pi, and that was said once:\n{told}"
     );
     assert_eq!(agent.end(), Some(0), "{told}");
-    // It said goodbye: the node is not ready at once, not only when it was silent for long enough.
+    let from = Instant::now();
     wait_until("bramble-2 not ready", SOON, || if is_ready(&node("bramble-2")) { Err("ready".to_owned()) } else { Ok(()) });
+    println!("the master saw it go after {:.1} s", from.elapsed().as_secs_f64());
 }
