@@ -2,7 +2,7 @@
 //!
 //! Needs: gcc-aarch64-linux-gnu, libc6-dev-arm64-cross, qemu-user-static (Debian), the Rust target, kubectl.
 //! QEMU shows the program this machine's /proc, /sys and network: it proves the program and its talk, not the pins of a Pi.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::disallowed_methods)] // a test; it waits in real time
 
 mod support;
 
