@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::config::{AgentConfig, Runtime as RuntimeKind};
+use super::disk;
 use super::health::judge::Pressures;
 use super::health::sysinfo::{Machine as Facts, Sensors};
 use super::led::shelf::{PodLight, PodState, Shelf, ShelfEffect, ShelfInput};
@@ -27,7 +28,6 @@ use super::runtime::run::{Health as RuntimeHealth, drive};
 use super::runtime::{Failure, Runtime, simulated};
 use super::streams::Streams;
 use super::uplink::Uplink;
-use super::{disk, runtime};
 use crate::api::time::rfc3339;
 use crate::board::Board;
 use crate::clock::{Clock, Now, SystemClock, Tick};
@@ -174,9 +174,10 @@ fn make_runtime(config: &AgentConfig, board: &Board, clock: SystemClock) -> Arc<
     match config.runtime {
         #[cfg(feature = "docker")]
         RuntimeKind::Docker => {
-            let owner = runtime::naming::Owner { cluster_uid: config.cluster_uid.clone(), node: config.node.clone() };
+            use super::runtime::{docker, naming};
+            let owner = naming::Owner { cluster_uid: config.cluster_uid.clone(), node: config.node.clone() };
             let socket = config.docker_socket.to_string_lossy().into_owned();
-            Arc::new(runtime::docker::DockerRuntime::new(runtime::docker::Settings::new(socket, owner)))
+            Arc::new(docker::DockerRuntime::new(docker::Settings::new(socket, owner)))
         }
         _ => {
             let settings = simulated::Settings {
