@@ -26,7 +26,7 @@ use crate::tls::{ClientCertificate, Credentials};
 /// Everything ends within this after a stop: watches end at once, a write to a slow card takes a second or two.
 const STOP: Duration = Duration::from_secs(10);
 /// Home Assistant's prefix.
-const DISCOVERY_PREFIX: &str = "homeassistant";
+pub(crate) const DISCOVERY_PREFIX: &str = "homeassistant";
 
 struct Hears(SharedSigns);
 
