@@ -395,7 +395,7 @@ pub enum ClaimError {
         pid: Option<u32>,
     },
     /// The directory or the lock file cannot be written.
-    #[error("cannot lock {}", path.display())]
+    #[error("cannot write {}", path.display())]
     Io {
         /// The lock file or the directory.
         path: PathBuf,

@@ -1,6 +1,6 @@
 //! The link on whole clusters of real processes: cut cables, a broker that dies, a broker of somebody else's, and nodes that say
 //! what they may not or what makes no sense.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::disallowed_methods)] // a test
 
 mod support;
 

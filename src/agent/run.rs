@@ -16,25 +16,25 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::config::{AgentConfig, Runtime as RuntimeKind};
+use super::disk;
 use super::health::judge::Pressures;
 use super::health::sysinfo::{Machine as Facts, Sensors};
 use super::led::shelf::{PodLight, PodState, Shelf, ShelfEffect, ShelfInput};
 use super::led::{Driver, gpio};
-use super::node::{self, Effect, EventKind, Input, Node, NodeConfig, Order, Outcome};
+use super::node::{self, Effect, Input, Node, NodeConfig, Order, Outcome};
 use super::pods::status::LightState;
 use super::register;
 use super::runtime::run::{Health as RuntimeHealth, drive};
 use super::runtime::{Failure, Runtime, simulated};
 use super::streams::Streams;
 use super::uplink::Uplink;
-use super::{disk, runtime};
 use crate::api::time::rfc3339;
 use crate::board::Board;
 use crate::clock::{Clock, Now, SystemClock, Tick};
 use crate::error::{Chain, Report};
 use crate::link::bus::{Bus, BusEvent, Publish};
 use crate::link::codec::{decode, encode};
-use crate::link::message::{Assignment, CallRequest, Credit, Head, Health, Info, NodeEvent, PodReport, SCHEMA};
+use crate::link::message::{Assignment, CallRequest, Credit, Head, Health, Info, SCHEMA};
 use crate::link::mqtt::{self, MqttConfig};
 use crate::link::session::{Session, SessionEffect, SessionInput};
 use crate::link::share::Share;
@@ -174,9 +174,10 @@ fn make_runtime(config: &AgentConfig, board: &Board, clock: SystemClock) -> Arc<
     match config.runtime {
         #[cfg(feature = "docker")]
         RuntimeKind::Docker => {
-            let owner = runtime::naming::Owner { cluster_uid: config.cluster_uid.clone(), node: config.node.clone() };
+            use super::runtime::{docker, naming};
+            let owner = naming::Owner { cluster_uid: config.cluster_uid.clone(), node: config.node.clone() };
             let socket = config.docker_socket.to_string_lossy().into_owned();
-            Arc::new(runtime::docker::DockerRuntime::new(runtime::docker::Settings::new(socket, owner)))
+            Arc::new(docker::DockerRuntime::new(docker::Settings::new(socket, owner)))
         }
         _ => {
             let settings = simulated::Settings {
@@ -217,7 +218,7 @@ async fn checkpoint(
         match tokio::task::spawn_blocking(move || disk::save(&directory, &store, &share)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::error!(error = %Chain(&error), "cannot keep the node's share; after a reboot without the master it would run an older one")
+                tracing::error!(error = %Chain(&error), "cannot keep the node's share; after a reboot without the master it would run an older one");
             }
             Err(error) => tracing::error!(%error, "keeping the share died"),
         }
@@ -321,8 +322,8 @@ impl Agent {
                         refused.push(order);
                     }
                 }
-                Effect::Report(report) => self.uplink.report(pod_report(report)),
-                Effect::Event(event) => self.uplink.event(node_event(event)),
+                Effect::Report(report) => self.uplink.report(report),
+                Effect::Event(event) => self.uplink.event(event),
                 Effect::Lights(lights) => self.light(ShelfInput::Pods(lights.into_iter().map(pod_light).collect())),
             }
         }
@@ -396,7 +397,7 @@ impl Agent {
                 decode::<Assignment>(payload).map(|assignment| self.converse(SessionInput::Assignment(assignment)))
             }
             NodeTopic::AskAll => {
-                self.uplink.start_anew(self.node.all_reports().cloned().map(pod_report));
+                self.uplink.start_anew(self.node.all_reports().cloned());
                 // The digest follows what is told now.
                 self.health_soon();
                 Ok(())
@@ -551,23 +552,6 @@ impl Agent {
 /// A number that is the node's own.
 fn beat(node: &str) -> u64 {
     node.bytes().fold(0u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)))
-}
-
-fn pod_report(report: node::PodReport) -> PodReport {
-    let node::PodReport { uid, namespace, name, generation, attempt, status, gone } = report;
-    PodReport { uid, namespace, name, generation, attempt, status, gone }
-}
-
-fn node_event(event: node::NodeEvent) -> NodeEvent {
-    NodeEvent {
-        uid: event.pod.uid,
-        namespace: event.pod.namespace,
-        name: event.pod.name,
-        field_path: event.field_path.unwrap_or_default(),
-        warning: event.kind == EventKind::Warning,
-        reason: event.reason.to_owned(),
-        message: event.message,
-    }
 }
 
 fn pod_light(light: node::PodLight) -> PodLight {

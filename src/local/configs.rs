@@ -98,7 +98,7 @@ fn path(path: &Path) -> String {
 
 #[cfg(all(test, feature = "agent"))]
 mod tests {
-    use super::super::state::Ports;
+    use super::super::state::{Ports, Runtime};
     use super::*;
     use crate::agent::config::AgentConfig;
     use crate::config::FileMay;

@@ -100,7 +100,9 @@ impl Api {
         let connection = rustls::ClientConnection::new(self.tls.clone(), name).map_err(TlsError::from)?;
         let mut stream = rustls::StreamOwned::new(connection, tcp);
         let host = self.address;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\nConnection: close\r\n\r\n")?;
+        // One write, so one TLS record.
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes())?;
         let (status, body) = answer(&mut BufReader::new(stream.take(LARGEST)))?;
         if status != 200 {
             let body = String::from_utf8_lossy(&body).chars().take(200).collect();

@@ -79,7 +79,7 @@ pub fn start(options: &Options) -> Result<(), Report> {
     );
     progress::on_interrupt(interrupted).map_err(|error| Report::failed("cannot watch for Ctrl-C").because(error))?;
 
-    let (mut cluster, chosen) = chosen(options)?;
+    let (mut cluster, chosen) = chosen(options).inspect_err(|_| leave_no_trace(layout))?;
     let before = cluster.nodes.len();
     announce(&progress, options, &cluster, &chosen);
     cluster.grow(wanted_nodes(options, before), options.cpus, options.memory_mib);
@@ -114,6 +114,14 @@ fn expect_ours(layout: &Layout) -> Result<(), Report> {
                 .because(format!("there is {} and no cluster.json", entry.file_name().to_string_lossy()))
                 .fix("choose an empty or a new directory with --data-dir DIR"))
         }
+    }
+}
+
+/// A start that made nothing but its lock takes that away again; the folder, too, when it is empty then.
+fn leave_no_trace(layout: &Layout) {
+    if !layout.state().exists() {
+        let _ = std::fs::remove_file(crate::config::lock_file(layout.root(), "start"));
+        let _ = std::fs::remove_dir(layout.root());
     }
 }
 
@@ -487,6 +495,19 @@ mod tests {
         std::fs::write(layout.state(), "{}").unwrap();
         assert!(expect_ours(&layout).is_ok(), "a cluster's");
         assert!(expect_ours(&Layout::find(Some(dir.path().join("new"))).unwrap()).is_ok());
+    }
+
+    #[test]
+    fn a_start_that_may_not_begin_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::find(Some(dir.path().join("c"))).unwrap();
+        drop(Claim::take(layout.root(), "start").unwrap());
+        leave_no_trace(&layout);
+        assert!(!layout.root().exists());
+        drop(Claim::take(layout.root(), "start").unwrap());
+        std::fs::write(layout.state(), "{}").unwrap();
+        leave_no_trace(&layout);
+        assert!(crate::config::lock_file(layout.root(), "start").exists(), "a cluster's lock stays");
     }
 
     #[test]

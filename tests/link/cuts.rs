@@ -127,7 +127,7 @@ fn the_api_says_what_simulated_nodes_say_after_cuts_and_a_broker_restart() {
     while_doing(|| wanted.create(20), || proxy.stall_for(Duration::from_secs(2)));
     wanted.scale(15);
     wanted.delete(15);
-    wanted.scale(25);
+    wanted.scale(35);
     let from = Instant::now();
     let changes = wanted.changes.load(Ordering::Relaxed);
     assert!(changes >= 200, "{changes} changes");
