@@ -205,22 +205,24 @@ fn the_api_says_what_docker_says_after_cuts_kills_and_a_broker_restart() {
     };
     wanted.deploy(4);
     wait_until("the first four run", HANG, || wanted.answered());
-    while_doing(|| wanted.create(3), || proxy.cut());
-    kill(&wanted, 3);
-    while_doing(|| wanted.scale(6), || proxy.cut_for(Duration::from_secs(2)));
+    while_doing(|| wanted.create(4), || proxy.cut());
+    kill(&wanted, 4);
+    while_doing(|| wanted.scale(8), || proxy.cut_for(Duration::from_secs(2)));
     wanted.delete(2);
+    kill(&wanted, 4);
     signal(cluster.master_pid(), "KILL");
     // Nobody hears of these.
-    kill(&wanted, 2);
+    kill(&wanted, 3);
     cluster.start(&[]).expect();
     while_doing(
         || {
-            kill(&wanted, 2);
+            kill(&wanted, 3);
             wanted.create(2);
         },
         || proxy.stall_for(Duration::from_secs(2)),
     );
-    wanted.scale(3);
+    wanted.scale(6);
+    kill(&wanted, 5);
     let from = Instant::now();
     let mut seen = Vec::new();
     wait_until("the API says what Docker says", HANG, || {
