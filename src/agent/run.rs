@@ -7,6 +7,7 @@
 //!   └──── uplink ◀─────┘
 //! ```
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -191,15 +192,17 @@ fn make_runtime(config: &AgentConfig, board: &Board, clock: SystemClock) -> Arc<
     }
 }
 
-/// The machine's address towards the master first. Asks the routing table; sends nothing.
+/// The machine's address towards the master first. Asks the routing table; sends nothing, and resolves no name.
 fn addresses(broker: &str) -> Vec<String> {
-    let towards = |target: &str| {
-        let socket = std::net::UdpSocket::bind(("0.0.0.0", 0)).ok()?;
+    let towards = |target: IpAddr| {
+        let any: IpAddr = if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = std::net::UdpSocket::bind((any, 0)).ok()?;
         socket.connect((target, 9)).ok()?;
         socket.local_addr().ok().map(|address| address.ip())
     };
-    // A master on this machine says nothing about the LAN; 192.0.2.1 (TEST-NET-1) lies behind the default route.
-    let address = towards(broker).filter(|address| !address.is_loopback()).or_else(|| towards("192.0.2.1"));
+    // A master on this machine says nothing about the LAN; TEST-NET-1 lies behind the default route.
+    let master = broker.parse().ok().and_then(towards).filter(|address| !address.is_loopback());
+    let address = master.or_else(|| towards(Ipv4Addr::new(192, 0, 2, 1).into()));
     vec![address.map_or_else(|| "127.0.0.1".to_owned(), |address| address.to_string())]
 }
 
@@ -277,7 +280,12 @@ impl Agent {
                 .min();
             tokio::select! { biased;
                 () = stop.cancelled() => return,
-                Some(event) = events.recv() => self.hear(event),
+                Some(event) = events.recv() => {
+                    if event == BusEvent::Connected {
+                        self.learn_addresses().await;
+                    }
+                    self.hear(event);
+                }
                 Some(input) = inputs.recv() => self.feed(input),
                 Ok(()) = runtime_is.changed() => {
                     self.runtime_is = runtime_is.borrow_and_update().clone();
@@ -531,6 +539,16 @@ impl Agent {
         let beat = beat(&self.config.node) % interval;
         let next = (now.0 / interval) * interval + beat;
         Tick(if next > now.0 + 500 { next } else { next + interval })
+    }
+
+    /// A new connection may be over another network, or the first since the network came up.
+    async fn learn_addresses(&mut self) {
+        let addresses = addresses(&self.config.mqtt.broker.host);
+        if addresses != self.addresses {
+            self.addresses.clone_from(&addresses);
+            self.feed(Input::Addresses(addresses));
+            self.learn_runtime().await;
+        }
     }
 
     /// The runtime answers, or does not: say what it is.

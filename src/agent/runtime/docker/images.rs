@@ -41,25 +41,25 @@ impl Shared {
             };
             let import = docker.create_image(Some(options), Some(bollard::body_full(Bytes::from(archive))), None);
             self.drain(import).await?;
-            self.remove_twins(docker).await?;
+            self.remove_unused_sandboxes(docker, &tag).await?;
             tracing::info!(image = %tag, "sandbox image imported");
         }
         *known = Some(tag.clone());
         Ok(tag)
     }
 
-    /// Agents that share a Docker may import the image at the same moment: the last one keeps the tag, and takes away
-    /// the others' copies, unless one runs already.
-    pub(super) async fn remove_twins(&self, docker: &Docker) -> Result<(), Failure> {
-        let filters = HashMap::from([
-            ("label".to_owned(), vec![SANDBOX_IMAGE.to_owned()]),
-            ("dangling".to_owned(), vec!["true".to_owned()]),
-        ]);
+    /// Takes away the sandbox images of older programs, and the copies that agents on one Docker made at the same moment: all that
+    /// no container uses but `kept`.
+    async fn remove_unused_sandboxes(&self, docker: &Docker, kept: &str) -> Result<(), Failure> {
+        let filters = HashMap::from([("label".to_owned(), vec![SANDBOX_IMAGE.to_owned()])]);
         let options = ListImagesOptions { filters: Some(filters), ..ListImagesOptions::default() };
-        for twin in self.ask(QUICK, docker.list_images(Some(options))).await? {
-            let removal = docker.remove_image(&twin.id, None::<RemoveImageOptions>, None);
+        for image in self.ask(QUICK, docker.list_images(Some(options))).await? {
+            if image.repo_tags.iter().any(|tag| tag == kept) {
+                continue;
+            }
+            let removal = docker.remove_image(&image.id, None::<RemoveImageOptions>, None);
             if let Ok(Err(error)) = tokio::time::timeout(SLOW, removal).await {
-                tracing::debug!(image = %twin.id, %error, "a copy of the sandbox image stays");
+                tracing::debug!(image = %image.id, %error, "an older sandbox image stays: it is in use");
             }
         }
         Ok(())
