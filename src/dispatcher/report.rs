@@ -135,13 +135,15 @@ fn write(view: &View, node: &str, report: &PodReport) -> Option<Op> {
     if report.gone && pod.is_deleting() && pod.finalizers().next().is_none() {
         return Some(Op::delete(key, pod.revision()));
     }
-    let status = merged_status(pod, &report.status)?;
-    if pod.at(&["status"]) == Some(&status) {
-        return None;
-    }
     let mut next = Object::clone(pod);
-    next.set_at(&["status"], status);
-    Some(Op::update(key, pod.revision(), next))
+    if let Some(status) = merged_status(pod, &report.status) {
+        next.set_at(&["status"], status);
+    }
+    if report.gone && pod.is_deleting() {
+        // Only finalizers hold it now: with the last of them it goes.
+        next.set_at(&["metadata", "deletionGracePeriodSeconds"], 0);
+    }
+    (next != **pod).then(|| Op::update(key, pod.revision(), next))
 }
 
 /// The reported status with the conditions and fields that only the master knows; `None` when it must not be taken.
@@ -233,7 +235,9 @@ mod tests {
         deleting["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
         assert!(matches!(writes(&view(deleting.clone()), "pi", std::slice::from_ref(&gone))[0].change, Change::Delete));
         deleting["metadata"]["finalizers"] = json!(["a/b"]);
-        assert!(!writes(&view(deleting), "pi", &[gone]).iter().any(|op| matches!(op.change, Change::Delete)));
+        let ops = writes(&view(deleting), "pi", &[gone]);
+        let Change::Put(held) = &ops[0].change else { panic!("its finalizer holds it") };
+        assert_eq!(held.i64_at(&["metadata", "deletionGracePeriodSeconds"]), Some(0), "and nothing else");
     }
 
     #[test]

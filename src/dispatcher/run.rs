@@ -372,7 +372,7 @@ impl Dispatcher {
             match checked {
                 Ok(()) if self.node(name).heard.takes(&pod) => pods.push(pod),
                 Ok(()) => {
-                    self.dropped(name, Cause::OutOfDate, &format_args!("an older state of pod {}/{}", pod.namespace, pod.name))
+                    self.dropped(name, Cause::OutOfDate, &format_args!("an older state of pod {}/{}", pod.namespace, pod.name));
                 }
                 Err(cause) => self.dropped(name, cause, &format_args!("a state of pod {:?}/{:?}", pod.namespace, pod.name)),
             }

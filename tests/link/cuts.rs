@@ -110,10 +110,6 @@ fn the_api_says_what_simulated_nodes_say_after_cuts_and_a_broker_restart() {
     let cluster = Cluster::started(&["--runtime", "simulated", "--nodes", "3"]);
     let proxy = Proxy::before(port_of(&cluster, "mqtts"));
     let _agent = agent_moved(&cluster, "bramble-2", proxy.port);
-    wait_until("the agent came through the proxy", SOON, || match proxy.connections() {
-        0 => Err("nobody came".to_owned()),
-        _ => Ok(()),
-    });
     let mut wanted = Wanted::new(&cluster, "web:1", "");
     wanted.deploy(15);
     while_doing(|| wanted.create(20), || proxy.cut());
@@ -130,7 +126,7 @@ fn the_api_says_what_simulated_nodes_say_after_cuts_and_a_broker_restart() {
     wanted.scale(35);
     let from = Instant::now();
     let changes = wanted.changes.load(Ordering::Relaxed);
-    assert!(changes >= 200, "{changes} changes");
+    assert!(changes >= 200 && proxy.cuts() == 3, "{changes} changes, {} cuts", proxy.cuts());
     let pods = wait_until("the API has what was asked for", HANG, || wanted.answered());
     let took = from.elapsed();
     println!(
@@ -198,10 +194,8 @@ fn the_api_says_what_docker_says_after_cuts_kills_and_a_broker_restart() {
     let kill = |wanted: &Wanted, count: usize| {
         let running = in_docker(&uid);
         let ids: Vec<&str> = running.values().take(count).map(|(id, _)| id.as_str()).collect();
-        for id in &ids {
-            docker(&["kill", id]).expect();
-        }
-        wanted.count(ids.len());
+        // One may have ended by itself meanwhile: it belonged to a pod that is being deleted.
+        wanted.count(ids.iter().filter(|id| docker(&["kill", id]).ok).count());
     };
     wanted.deploy(4);
     wait_until("the first four run", HANG, || wanted.answered());
@@ -224,20 +218,27 @@ fn the_api_says_what_docker_says_after_cuts_kills_and_a_broker_restart() {
     wanted.scale(6);
     kill(&wanted, 5);
     let from = Instant::now();
-    let mut seen = Vec::new();
-    wait_until("the API says what Docker says", HANG, || {
+    let (mut docker_changed, mut before) = (from, BTreeMap::new());
+    let seen = wait_until("the API says what Docker says", HANG, || {
+        let runtime = in_docker(&uid);
+        if runtime != before {
+            docker_changed = Instant::now();
+            before.clone_from(&runtime);
+        }
         let pods = wanted.answered()?;
-        let (api, runtime) = (in_api(&pods), in_docker(&uid));
-        seen = pods;
-        if api == runtime { Ok(()) } else { Err(format!("API {api:#?}\nDocker {runtime:#?}")) }
+        let api = in_api(&pods);
+        if api == runtime { Ok(pods) } else { Err(format!("API {api:#?}\nDocker {runtime:#?}")) }
     });
-    let took = from.elapsed();
     println!(
-        "{} changes, {} connections, {} restarts: agreed {:.1} s after the last change",
+        "{} changes, {} cuts, {} connections, {} restarts: agreed {:.1} s after the last change, {:.1} s after the last in Docker",
         wanted.changes.load(Ordering::Relaxed),
+        proxy.cuts(),
         proxy.connections(),
         seen.iter().filter_map(|pod| pod["status"]["containerStatuses"][0]["restartCount"].as_u64()).sum::<u64>(),
-        took.as_secs_f64()
+        from.elapsed().as_secs_f64(),
+        docker_changed.elapsed().as_secs_f64()
     );
-    assert!(took <= SOON, "{took:?}");
+    assert_eq!(proxy.cuts(), 3);
+    // How long a container takes to start is Docker's to say, and is no matter of the link.
+    assert!(docker_changed.elapsed() <= SOON, "{:?}", docker_changed.elapsed());
 }

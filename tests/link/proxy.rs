@@ -15,6 +15,9 @@ struct Shared {
     holds: AtomicBool,
     ends: AtomicBool,
     connections: AtomicUsize,
+    /// Those that stand.
+    living: AtomicUsize,
+    cuts: AtomicUsize,
 }
 
 /// The proxy; it ends when it is dropped.
@@ -41,13 +44,17 @@ impl Proxy {
                 }
                 let Ok(server) = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], broker))) else { continue };
                 accepting.connections.fetch_add(1, Ordering::SeqCst);
+                accepting.living.fetch_add(1, Ordering::SeqCst);
                 let ends = [client, server];
                 accepting.sockets.lock().unwrap().extend(ends.iter().map(|end| end.try_clone().unwrap()));
                 let [client, server] = ends;
-                for (from, to) in [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)] {
-                    let shared = accepting.clone();
-                    std::thread::spawn(move || carry(&shared, from, to));
-                }
+                let (shared, from, to) = (accepting.clone(), server.try_clone().unwrap(), client.try_clone().unwrap());
+                std::thread::spawn(move || carry(&shared, from, to));
+                let shared = accepting.clone();
+                std::thread::spawn(move || {
+                    carry(&shared, client, server);
+                    shared.living.fetch_sub(1, Ordering::SeqCst);
+                });
             }
         });
         Self { shared, port }
@@ -58,8 +65,30 @@ impl Proxy {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
+    /// How many standing connections were cut.
+    pub fn cuts(&self) -> usize {
+        self.shared.cuts.load(Ordering::SeqCst)
+    }
+
+    /// So that there is something to cut.
+    fn wait_for_connection(&self) {
+        for _ in 0..1000 {
+            if self.shared.living.load(Ordering::SeqCst) > 0 {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("nobody came through the proxy within 20 s");
+    }
+
     /// Cuts what is connected; who comes again may.
     pub fn cut(&self) {
+        self.wait_for_connection();
+        self.sever();
+    }
+
+    fn sever(&self) {
+        self.shared.cuts.fetch_add(self.shared.living.load(Ordering::SeqCst), Ordering::SeqCst);
         for socket in self.shared.sockets.lock().unwrap().drain(..) {
             let _ = socket.shutdown(Shutdown::Both);
         }
@@ -67,17 +96,19 @@ impl Proxy {
 
     /// Cuts, and lets nobody in for a while.
     pub fn cut_for(&self, time: Duration) {
+        self.wait_for_connection();
         self.shared.refuses.store(true, Ordering::SeqCst);
-        self.cut();
+        self.sever();
         std::thread::sleep(time);
         self.shared.refuses.store(false, Ordering::SeqCst);
     }
 
     /// Nothing passes for a while, both ends waiting; then what was connected is cut.
     pub fn stall_for(&self, time: Duration) {
+        self.wait_for_connection();
         self.shared.holds.store(true, Ordering::SeqCst);
         std::thread::sleep(time);
-        self.cut();
+        self.sever();
         self.shared.holds.store(false, Ordering::SeqCst);
     }
 }
@@ -85,7 +116,7 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.shared.ends.store(true, Ordering::SeqCst);
-        self.cut();
+        self.sever();
         // Wakes the listener.
         let _ = TcpStream::connect(("127.0.0.1", self.port));
     }
