@@ -100,7 +100,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         node: Node::new(NodeConfig { name: config.node.clone(), host_ips: addresses.clone() }),
         session: Session::new(kept.as_ref().map(|kept| (kept.store.clone(), kept.share.clone())), rng.clone()),
         shelf: Shelf::new(board.clone()),
-        uplink: Uplink::new(rng.bits()),
+        uplink: Uplink::new(rng.bits().max(1)),
         streams: Streams::new(runtime.clone(), bus.clone(), topics.clone(), config.node.clone()),
         runtime: runtime.clone(),
         sensors,
@@ -120,6 +120,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         health_told: None,
         retry_at: None,
         unparsed: 0,
+        rng,
     };
     supervisor.spawn("link", link);
     supervisor.spawn("runtime", drive(runtime, orders_out, inputs, runtime_health, stop.clone()));
@@ -254,6 +255,7 @@ struct Agent {
     health_told: Option<Tick>,
     retry_at: Option<Tick>,
     unparsed: u64,
+    rng: Rng,
 }
 
 impl Agent {
@@ -364,17 +366,9 @@ impl Agent {
         match event {
             BusEvent::Connected => {
                 self.connected = true;
-                self.publish(&NodeTopic::Availability, Bytes::from_static(b"online"), true);
-                if let Some(info) = self.info.clone() {
-                    self.publish(&NodeTopic::Info, encode(&info), true);
-                }
                 self.converse(SessionInput::Connected);
                 self.light(ShelfInput::Link(true));
-                if let Some(picture) = self.shelf.picture().filter(|picture| !picture.leds.is_empty()).cloned() {
-                    self.publish(&NodeTopic::Leds, encode(&picture), true);
-                }
-                self.health_at = self.clock.now().tick;
-                self.health_told = None;
+                self.introduce();
             }
             BusEvent::Disconnected => {
                 self.connected = false;
@@ -387,16 +381,29 @@ impl Agent {
         }
     }
 
+    /// Says that it lives, what it is and how it is.
+    fn introduce(&mut self) {
+        self.publish(&NodeTopic::Availability, Bytes::from_static(b"online"), true);
+        if let Some(info) = self.info.clone() {
+            self.publish(&NodeTopic::Info, encode(&info), true);
+        }
+        if let Some(picture) = self.shelf.picture().filter(|picture| !picture.leds.is_empty()).cloned() {
+            self.publish(&NodeTopic::Leds, encode(&picture), true);
+        }
+        self.health_at = self.clock.now().tick;
+        self.health_told = None;
+    }
+
     fn take(&mut self, topic: &str, payload: &[u8]) {
         let Some((node, topic)) = self.topics.parse(topic) else { return };
-        if node != self.config.node || payload.is_empty() {
+        if node != self.config.node || (payload.is_empty() && topic != NodeTopic::Availability) {
             return;
         }
         let taken = match topic {
             NodeTopic::Availability => {
-                // A will that was late: we live.
-                if payload != b"online" {
-                    self.publish(&NodeTopic::Availability, Bytes::from_static(b"online"), true);
+                // A will that was late, or the node was deleted while it lives: then it registers again, as a kubelet does.
+                if self.connected && payload != b"online" {
+                    self.introduce();
                 }
                 Ok(())
             }
@@ -405,7 +412,8 @@ impl Agent {
                 decode::<Assignment>(payload).map(|assignment| self.converse(SessionInput::Assignment(assignment)))
             }
             NodeTopic::AskAll => {
-                self.uplink.start_anew(self.node.all_reports().cloned());
+                let incarnation = self.rng.bits().max(1);
+                self.uplink.start_anew(incarnation, self.node.all_reports().cloned());
                 // The digest follows what is told now.
                 self.health_soon();
                 Ok(())

@@ -55,9 +55,11 @@ impl Uplink {
         self.events.push_back(event);
     }
 
-    /// Everything is told from the start: `all` are the newest reports of all pods.
-    pub fn start_anew(&mut self, all: impl Iterator<Item = PodReport>) {
+    /// Everything is told from the start: `all` are the newest reports of all pods. By a new number, so that a master that took
+    /// somebody else's for this node's listens again.
+    pub fn start_anew(&mut self, incarnation: u64, all: impl Iterator<Item = PodReport>) {
         self.anew = true;
+        self.incarnation = incarnation;
         self.pods = all.map(|report| (report.uid.clone(), report)).collect();
     }
 
@@ -198,8 +200,9 @@ mod tests {
     #[test]
     fn telling_everything_begins_by_saying_so() {
         let mut uplink = Uplink::new(1);
-        uplink.start_anew(std::iter::empty());
-        assert!(uplink.next_message().unwrap().anew);
+        uplink.start_anew(2, std::iter::empty());
+        let message = uplink.next_message().unwrap();
+        assert_eq!((message.anew, message.incarnation), (true, 2));
         assert!(uplink.next_message().is_none());
     }
 }

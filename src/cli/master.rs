@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::daemon::Workers;
 use crate::config::{Claim, FileMay, Flag};
 use crate::error::Report;
+use crate::master::acl;
 use crate::master::authority::{self, Authority, AuthorityError};
 use crate::master::config::{DEFAULT_FILE, MasterConfig};
 use crate::task::Ended;
@@ -19,6 +20,9 @@ pub(super) struct Args {
     /// Validates the configuration and exits: 0 good, 2 not
     #[arg(long)]
     check: bool,
+    /// Prints the access rules for a broker of your own (`mqtt.broker`) and exits
+    #[arg(long, value_name = "BROKER", conflicts_with = "check")]
+    print_acl: Option<Acl>,
     /// Where the store, the lock and the certificates are [key: data_dir]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
@@ -28,6 +32,13 @@ pub(super) struct Args {
     /// Where nodes are served, over TLS [key: mqtt.listen]
     #[arg(long, value_name = "ADDRESS:PORT")]
     mqtt_listen: Option<String>,
+}
+
+/// Brokers whose rules can be printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Acl {
+    /// A file for its `acl_file`.
+    Mosquitto,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Report> {
@@ -43,6 +54,11 @@ pub(super) fn run(args: &Args) -> Result<(), Report> {
     let mut config = MasterConfig::load(Some(file), std::env::vars(), &flags)?;
     if args.check {
         super::print("the configuration is good\n");
+        return Ok(());
+    }
+    if let Some(Acl::Mosquitto) = args.print_acl {
+        let topics = crate::link::Topics::new(&config.cluster);
+        super::print(&acl::mosquitto(&topics, crate::master::run::DISCOVERY_PREFIX, crate::broker::acl::MASTER));
         return Ok(());
     }
     telemetry::init().map_err(|error| Report::usage(error.to_string()))?;

@@ -9,6 +9,7 @@
 //! Freshness is judged by the master's own ticks, never by a node's clock.
 
 pub mod assign;
+pub mod drops;
 pub mod register;
 pub mod report;
 pub mod run;

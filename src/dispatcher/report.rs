@@ -5,53 +5,62 @@
 //! Never:    lets an older word win: reports carry uid, incarnation and attempt, and a pod that has ended stays ended.
 //! Flow:     from `agent/pods/status.rs` over the link, on to `apiserver/watch.rs` by way of the store (stops 12 → 13 → 14).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::api::{Key, Object, Uid, registry};
-use crate::link::message::PodReport;
+use super::drops::Cause;
+use crate::api::{Key, Object, Uid, registry, schema};
+use crate::link::message::{NodeEvent, PodReport};
 use crate::link::report::Said;
 use crate::store::{Op, View};
+
+/// How many ended lives of an agent are remembered, so that a late word of one is known as such.
+const ENDED: usize = 16;
 
 /// What one node has said, for freshness and for the digest.
 #[derive(Debug, Default)]
 pub struct Heard {
     incarnation: u64,
-    before: u64,
+    ended: VecDeque<u64>,
     attempts: BTreeMap<Uid, u64>,
     said: Said,
 }
 
 impl Heard {
-    /// Whether a message of this agent process is to be listened to. A new process is; the one before it no longer.
+    /// Whether a message of this life of an agent is to be listened to. A new one is; those before it no longer. An agent that
+    /// lives and is taken for ended (somebody else spoke with its certificate) begins a new life when it is asked for everything.
     pub fn accepts(&mut self, incarnation: u64) -> bool {
-        if incarnation == self.incarnation {
-            return true;
-        }
-        if incarnation == self.before && self.before != 0 {
+        if incarnation == 0 || self.ended.contains(&incarnation) {
             return false;
         }
-        self.before = std::mem::replace(&mut self.incarnation, incarnation);
-        self.attempts.clear();
-        self.said.clear();
+        if incarnation != self.incarnation {
+            if self.ended.len() == ENDED {
+                self.ended.pop_front();
+            }
+            self.ended.push_back(std::mem::replace(&mut self.incarnation, incarnation));
+            self.attempts.clear();
+            self.said.clear();
+        }
         true
     }
 
-    /// Takes in those reports that are newer than what was heard of their pods; the others are dropped.
-    pub fn fresh(&mut self, reports: Vec<PodReport>) -> Vec<PodReport> {
-        reports
-            .into_iter()
-            .filter(|report| {
-                let last = self.attempts.entry(report.uid.clone()).or_default();
-                let fresh = report.attempt >= *last;
-                if fresh {
-                    *last = report.attempt;
-                    self.said.take(report);
-                }
-                fresh
-            })
-            .collect()
+    /// Takes a report in if it is newer than what was heard of its pod.
+    pub fn takes(&mut self, report: &PodReport) -> bool {
+        let last = self.attempts.entry(report.uid.clone()).or_default();
+        let fresh = report.attempt >= *last;
+        if fresh {
+            *last = report.attempt;
+            self.said.take(report);
+        }
+        fresh
+    }
+
+    /// What was said of these pods could not be kept: the digest must not say that it was.
+    pub fn forget<'a>(&mut self, pods: impl IntoIterator<Item = &'a PodReport>) {
+        for report in pods {
+            self.said.forget(&report.uid);
+        }
     }
 
     /// Everything is told again from here on.
@@ -72,6 +81,44 @@ impl Heard {
     }
 }
 
+/// Whether a report is one that this node may give of this pod as it stands, and that says something.
+///
+/// # Errors
+/// Why not.
+pub fn check(view: &View, node: &str, report: &PodReport) -> Result<(), Cause> {
+    let key = Key::new(&registry::PODS, &report.namespace, &report.name);
+    // A pod that is no longer there: its node may not know it yet.
+    let pod = view.get(&key).filter(|pod| pod.uid() == report.uid).ok_or(Cause::OutOfDate)?;
+    if pod.str_at(&["spec", "nodeName"]) != node {
+        return Err(Cause::NotItsOwn);
+    }
+    if report.gone && !pod.is_deleting() {
+        return Err(Cause::OutOfDate);
+    }
+    // Clients refuse a whole list for one value of a wrong type.
+    let mut like_it = json!({"apiVersion": "v1", "kind": "Pod", "status": report.status});
+    let is_status = report.status.is_object() && schema::prune(&registry::PODS, &mut like_it).wrong_type.is_none();
+    if is_status { Ok(()) } else { Err(Cause::NotUnderstood) }
+}
+
+/// Whether this node may tell of this event: it is about a pod of its own, or about one that has just gone.
+///
+/// # Errors
+/// Why not.
+pub fn check_event(view: &View, node: &str, event: &NodeEvent) -> Result<(), Cause> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    if event.name.is_empty() || event.name.len() > 253 || !event.name.chars().all(plain) {
+        return Err(Cause::NotUnderstood);
+    }
+    if view.get(&Key::new(&registry::NAMESPACES, "", &event.namespace)).is_none() {
+        return Err(Cause::OutOfDate);
+    }
+    match view.get(&Key::new(&registry::PODS, &event.namespace, &event.name)) {
+        Some(pod) if pod.uid() == event.uid && pod.str_at(&["spec", "nodeName"]) != node => Err(Cause::NotItsOwn),
+        _ => Ok(()),
+    }
+}
+
 /// What reports of `node` change in the store. One pod, one operation; a pod that is not this node's, or is another by now, is
 /// left alone.
 #[must_use]
@@ -88,13 +135,15 @@ fn write(view: &View, node: &str, report: &PodReport) -> Option<Op> {
     if report.gone && pod.is_deleting() && pod.finalizers().next().is_none() {
         return Some(Op::delete(key, pod.revision()));
     }
-    let status = merged_status(pod, &report.status)?;
-    if pod.at(&["status"]) == Some(&status) {
-        return None;
-    }
     let mut next = Object::clone(pod);
-    next.set_at(&["status"], status);
-    Some(Op::update(key, pod.revision(), next))
+    if let Some(status) = merged_status(pod, &report.status) {
+        next.set_at(&["status"], status);
+    }
+    if report.gone && pod.is_deleting() {
+        // Only finalizers hold it now: with the last of them it goes.
+        next.set_at(&["metadata", "deletionGracePeriodSeconds"], 0);
+    }
+    (next != **pod).then(|| Op::update(key, pod.revision(), next))
 }
 
 /// The reported status with the conditions and fields that only the master knows; `None` when it must not be taken.
@@ -186,7 +235,9 @@ mod tests {
         deleting["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
         assert!(matches!(writes(&view(deleting.clone()), "pi", std::slice::from_ref(&gone))[0].change, Change::Delete));
         deleting["metadata"]["finalizers"] = json!(["a/b"]);
-        assert!(!writes(&view(deleting), "pi", &[gone]).iter().any(|op| matches!(op.change, Change::Delete)));
+        let ops = writes(&view(deleting), "pi", &[gone]);
+        let Change::Put(held) = &ops[0].change else { panic!("its finalizer holds it") };
+        assert_eq!(held.i64_at(&["metadata", "deletionGracePeriodSeconds"]), Some(0), "and nothing else");
     }
 
     #[test]
@@ -206,9 +257,62 @@ mod tests {
         let mut heard = Heard::default();
         assert!(heard.accepts(7));
         let status = json!({});
-        assert_eq!(heard.fresh(vec![report("u1", 5, status.clone(), false)]).len(), 1);
-        assert_eq!(heard.fresh(vec![report("u1", 4, status.clone(), false)]).len(), 0);
-        assert!(heard.accepts(8) && !heard.accepts(7));
-        assert_eq!(heard.fresh(vec![report("u1", 1, status, false)]).len(), 1);
+        assert!(heard.takes(&report("u1", 5, status.clone(), false)));
+        assert!(!heard.takes(&report("u1", 4, status.clone(), false)));
+        assert!(heard.accepts(8) && heard.accepts(9) && !heard.accepts(7) && !heard.accepts(8) && !heard.accepts(0));
+        assert!(heard.takes(&report("u1", 1, status, false)));
+    }
+
+    #[test]
+    fn what_could_not_be_kept_was_not_heard() {
+        let (mut heard, report) = (Heard::default(), report("u1", 5, json!({"phase": "Running"}), false));
+        let nothing = heard.digest();
+        heard.takes(&report);
+        assert_ne!(heard.digest(), nothing);
+        heard.forget([&report]);
+        assert_eq!(heard.digest(), nothing);
+        assert!(heard.takes(&report), "and is taken when it is told again");
+    }
+
+    #[test]
+    fn a_report_is_refused_with_the_reason() {
+        let view = view(pod(json!({"phase": "Pending"})));
+        let running = json!({"phase": "Running"});
+        for (node, report, expected) in [
+            ("pi", report("u1", 1, running.clone(), false), Ok(())),
+            ("pj", report("u1", 1, running.clone(), false), Err(Cause::NotItsOwn)),
+            ("pi", report("u0", 1, running.clone(), false), Err(Cause::OutOfDate)),
+            ("pi", report("u1", 1, running, true), Err(Cause::OutOfDate)),
+            ("pi", report("u1", 1, json!({"phase": {}}), false), Err(Cause::NotUnderstood)),
+            ("pi", report("u1", 1, json!({"containerStatuses": 7}), false), Err(Cause::NotUnderstood)),
+            ("pi", report("u1", 1, json!("Running"), false), Err(Cause::NotUnderstood)),
+        ] {
+            assert_eq!(check(&view, node, &report), expected, "{node} {report:?}");
+        }
+    }
+
+    #[test]
+    fn an_event_is_about_a_pod_of_the_node_or_about_one_that_has_just_gone() {
+        let mut view = view(pod(json!({})));
+        let namespace = Object::from_value(json!({"metadata": {"name": "a"}})).unwrap();
+        view.apply(Revision(3), Op::create(Key::of(&registry::NAMESPACES, &namespace), namespace).into());
+        let event = |namespace: &str, name: &str| NodeEvent {
+            uid: Uid::from("u1"),
+            namespace: namespace.into(),
+            name: name.into(),
+            field_path: String::new(),
+            warning: false,
+            reason: "Killing".into(),
+            message: String::new(),
+        };
+        for (node, event, expected) in [
+            ("pi", event("a", "web"), Ok(())),
+            ("pi", event("a", "gone"), Ok(())),
+            ("pj", event("a", "web"), Err(Cause::NotItsOwn)),
+            ("pi", event("b", "web"), Err(Cause::OutOfDate)),
+            ("pi", event("a", "no name"), Err(Cause::NotUnderstood)),
+        ] {
+            assert_eq!(check_event(&view, node, &event), expected, "{node} {event:?}");
+        }
     }
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::drops::{Cause, Drops};
 use super::report::Heard;
 use super::streams::{NewCall, Running};
 use super::{assign, register, report};
@@ -82,7 +83,7 @@ struct Dispatcher {
     /// Nodes whose head could not be sent.
     unsent: BTreeSet<String>,
     ids: Rng,
-    malformed: u64,
+    drops: Drops,
 }
 
 /// Runs until `stop`.
@@ -103,7 +104,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
         cursor: Revision(0),
         unsent: BTreeSet::new(),
         ids: Rng::from_os("dispatcher"),
-        malformed: 0,
+        drops: Drops::default(),
     };
     this.look();
     loop {
@@ -221,8 +222,16 @@ impl Dispatcher {
 
     /// A node was removed: what is kept of it at the broker goes.
     fn clear(&mut self, name: &str) {
-        self.nodes.remove(name);
-        for topic in [NodeTopic::Availability, NodeTopic::Info, NodeTopic::Health, NodeTopic::Leds, NodeTopic::Head] {
+        self.unsent.remove(name);
+        if let Some(node) = self.nodes.get_mut(name) {
+            // The numbers of its share go on: should it live and come back, it would not listen to lower ones.
+            node.head_told = false;
+            node.heard = Heard::default();
+            node.info = None;
+            node.asked_all = None;
+        }
+        // Its availability last: if it lives, that is what it answers to.
+        for topic in [NodeTopic::Head, NodeTopic::Info, NodeTopic::Health, NodeTopic::Leds, NodeTopic::Availability] {
             self.publish(name, &topic, Bytes::new(), true);
         }
     }
@@ -230,7 +239,7 @@ impl Dispatcher {
     async fn hear(&mut self, event: BusEvent, running: &mut Running) {
         match event {
             BusEvent::Connected => {
-                self.unsent.extend(self.nodes.keys().cloned());
+                self.unsent.extend(self.nodes.iter().filter(|(_, node)| node.head_told).map(|(name, _)| name.clone()));
                 self.send_heads();
             }
             BusEvent::Disconnected => {}
@@ -245,9 +254,13 @@ impl Dispatcher {
                 if gone {
                     self.signs.gone(&node, now.tick);
                     running.node_lost(&node);
-                } else if !retained {
-                    // What a broker kept says nothing about now.
+                } else if !retained || topic == NodeTopic::Availability {
+                    // What a broker kept says nothing about now, but for a will that it did not carry out.
                     self.signs.heard(&node, now.tick);
+                }
+                if !retained && topic == NodeTopic::Availability {
+                    // Its link is new: what it was asked before may have been lost on the old one.
+                    self.node(&node).asked_all = None;
                 }
                 self.take(&node, topic, &payload, now, running).await;
             }
@@ -291,15 +304,19 @@ impl Dispatcher {
             | NodeTopic::CallCredit(_) => Ok(()),
         };
         if let Err(error) = taken {
-            self.malformed += 1;
-            if self.malformed.is_power_of_two() {
-                tracing::warn!(node, error = %Chain(&error), dropped = self.malformed, "a message was not understood and dropped");
-            }
+            self.dropped(node, Cause::NotUnderstood, &Chain(&error));
+        }
+    }
+
+    fn dropped(&mut self, node: &str, cause: Cause, what: &dyn std::fmt::Display) {
+        if let Some(dropped) = self.drops.count(cause) {
+            tracing::warn!(node, what = %what, dropped, "{}", cause.words());
         }
     }
 
     async fn take_info(&mut self, node: &str, info: Info, now: Now) {
         if info.node != node {
+            self.dropped(node, Cause::NotItsOwn, &format_args!("info of {:?}", info.node));
             return;
         }
         let uid = self.ids.uuid();
@@ -311,12 +328,18 @@ impl Dispatcher {
         let uid = self.ids.uuid();
         let node = self.node(name);
         let info = node.info.clone();
-        let agrees = node.heard.accepts(health.incarnation) && node.heard.digest() == health.pods_digest;
+        let current = node.heard.accepts(health.incarnation);
+        let agrees = current && node.heard.digest() == health.pods_digest;
         let asked = node.asked_all.is_some_and(|at| now.tick.since(at) < ASK_ALL_EVERY);
         if !agrees && !asked {
             node.asked_all = Some(now.tick);
             tracing::debug!(node = name, "asked to tell everything");
             self.publish(name, &NodeTopic::AskAll, Bytes::from_static(b"{\"v\":1}"), false);
+        }
+        if !current {
+            // If it is the agent that lives after all, it begins a new life when it is asked.
+            self.dropped(name, Cause::OutOfDate, &"health of an earlier life of its agent");
+            return;
         }
         self.write(|view| {
             let registered = view.get(&Key::new(&registry::NODES, "", name)).is_some();
@@ -333,37 +356,63 @@ impl Dispatcher {
     async fn take_report(&mut self, name: &str, said: Report, now: Now) {
         let node = self.node(name);
         if !node.heard.accepts(said.incarnation) {
+            self.dropped(name, Cause::OutOfDate, &"a report of an earlier life of its agent");
             return;
         }
         if said.anew {
             node.heard.start_anew();
         }
-        let pods = node.heard.fresh(said.pods);
-        for pods in pods.chunks(MOST) {
-            self.write(|view| report::writes(view, name, pods)).await;
+        let (checked, events) = self.store.view(|view| {
+            let checked: Vec<_> = said.pods.iter().map(|pod| report::check(view, name, pod)).collect();
+            let events: Vec<_> = said.events.iter().map(|event| report::check_event(view, name, event)).collect();
+            (checked, events)
+        });
+        let mut pods = Vec::with_capacity(said.pods.len());
+        for (pod, checked) in said.pods.into_iter().zip(checked) {
+            match checked {
+                Ok(()) if self.node(name).heard.takes(&pod) => pods.push(pod),
+                Ok(()) => {
+                    self.dropped(name, Cause::OutOfDate, &format_args!("an older state of pod {}/{}", pod.namespace, pod.name));
+                }
+                Err(cause) => self.dropped(name, cause, &format_args!("a state of pod {:?}/{:?}", pod.namespace, pod.name)),
+            }
         }
-        for events in said.events.chunks(MOST / 2) {
+        for pods in pods.chunks(MOST) {
+            if !self.write(|view| report::writes(view, name, pods)).await {
+                // It is told again: the digest of the next health differs.
+                self.node(name).heard.forget(pods);
+            }
+        }
+        let mut heard = Vec::with_capacity(said.events.len());
+        for (event, checked) in said.events.into_iter().zip(events) {
+            match checked {
+                Ok(()) => heard.push(event),
+                Err(cause) => self.dropped(name, cause, &format_args!("an event of pod {:?}/{:?}", event.namespace, event.name)),
+            }
+        }
+        for events in heard.chunks(MOST / 2) {
             self.write(|view| events.iter().map(|event| event_op(view, name, event, now)).collect()).await;
         }
     }
 
-    /// Decides on the newest view and writes; again when a race was lost.
-    async fn write(&self, decide: impl Fn(&View) -> Vec<Op>) {
+    /// Decides on the newest view and writes; again when a race was lost. Whether it is done.
+    async fn write(&self, decide: impl Fn(&View) -> Vec<Op>) -> bool {
         for _ in 0..RACES {
             let ops = self.store.view(&decide);
             if ops.is_empty() {
-                return;
+                return true;
             }
             match self.store.write(Batch(ops)).await {
-                Ok(_) => return,
+                Ok(_) => return true,
                 Err(WriteError::Conflict { .. }) => {}
                 Err(error) => {
                     tracing::error!(error = %Chain(&error), "cannot keep what a node said");
-                    return;
+                    return false;
                 }
             }
         }
         tracing::debug!("lost every race; the node will be asked again");
+        false
     }
 }
 

@@ -19,6 +19,8 @@ pub mod bus;
 pub mod call;
 pub mod codec;
 pub mod downlink;
+#[cfg(test)]
+mod golden_tests;
 pub mod message;
 pub mod mqtt;
 pub mod report;

@@ -32,7 +32,9 @@ const INBOX: usize = 1024;
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// Without any acknowledgement for this long while some are due, the client is stuck (known livelock of the crate).
 const STUCK: Duration = Duration::from_secs(60);
-const RECONNECT: backoff::Policy = backoff::Policy { first: Duration::from_millis(500), cap: Duration::from_secs(8) };
+/// The cap is well below the 8 s after which a lost node loses its pods: when a switch comes back, all nodes shall be heard before
+/// those that were a little later are judged.
+const RECONNECT: backoff::Policy = backoff::Policy { first: Duration::from_millis(500), cap: Duration::from_secs(5) };
 const PACKET_BYTES: u32 = 1024 * 1024;
 
 /// How to connect.

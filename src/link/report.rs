@@ -27,6 +27,11 @@ impl Said {
         }
     }
 
+    /// Forgets one pod.
+    pub fn forget(&mut self, uid: &Uid) {
+        self.hashes.remove(uid);
+    }
+
     /// Forgets all pods but these.
     pub fn keep_only(&mut self, wanted: impl Fn(&Uid) -> bool) {
         self.hashes.retain(|uid, _| wanted(uid));

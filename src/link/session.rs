@@ -141,10 +141,11 @@ impl Session {
         if self.head.as_ref().is_some_and(|known| head.at < known.at) {
             return;
         }
-        let first = self.head.is_none();
+        // A master that started again has lost its connections to all nodes at once.
+        let started = self.head.as_ref().map_or(self.ever_connected, |known| known.at.epoch != head.at.epoch);
         self.head = Some(head);
-        if !self.settled(out) && self.ask_at.is_none() {
-            let wait = if first && self.ever_connected { self.jitter() } else { CHANGE_MAY_TRAIL };
+        if !self.settled(out) && (self.ask_at.is_none() || started) {
+            let wait = if started { self.jitter() } else { CHANGE_MAY_TRAIL };
             self.ask_at = Some(now.tick.after(wait));
         }
     }
@@ -242,10 +243,9 @@ impl Machine for Session {
         match input {
             SessionInput::Connected => {
                 self.connected = true;
-                // The retained head comes by itself; without one there is nothing to ask.
+                // The retained head comes by itself in a moment, and tells whether there is something to ask.
                 if self.head.is_some() && !self.settled(out) {
-                    let wait = self.jitter();
-                    self.ask_at = Some(now.tick.after(wait));
+                    self.ask_at = Some(now.tick.after(CHANGE_MAY_TRAIL));
                 }
             }
             SessionInput::Disconnected => {
@@ -380,6 +380,30 @@ mod tests {
             node.give(3, SessionInput::Assignment(part));
         }
         assert_eq!(node.shares.last().unwrap().pods.len(), 0);
+    }
+
+    #[test]
+    fn after_a_cut_it_asks_at_once_and_after_a_restart_of_the_master_in_its_turn() {
+        let mut waits = Vec::new();
+        for epoch in [100, 200] {
+            for seed in 0..20 {
+                let mut master = Downlink::new("s1".into(), 100);
+                let mut node = Node::new();
+                node.session.rng = Rng::seeded(seed, "turn");
+                node.give(0, SessionInput::Head(master.head().clone()));
+                node.give(1000, SessionInput::Disconnected);
+                let mut after = Downlink::new("s1".into(), 200);
+                let newer = if epoch == 100 { &mut master } else { &mut after };
+                newer.wants(Arc::new(share(&[("a", 1)])));
+                node.give(2000, SessionInput::Connected);
+                node.give(2000, SessionInput::Head(newer.head().clone()));
+                waits.push(node.session.next_wake().unwrap().0 - 2000);
+            }
+        }
+        let (cut, restarted) = waits.split_at(20);
+        assert!(cut.iter().all(|wait| *wait == 500), "{cut:?}");
+        assert!(restarted.iter().all(|wait| *wait <= 5000), "{restarted:?}");
+        assert!(restarted.iter().max().unwrap() - restarted.iter().min().unwrap() > 2000, "spread: {restarted:?}");
     }
 
     #[test]

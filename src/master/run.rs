@@ -26,7 +26,17 @@ use crate::tls::{ClientCertificate, Credentials};
 /// Everything ends within this after a stop: watches end at once, a write to a slow card takes a second or two.
 const STOP: Duration = Duration::from_secs(10);
 /// Home Assistant's prefix.
-const DISCOVERY_PREFIX: &str = "homeassistant";
+pub(crate) const DISCOVERY_PREFIX: &str = "homeassistant";
+
+/// Silence on an external broker says little: it does not tell of a client's pings, and a node speaks by itself only each 10 s
+/// (`health.interval_seconds`). Two of its words may be lost before the third is missed; a pulled plug is found by the last will
+/// long before, after 7.5 s.
+const LEAST_SILENCE_EXTERNAL: Duration = Duration::from_secs(25);
+
+/// How long a node may say nothing until it counts as lost.
+fn most_silence(lost: Duration, external: bool) -> Duration {
+    if external { lost.max(LEAST_SILENCE_EXTERNAL) } else { lost }
+}
 
 struct Hears(SharedSigns);
 
@@ -93,7 +103,7 @@ pub async fn run(config: MasterConfig, stop: CancellationToken) -> Result<Ended,
         Report::failed("cannot open the store").because(error).fix(fix)
     })?;
     let settings = controller::Settings {
-        lost: config.node.lost,
+        lost: most_silence(config.node.lost, config.mqtt.broker.is_some()),
         evict: config.node.evict,
         grace: config.grace,
         ..controller::Settings::default()
@@ -142,4 +152,16 @@ fn read(what: &str, path: &Path) -> Result<Vec<u8>, Report> {
             .because(error)
             .fix("name readable files in [tls], or leave [tls] out: the master makes its own")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn on_an_external_broker_a_node_is_not_lost_between_two_of_its_words() {
+        let seconds = Duration::from_secs;
+        assert_eq!((most_silence(seconds(10), false), most_silence(seconds(2), false)), (seconds(10), seconds(2)));
+        assert_eq!((most_silence(seconds(10), true), most_silence(seconds(60), true)), (seconds(25), seconds(60)));
+    }
 }
