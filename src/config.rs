@@ -416,6 +416,9 @@ impl From<ClaimError> for Report {
                 format!("stop it (`kill {pid}`, or `bramble stop` for a local cluster), or give this one another --data-dir")
             }
             ClaimError::Taken { pid: None, .. } => "stop it, or give this one another --data-dir".to_owned(),
+            ClaimError::Io { path, source } if source.kind() == std::io::ErrorKind::StorageFull => {
+                format!("make room on the disk that holds {} (`df -h`), then try again", path.display())
+            }
             ClaimError::Io { path, .. } => format!(
                 "make {} writable for this user, or choose another directory with --data-dir",
                 path.parent().unwrap_or(path).display()

@@ -239,7 +239,7 @@ fn a_board_file_is_checked_whole_and_a_machine_without_pins_says_so() {
             ],
             &["hot_celsius", "\"warm\"", "`mauve`, expected one of `red`", "targett", "target", "pod-3", "pin 5 is used twice"],
         ),
-        (&[("name = \"rpi-4b\"", "name = [")], &["TOML parse error at line 3"]),
+        (&[("name = \"rpi-4b\"", "name = [")], &["expected TOML: TOML parse error at line 3"]),
     ] {
         let broken = changes.iter().fold(text.clone(), |text, (from, to)| {
             assert!(text.contains(from), "{from}");
@@ -264,7 +264,7 @@ fn an_agent_on_something_that_is_no_pi_says_once_that_it_has_no_leds() {
     std::fs::write(
         &file,
         format!(
-            "node = 'pi'\ncluster_uid = 'u'\nruntime = 'simulated'\ndata_dir = '{}'\n[mqtt]\nbroker = 'mqtt://127.0.0.1:1'\n",
+            "node = 'pi'\ncluster_uid = 'u'\nruntime = 'simulated'\nboard = 'generic'\ndata_dir = '{}'\n[mqtt]\nbroker = 'mqtt://127.0.0.1:1'\n",
             data.display()
         ),
     )
