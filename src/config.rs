@@ -90,6 +90,8 @@ pub struct Reader {
     values: BTreeMap<String, Value>,
     known: BTreeSet<&'static str>,
     faults: Vec<Fault>,
+    /// The file could not be taken: what it may have said is not missed.
+    unread: bool,
 }
 
 impl Reader {
@@ -101,6 +103,7 @@ impl Reader {
             values: BTreeMap::new(),
             known: BTreeSet::new(),
             faults: Vec::new(),
+            unread: false,
         };
         let mut builder = ::config::Config::builder();
         if let Some((path, may)) = file {
@@ -144,6 +147,7 @@ impl Reader {
     fn whole_file(&mut self, what: String) {
         let place = self.file.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
         self.faults.push(Fault { place, key: String::new(), what });
+        self.unread = true;
     }
 
     /// The value of `key`, when it is there and `parse` takes it; a fault when it refuses. `expected` completes
@@ -196,9 +200,9 @@ impl Reader {
         self.parsed(key, "true or false", |text| text.parse().ok())
     }
 
-    /// `value`, or a fault when nobody gave the key (and it was not faulty already).
+    /// `value`, or a fault when nobody gave the key (and neither it nor the whole file was faulty already).
     pub fn required<T>(&mut self, key: &'static str, expected: &str, value: Option<T>) -> Option<T> {
-        if value.is_none() && !self.values.contains_key(key) {
+        if value.is_none() && !self.unread && !self.values.contains_key(key) {
             let place = match &self.file {
                 Some(file) => file.display().to_string(),
                 None => variable(key),
@@ -412,6 +416,9 @@ impl From<ClaimError> for Report {
                 format!("stop it (`kill {pid}`, or `bramble stop` for a local cluster), or give this one another --data-dir")
             }
             ClaimError::Taken { pid: None, .. } => "stop it, or give this one another --data-dir".to_owned(),
+            ClaimError::Io { path, source } if source.kind() == std::io::ErrorKind::StorageFull => {
+                format!("make room on the disk that holds {} (`df -h`), then try again", path.display())
+            }
             ClaimError::Io { path, .. } => format!(
                 "make {} writable for this user, or choose another directory with --data-dir",
                 path.parent().unwrap_or(path).display()

@@ -51,14 +51,14 @@ const CONNECTIONS: usize = 2048;
 pub enum BindError {
     /// Another program has the port.
     #[error(
-        "cannot listen on {address}: another program uses this port; stop it, or choose another port with --api-port (0 takes any free one)"
+        "cannot listen on {address}: another program uses this port; stop it, or choose another one with --api-listen ADDRESS:PORT (`bramble start`: --api-port PORT; 0 takes any free one)"
     )]
     InUse {
         /// The address.
         address: SocketAddr,
     },
     /// The port is one of the system's.
-    #[error("cannot listen on {address}: ports below 1024 are for root; choose another port with --api-port")]
+    #[error("cannot listen on {address}: ports below 1024 are for root; choose another one with --api-listen ADDRESS:PORT")]
     NotAllowed {
         /// The address.
         address: SocketAddr,

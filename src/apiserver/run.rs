@@ -24,7 +24,7 @@ use crate::error::Chain;
 use crate::link::call::{Calls, Chunks};
 use crate::rng::Rng;
 use crate::store::batch::MOST;
-use crate::store::{Batch, Op, Store, View, WriteError};
+use crate::store::{Batch, JournalError, Op, Store, View, WriteError};
 
 use super::admission::{self, Cluster};
 use super::auth::{self, Impersonation, User};
@@ -326,7 +326,7 @@ impl Api {
             match self.commit(ops).await {
                 Ok(revision) => return Ok(answer.written_at(revision)),
                 Err(WriteError::Conflict { key, found }) => tracing::debug!(%key, ?found, "lost a race"),
-                Err(error) => return Err(ApiError::Internal(Chain(&error).to_string())),
+                Err(error) => return Err(not_kept(&error)),
             }
         }
         Err(ApiError::Conflict { resource: key.resource, name: key.name.clone(), why: MODIFIED.to_owned() })
@@ -414,6 +414,15 @@ async fn next_chunk(chunks: &mut Chunks, stop: &CancellationToken) -> Option<Byt
         chunks.close();
         Bytes::from(format!("bramble: the log ends here: {error}\n"))
     }))
+}
+
+/// What was not written, with what to do about it where the journal knows: whoever reads this may not see the master's log.
+fn not_kept(error: &WriteError) -> ApiError {
+    let fix = match error {
+        WriteError::Journal(cause) => cause.downcast_ref::<JournalError>().map(JournalError::fix),
+        WriteError::Conflict { .. } | WriteError::Size(_) | WriteError::Closed => None,
+    };
+    ApiError::Internal(format!("{}{}", Chain(error), fix.map(|fix| format!("; {fix}")).unwrap_or_default()))
 }
 
 fn plain(request: &Request, document: &Value) -> Result<Reply, ApiError> {

@@ -110,7 +110,12 @@ fn test(board: Option<&str>) -> Result<(), Report> {
     };
     let (mut driver, words) = gpio::driver(&board);
     if let Some(words) = words {
-        return Err(Report::failed(words).fix("run it on the board, as a user of the group gpio"));
+        return Err(Report::failed(format!("there are no LEDs to light: {words}"))
+            .fix("run it on a board with LEDs, as a user of the group gpio; `--board NAME|FILE` says which board it is"));
+    }
+    if board.leds.iter().all(|led| led.pin.is_none()) {
+        return Err(Report::failed(format!("board {} has LEDs in messages only, and no pins to light", board.name))
+            .fix("see them with `bramble leds show`"));
     }
     for (index, led) in board.leds.iter().enumerate() {
         super::print(&format!("{} ({})\n", led.name, led.pin.map_or("no pin".to_owned(), |pin| format!("BCM {pin}"))));
@@ -145,32 +150,47 @@ async fn show(host: String, port: u16, topics: &Topics, only: Option<&str>, most
     let mut shelves: BTreeMap<String, Drawn> = BTreeMap::new();
     let mut screen = Screen::default();
     let mut frames = tokio::time::interval(FRAME);
-    let mut connected = false;
+    let mut broker = Broker::NotYet;
     loop {
         let now = clock.now().tick;
         tokio::select! {
             () = &mut link => return Err(Report::failed("the connection to the broker ended")),
             _ = tokio::signal::ctrl_c() => return Ok(()),
             Some(event) = events.recv() => match event {
-                BusEvent::Connected => connected = true,
+                BusEvent::Connected => broker = Broker::Answers,
                 BusEvent::Message { topic, payload, .. } => {
                     if let Some((node, topic)) = topics.parse(&topic) {
                         take(&mut shelves, node, &topic, &payload, now);
                     }
                 }
-                BusEvent::Disconnected | BusEvent::Alive { .. } => {}
+                BusEvent::Disconnected => {
+                    if broker == Broker::Answers {
+                        broker = Broker::Gone;
+                    }
+                    // With the broker every node lost its link. Who has it again says so: `availability` is retained.
+                    shelves.values_mut().for_each(|drawn| drawn.online = false);
+                }
+                BusEvent::Alive { .. } => {}
             },
             _ = frames.tick() => {
                 if most.is_some_and(|most| now.since(started) >= most) {
                     return Ok(());
                 }
-                if !connected && now.since(started) > Duration::from_secs(5) {
+                if broker == Broker::NotYet && now.since(started) > Duration::from_secs(5) {
                     return Err(Report::failed(format!("no broker answers at {host}:{port}")).fix("`bramble start` brings up a cluster; `bramble status` says where it is"));
                 }
-                screen.draw(&shelves, now, connected);
+                screen.draw(&picture(&shelves, now, broker, only));
             }
         }
     }
+}
+
+/// How it stands with the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Broker {
+    NotYet,
+    Answers,
+    Gone,
 }
 
 /// A node's LEDs, and since when each shows its pattern.
@@ -206,15 +226,8 @@ struct Screen {
 }
 
 impl Screen {
-    fn draw(&mut self, shelves: &BTreeMap<String, Drawn>, now: Tick, connected: bool) {
+    fn draw(&mut self, text: &str) {
         let terminal = std::io::stdout().is_terminal();
-        let text = if shelves.values().any(|drawn| drawn.picture.is_some()) {
-            shelves.iter().map(|(node, drawn)| line(node, drawn, now, terminal)).collect::<String>()
-        } else if connected {
-            "no node has told of its LEDs yet\n".to_owned()
-        } else {
-            String::new()
-        };
         if text == self.last {
             return;
         }
@@ -223,8 +236,24 @@ impl Screen {
         let up = if terminal && self.lines > 0 { format!("\x1b[{}A\x1b[J", self.lines) } else { String::new() };
         let _ = write!(out, "{up}{text}").and_then(|()| out.flush());
         self.lines = text.lines().count();
-        self.last = text;
+        self.last = text.to_owned();
     }
+}
+
+/// One frame: a line a node.
+fn picture(shelves: &BTreeMap<String, Drawn>, now: Tick, broker: Broker, only: Option<&str>) -> String {
+    let terminal = std::io::stdout().is_terminal();
+    let mut text: String = if shelves.values().any(|drawn| drawn.picture.is_some()) {
+        shelves.iter().map(|(node, drawn)| line(node, drawn, now, terminal)).collect()
+    } else if broker == Broker::NotYet {
+        return String::new();
+    } else {
+        format!("{} told of its LEDs yet\n", only.map_or("no node has".to_owned(), |node| format!("{node} has not")))
+    };
+    if broker == Broker::Gone {
+        text.push_str("! the broker does not answer any more: pods are shown as they were; `bramble status` tells more\n");
+    }
+    text
 }
 
 /// One node: each LED as a dot, lit or dark, with what it shows in words.
@@ -289,6 +318,28 @@ fn viewer(given: Option<&str>, data_dir: Option<&Path>) -> Result<(String, u16),
 mod tests {
     use super::*;
     use crate::agent::led::shelf::LedPicture;
+
+    #[test]
+    fn a_frame_says_when_nobody_told_yet_and_when_the_broker_is_gone() {
+        let mut shelves = BTreeMap::new();
+        let frame = |shelves: &_, broker, only| picture(shelves, Tick(0), broker, only);
+        assert_eq!(frame(&shelves, Broker::NotYet, None), "");
+        assert_eq!(frame(&shelves, Broker::Answers, None), "no node has told of its LEDs yet\n");
+        assert_eq!(frame(&shelves, Broker::Answers, Some("pi")), "pi has not told of its LEDs yet\n");
+        let told = br#"{"v":1,"board":"b","leds":[{"name":"node","colour":"blue","pattern":"solid","shows":"node"}]}"#;
+        take(&mut shelves, "pi", &NodeTopic::Leds, told, Tick(0));
+        assert_eq!(frame(&shelves, Broker::Gone, None).lines().count(), 2, "the last picture and a word about it");
+        assert!(frame(&shelves, Broker::Gone, None).contains("does not answer any more"));
+    }
+
+    #[test]
+    fn there_is_nothing_to_light_on_a_machine_without_pins() {
+        for board in [None, Some("generic"), Some("simulated"), Some("rpi-4b")] {
+            let told = test(board).unwrap_err();
+            assert!(told.fix.is_some() && told.exit.code() == 1, "{board:?}: {}", told.what);
+        }
+        assert_eq!(test(Some("toaster")).unwrap_err().exit.code(), 2);
+    }
 
     #[test]
     fn a_line_shows_dots_and_words_and_a_node_that_is_gone_shows_its_lost_link() {

@@ -36,6 +36,9 @@ impl Severity {
     }
 }
 
+/// What comes in the life of a pod before what; `kubectl describe` sorts by the second only, and keeps the order of the list.
+const ORDER: [&str; 5] = ["Scheduled", "Pulling", "Pulled", "Created", "Started"];
+
 /// The object that it happened to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Involved {
@@ -112,11 +115,13 @@ impl Occurrence {
         Key::new(&registry::EVENTS, namespace, &self.name())
     }
 
+    /// The first byte of its hash tells the order of reasons: what happened within one second is listed by name.
     fn name(&self) -> String {
         let (first, second) = self.hash();
+        let rank = ORDER.iter().position(|reason| *reason == self.reason).unwrap_or(ORDER.len()) as u64;
         // Room for a dot and the hash in the 253 characters of a name.
         let involved: String = self.involved.name.chars().take(236).collect();
-        format!("{}.{:016x}", involved.trim_end_matches(['.', '-']), first ^ second.rotate_left(1))
+        format!("{}.{:016x}", involved.trim_end_matches(['.', '-']), (first ^ second.rotate_left(1)) >> 8 | rank << 56)
     }
 
     /// Two FNV-1a sums over all that makes two happenings the same; together they also give the uid.

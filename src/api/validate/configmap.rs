@@ -33,7 +33,7 @@ pub fn errors(object: &Object) -> Vec<FieldError> {
         size += decoded(&value, value.text(), &mut out).map_or(0, |bytes| bytes.len());
     }
     if size > SIZE_LIMIT {
-        out.push(FieldError::too_long("", SIZE_LIMIT));
+        out.push(FieldError::too_long("[]", SIZE_LIMIT));
     }
     out
 }
@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(map(json!({"data": {"a": "x".repeat(SIZE_LIMIT)}})), "[]");
         assert_eq!(
             map(json!({"data": {"a": "x".repeat(SIZE_LIMIT), "b": "y"}})),
-            ": Too long: may not be more than 1048576 bytes"
+            "[]: Too long: may not be more than 1048576 bytes"
         );
         assert_eq!(
             secret(json!({"data": {"a": STANDARD.encode("x".repeat(SIZE_LIMIT + 1))}})),

@@ -1,0 +1,283 @@
+//! The LEDs of a cluster, live in the terminal, against what its pods and nodes do.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::support::{Cluster, signal, wait_until};
+use super::terminal::{Heard, bramble};
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// One line of one frame.
+#[derive(Clone, Debug)]
+struct Frame {
+    node: String,
+    lit: Vec<bool>,
+    /// What each LED shows, and how it burns, in words.
+    words: BTreeMap<String, (String, String)>,
+    at: Instant,
+}
+
+impl Frame {
+    fn parse(line: &str) -> Option<Self> {
+        let (node, rest) = line.split_once(' ')?;
+        let (dots, rest) = rest.trim_start().split_once(' ')?;
+        let lit: Vec<bool> = dots.chars().map(|dot| dot == '●').collect();
+        if !dots.chars().all(|dot| "●○".contains(dot)) {
+            return None;
+        }
+        let words = rest.split(") ").filter_map(|led| {
+            let (name, rest) = led.trim().trim_end_matches(')').split_once('=')?;
+            let (shows, pattern) = rest.split_once(" (")?;
+            Some((name.to_owned(), (shows.to_owned(), pattern.to_owned())))
+        });
+        Some(Self { node: node.to_owned(), lit, words: words.collect(), at: Instant::now() })
+    }
+
+    fn says(&self, led: &str, shows: &str, pattern: &str) -> bool {
+        self.words.get(led).is_some_and(|(a, b)| a == shows && b == pattern)
+    }
+}
+
+/// `bramble leds show`, and everything that it has drawn.
+struct Show {
+    child: Child,
+    drawn: Arc<Mutex<(Vec<Frame>, Vec<String>)>>,
+}
+
+impl Show {
+    fn of(cluster: &Cluster) -> Self {
+        let home = cluster.dir.parent().unwrap();
+        let show = ["leds", "show", "--data-dir", &cluster.dir.display().to_string()].map(str::to_owned);
+        let mut child = bramble(home, show).stdout(Stdio::piped()).spawn().unwrap();
+        let drawn = Arc::new(Mutex::new((Vec::new(), Vec::new())));
+        let (lines, into) = (BufReader::new(child.stdout.take().unwrap()).lines(), drawn.clone());
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let mut into = into.lock().unwrap();
+                match Frame::parse(&line) {
+                    Some(frame) => into.0.push(frame),
+                    None => into.1.push(line),
+                }
+            }
+        });
+        Self { child, drawn }
+    }
+
+    fn frames(&self, node: &str) -> Vec<Frame> {
+        self.drawn.lock().unwrap().0.iter().filter(|frame| frame.node == node).cloned().collect()
+    }
+
+    /// Waits until an LED has ever shown this.
+    #[track_caller]
+    fn has_shown(&self, node: &str, led: &str, shows: &str, pattern: &str) {
+        wait_until(&format!("{led} of {node} shows {shows} as {pattern}"), SOON, || {
+            let frames = self.frames(node);
+            let seen = frames.iter().any(|frame| frame.says(led, shows, pattern));
+            if seen { Ok(()) } else { Err(format!("{:?}", frames.last())) }
+        });
+    }
+
+    /// Waits until an LED shows this now.
+    #[track_caller]
+    fn shows(&self, node: &str, led: &str, shows: &str, pattern: &str) {
+        wait_until(&format!("{led} of {node} now shows {shows} as {pattern}"), SOON, || {
+            let last = self.frames(node).pop();
+            if last.as_ref().is_some_and(|frame| frame.says(led, shows, pattern)) { Ok(()) } else { Err(format!("{last:?}")) }
+        });
+    }
+
+    /// Which LED shows this pod.
+    fn led(&self, node: &str, pod: &str) -> String {
+        wait_until(&format!("an LED for {pod}"), SOON, || {
+            let last = self.frames(node).pop();
+            let led = last.as_ref().and_then(|frame| frame.words.iter().find(|(_, (shows, _))| shows == pod));
+            led.map(|(led, _)| led.clone()).ok_or_else(|| format!("{last:?}"))
+        })
+    }
+
+    /// How often an LED went on or off while it showed this pattern, and whether it was ever lit and ever dark.
+    fn burnt(&self, node: &str, led: &str, pattern: &str, since: Instant) -> (usize, bool, bool) {
+        let index = led.strip_prefix("pod-").map_or(0, |number| number.parse::<usize>().unwrap());
+        let lit: Vec<bool> = self
+            .frames(node)
+            .iter()
+            .filter(|frame| frame.at >= since && frame.words.get(led).is_some_and(|(_, words)| words == pattern))
+            .map(|frame| frame.lit[index])
+            .collect();
+        let turns = lit.windows(2).filter(|pair| pair[0] != pair[1]).count();
+        (turns, lit.contains(&true), lit.contains(&false))
+    }
+}
+
+impl Drop for Show {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn pod(name: &str, annotations: &str, grace: u32) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, annotations: {{{annotations}}}}}\nspec:\n  nodeName: bramble-1\n  \
+         terminationGracePeriodSeconds: {grace}\n  containers: [{{name: main, image: \"{name}:1\"}}]\n---\n"
+    )
+}
+
+#[test]
+fn each_state_of_a_pod_and_a_node_is_seen_on_its_led() {
+    let cluster = Cluster::started(&["--runtime", "simulated", "--nodes", "2"]);
+    let show = Show::of(&cluster);
+    show.shows("bramble-1", "node", "node", "solid");
+    show.shows("bramble-2", "node", "node", "solid");
+
+    let pods = [
+        pod("calm", "bramble/led: pod-3", 1),
+        pod("crash", "bramble/simulate: exit=1 after=50ms", 1),
+        pod("deaf", "bramble/simulate: deaf", 4),
+        pod("nowhere", "bramble/simulate: pull-fails", 1),
+    ];
+    cluster.apply(&pods.concat());
+    // Pulling and starting, then ready, on the LED that it asked for.
+    show.has_shown("bramble-1", "pod-3", "default/calm", "slow blink");
+    show.shows("bramble-1", "pod-3", "default/calm", "solid");
+    let (crash, deaf, nowhere) =
+        (show.led("bramble-1", "default/crash"), show.led("bramble-1", "default/deaf"), show.led("bramble-1", "default/nowhere"));
+    show.has_shown("bramble-1", &deaf, "default/deaf", "slow blink");
+    show.has_shown("bramble-1", &crash, "default/crash", "fast blink");
+    show.shows("bramble-1", &nowhere, "default/nowhere", "double blink");
+    show.shows("bramble-1", &deaf, "default/deaf", "solid");
+    // Once it waits for seconds, it blinks for seconds.
+    wait_until("the third crash", SOON, || {
+        let said =
+            cluster.kubectl(&["get", "pod", "crash", "-o", "jsonpath={.status.containerStatuses[0].restartCount}"]).expect();
+        if said.parse::<u32>().unwrap_or(0) >= 3 { Ok(()) } else { Err(said) }
+    });
+    let since = Instant::now();
+    std::thread::sleep(Duration::from_millis(2500));
+    let (fast, double) =
+        (show.burnt("bramble-1", &crash, "fast blink", since), show.burnt("bramble-1", &nowhere, "double blink", since));
+    assert!(fast.1 && fast.2 && fast.0 > 8, "ten turns a second: {fast:?}");
+    assert!(double.1 && double.2 && (4..fast.0).contains(&double.0), "four turns in 1.2 s: {double:?}, fast {fast:?}");
+    assert_eq!(show.burnt("bramble-1", "pod-3", "solid", since), (0, true, false), "solid is solid");
+    // What is being ended is not ready any more; then its LED is free.
+    cluster.kubectl(&["delete", "pod", "deaf", "--wait=false"]).expect();
+    show.shows("bramble-1", &deaf, "default/deaf", "double blink");
+    wait_until("the LED of a pod that is gone is free", SOON, || {
+        let last = show.frames("bramble-1").pop().unwrap();
+        if last.words.contains_key(&deaf) { Err(format!("{last:?}")) } else { Ok(()) }
+    });
+
+    // A node that stops dead, then one that is killed, by its will.
+    let pid = cluster.agent_pid("bramble-2");
+    signal(pid, "STOP");
+    show.shows("bramble-2", "node", "node", "long-short");
+    signal(pid, "CONT");
+    show.shows("bramble-2", "node", "node", "solid");
+    signal(pid, "KILL");
+    show.shows("bramble-2", "node", "node", "long-short");
+    show.shows("bramble-1", "node", "node", "solid");
+    cluster.start(&[]).expect();
+    show.shows("bramble-2", "node", "node", "solid");
+
+    // The master dies, and the broker with it: every node lost its link, and somebody who looks on is told.
+    signal(cluster.master_pid(), "KILL");
+    show.shows("bramble-1", "node", "node", "long-short");
+    show.shows("bramble-2", "node", "node", "long-short");
+    wait_until("a word about the broker", SOON, || {
+        let said = show.drawn.lock().unwrap().1.clone();
+        if said.iter().any(|line| line.contains("the broker does not answer any more")) { Ok(()) } else { Err(said.join("\n")) }
+    });
+    cluster.start(&[]).expect();
+    show.shows("bramble-1", "node", "node", "solid");
+    show.shows("bramble-2", "node", "node", "solid");
+    show.shows("bramble-1", "pod-3", "default/calm", "solid");
+}
+
+#[test]
+fn show_ends_when_it_should_and_says_when_there_is_nothing_to_see() {
+    let cluster = Cluster::started(&["--runtime", "simulated", "--nodes", "2"]);
+    let home = cluster.dir.parent().unwrap();
+    let data = cluster.dir.display().to_string();
+    let show = |more: &[&str]| Heard::from(bramble(home, ["leds", "show", "--seconds", "2", "--data-dir", &data]).args(more));
+    let all = show(&[]);
+    all.says(0, &["bramble-1 ", "bramble-2 ", "node=node (solid)"]);
+    assert!(!all.out.contains('\x1b'), "no terminal, no colours");
+    let one = show(&["bramble-2"]);
+    assert!(one.code == 0 && one.out.contains("bramble-2 ") && !one.out.contains("bramble-1"), "{one:?}");
+    show(&["bramble-9"]).says(0, &["bramble-9 has not told of its LEDs yet"]);
+    show(&["--mqtt", "nonsense"]).fails(2, "\"nonsense\" is no HOST:PORT", "127.0.0.1:1883");
+    let mqtt = cluster.status()["mqtt"].as_str().unwrap().to_owned();
+    cluster.bramble(["stop"]).expect();
+    let told = Heard::from(&mut bramble(home, ["leds", "show", "--mqtt", &mqtt]));
+    told.fails(1, "no broker answers at 127.0.0.1:", "bramble start");
+}
+
+#[test]
+fn a_board_file_is_checked_whole_and_a_machine_without_pins_says_so() {
+    let home = tempfile::tempdir().unwrap();
+    let good = concat!(env!("CARGO_MANIFEST_DIR"), "/boards/rpi-4b.toml");
+    let leds = |arguments: &[&str]| Heard::from(bramble(home.path(), ["leds"]).args(arguments));
+    leds(&["check", good]).says(0, &["is a board file: Raspberry Pi 4 Model B (rpi-4b), 8 LEDs"]);
+    let text = std::fs::read_to_string(good).unwrap();
+    let bad = home.path().join("bad.toml");
+    for (changes, expected) in [
+        (
+            &[("pin = 6\n", "pin = 5\n"), ("pin = 13", "pin = 40"), ("\"pod-7\"", "\"pod-6\"")][..],
+            &["pin 5 is used twice", "BCM 0 to 27", "two LEDs are named \"pod-6\""][..],
+        ),
+        (
+            &[
+                ("hot_celsius = 80.0", "hot_celsius = \"warm\""),
+                ("colour = \"blue\"", "colour = \"mauve\""),
+                ("target =", "targett ="),
+                ("pin = 13", "pin = \"x\""),
+                ("pin = 6\n", "pin = 5\n"),
+            ],
+            &["hot_celsius", "\"warm\"", "`mauve`, expected one of `red`", "targett", "target", "pod-3", "pin 5 is used twice"],
+        ),
+        (&[("name = \"rpi-4b\"", "name = [")], &["expected TOML: TOML parse error at line 3"]),
+    ] {
+        let broken = changes.iter().fold(text.clone(), |text, (from, to)| {
+            assert!(text.contains(from), "{from}");
+            text.replacen(from, to, 1)
+        });
+        std::fs::write(&bad, broken).unwrap();
+        let told = leds(&["check", &bad.display().to_string()]);
+        told.fails(2, "is no board file", "boards/rpi-4b.toml").says(2, expected);
+    }
+    leds(&["check", "nowhere.toml"]).fails(2, "cannot read nowhere.toml", "give the path of a board file");
+
+    leds(&["test"]).fails(1, "there are no LEDs to light", "run it on a board with LEDs");
+    leds(&["test", "--board", "rpi-4b"]).fails(1, "there are no LEDs to light", "group gpio");
+    leds(&["test", "--board", "toaster"]).fails(2, "cannot read toaster", "board");
+}
+
+#[test]
+fn an_agent_on_something_that_is_no_pi_says_once_that_it_has_no_leds() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("agent.toml");
+    let data = home.path().join("data");
+    std::fs::write(
+        &file,
+        format!(
+            "node = 'pi'\ncluster_uid = 'u'\nruntime = 'simulated'\nboard = 'generic'\ndata_dir = '{}'\n[mqtt]\nbroker = 'mqtt://127.0.0.1:1'\n",
+            data.display()
+        ),
+    )
+    .unwrap();
+    let child = bramble(home.path(), ["agent", "--config", &file.display().to_string()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    signal(i32::try_from(child.id()).unwrap(), "TERM");
+    let output = child.wait_with_output().unwrap();
+    let log = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "told to end, it ends well: {log}");
+    assert_eq!(log.matches("no LEDs").count(), 1, "{log}");
+}
