@@ -85,6 +85,17 @@ impl Engine {
         process::named("containerd-shim").into_iter().filter(|pid| process::arguments(*pid).contains(&socket)).collect()
     }
 
+    /// The processes that hold the pods' namespaces: `bramble sandbox`.
+    pub fn sandboxes(&self) -> Vec<u32> {
+        let mut pids = Vec::new();
+        for shim in self.shims() {
+            pids.extend(
+                process::children(shim).into_iter().filter(|pid| process::arguments(*pid).contains(&"sandbox".to_owned())),
+            );
+        }
+        pids
+    }
+
     /// Runs the docker command; what it printed.
     pub fn docker(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let said = Command::new("docker").args(arguments).env("DOCKER_HOST", self.host()).stdin(Stdio::null()).output()?;

@@ -46,7 +46,7 @@ fn told(idle: &Idle) -> String {
 
 fn rows(table: &mut Table, nodes: &str, seen: &[Idle], how: &str) {
     let Some((master, agents)) = seen.split_first() else { return };
-    let extra = |idle: &Idle| format!("{how}; RSS {}, {} threads", mib(idle.memory.rss), idle.threads);
+    let extra = |idle: &Idle| format!("{how}; RSS {}, threads: {}", mib(idle.memory.rss), idle.threads);
     let aim = if nodes.starts_with("10") { "20 MiB, 0.5 %" } else { "" };
     table.row(&format!("master with broker, {nodes}"), aim, &told(master), &extra(master));
     // The one in the middle, by memory.
@@ -138,27 +138,34 @@ pub fn docker(setup: &Setup, table: &mut Table) -> anyhow::Result<()> {
         if pods > 0 {
             cluster.deploy("idle", pods, IMAGE)?;
         }
-        let mut pids = vec![cluster.master()?, agent.0.id(), engine.dockerd(), engine.containerd()];
-        let daemons = pids.len();
-        pids.extend(engine.shims());
+        let shims = engine.shims();
+        let sandboxes = engine.sandboxes();
+        let parts = [
+            ("agent", vec![agent.0.id()]),
+            ("dockerd", vec![engine.dockerd()]),
+            ("containerd", vec![engine.containerd()]),
+            ("shims", shims),
+            ("sandboxes", sandboxes),
+        ];
+        let pids: Vec<u32> = std::iter::once(cluster.master()?).chain(parts.iter().flat_map(|part| part.1.clone())).collect();
         let seen = idle(setup, &pids)?;
         let how = format!("{which}, in a process that shares pages with none, as on a Pi");
         rows(table, &format!("1 node with Docker, {pods} pods"), seen.get(..2).unwrap_or_default(), &how);
-        let pss = |idle: &[Idle]| idle.iter().map(|one| one.memory.pss).sum::<u64>();
-        let cpu = seen.iter().skip(1).map(|one| one.cpu).sum::<f64>();
-        let part = |range: std::ops::Range<usize>| pss(seen.get(range).unwrap_or_default());
+        let mut rest = seen.iter().skip(1);
+        let (mut pss, mut cpu, mut words) = (0, 0.0, Vec::new());
+        for (name, pids) in &parts {
+            let part: Vec<&Idle> = rest.by_ref().take(pids.len()).collect();
+            let (part_pss, part_cpu) =
+                (part.iter().map(|one| one.memory.pss).sum::<u64>(), part.iter().map(|one| one.cpu).sum::<f64>());
+            words.push(format!("{} {name} {} and {part_cpu:.2} %", part.len(), mib(part_pss)));
+            pss += part_pss;
+            cpu += part_cpu;
+        }
         table.row(
             &format!("whole node (without master), {pods} pods"),
             "published, and lowered",
-            &format!("{}, {cpu:.2} % of a core", mib(part(1..seen.len()))),
-            &format!(
-                "agent {}, dockerd {}, containerd {}, {} shims {}; containers themselves not counted",
-                mib(part(1..2)),
-                mib(part(2..3)),
-                mib(part(3..daemons)),
-                seen.len() - daemons,
-                mib(part(daemons..seen.len()))
-            ),
+            &format!("{}, {cpu:.2} % of a core", mib(pss)),
+            &format!("{}; what runs in the pods is not counted", words.join(", ")),
         );
     }
     drop(agent);

@@ -66,6 +66,12 @@ pub fn named(name: &str) -> Vec<u32> {
     pids.filter(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.starts_with(name))).collect()
 }
 
+/// The processes that a process started.
+pub fn children(pid: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|child| child.parse().ok()).collect()
+}
+
 /// Ends a process that this program or a cluster of it started.
 pub fn signal(pid: u32, signal: &str) -> anyhow::Result<()> {
     let sent = std::process::Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status()?;
