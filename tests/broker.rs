@@ -3,7 +3,7 @@
 //! What both must do stands once, in `conformance.rs`, and runs against both: so ours cannot drift from what people's
 //! clients expect, and what the agents rely on also holds with an external broker.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's way to fail
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::disallowed_methods)] // a test's way to fail
 
 #[path = "broker/access.rs"]
 mod access;

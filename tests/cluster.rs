@@ -1,5 +1,5 @@
 //! Whole clusters of real processes, with simulated nodes: start and stop, crashes, lost nodes, a hundred nodes.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::disallowed_methods)] // a test
 
 mod support;
 

@@ -1,7 +1,7 @@
 //! Pods in real Docker. Needs Docker at `/var/run/docker.sock` with its command line, `/bin/busybox` (Debian's
 //! busybox-static) and, for one test, `docker-registry`; `BRAMBLE_SKIP=docker` leaves all of it out and says so.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test may die of what it did not expect
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::disallowed_methods)] // a test may die of what it did not expect
 
 #[path = "docker/support.rs"]
 mod support;

@@ -1,5 +1,5 @@
 //! A whole cluster on real Docker: from `kubectl apply` to containers and back, crashes included.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::disallowed_methods)] // a test
 
 mod support;
 

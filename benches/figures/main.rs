@@ -98,6 +98,9 @@ fn main() -> anyhow::Result<()> {
         chosen.extend(FIGURES);
     }
     let mut table = Table::begin(&setup)?;
+    // A copy, so that what else runs of the same file on this machine shares no page with what is measured.
+    let folder = tempfile::tempdir()?;
+    setup.program = cluster::copied(&setup.program, folder.path())?;
     let mut failed = Vec::new();
     for (name, what, figure) in chosen {
         eprintln!("── {name}: {what}");

@@ -155,8 +155,10 @@ pub fn docker(setup: &Setup, table: &mut Table) -> anyhow::Result<()> {
         let (mut pss, mut cpu, mut words) = (0, 0.0, Vec::new());
         for (name, pids) in &parts {
             let part: Vec<&Idle> = rest.by_ref().take(pids.len()).collect();
-            let (part_pss, part_cpu) =
-                (part.iter().map(|one| one.memory.pss).sum::<u64>(), part.iter().map(|one| one.cpu).sum::<f64>());
+            let (part_pss, part_cpu) = (
+                part.iter().map(|one| one.memory.pss).sum::<u64>(),
+                part.iter().map(|one| one.cpu).fold(0.0, |sum, one| sum + one),
+            );
             words.push(format!("{} {name} {} and {part_cpu:.2} %", part.len(), mib(part_pss)));
             pss += part_pss;
             cpu += part_cpu;

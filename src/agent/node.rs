@@ -16,24 +16,23 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::api::{Generation, Object, Uid};
+use crate::api::Uid;
 use crate::clock::{Now, Tick};
+use crate::link::message::{NodeEvent, PodReport};
 use crate::link::share::Share;
 use crate::step::Machine;
 
 use super::pleg;
 use super::pods::env::{ConfigError, Sources};
+use super::pods::known::{Pod, Severity, event, field_path, learn, tell};
 use super::pods::lifecycle::PodState;
-use super::pods::plan::{self, About, ImageState, Memory, PULL_BACKOFF, TROUBLE_BACKOFF, Trouble};
-use super::pods::spec::{self, PodSpec, PullPolicy};
+use super::pods::plan::{self, About, ImageState, Memory};
+use super::pods::spec::{self, PodSpec};
 use super::pods::status::{self, LightState};
-use super::runtime::naming::SANDBOX;
-use super::runtime::{Command, Done, Failure, Listing, ObservedPod, PodRef, RunState, Signal};
+use super::runtime::{Command, Done, Failure, Listing, PodRef, RunState};
 
 /// Images that are fetched at the same time: a card and a home's line take no more.
 const PULLS: usize = 2;
-/// How long `ErrImagePull` is shown before it becomes `ImagePullBackOff`.
-const ERROR_SHOWN: Duration = Duration::from_secs(1);
 
 /// What a node is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -96,49 +95,6 @@ pub enum Effect {
     Lights(Vec<PodLight>),
 }
 
-/// A pod's status, fenced.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PodReport {
-    /// Which pod.
-    pub uid: Uid,
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// Of the spec that this speaks of.
-    pub generation: Generation,
-    /// Counts the reports of this agent process about this pod.
-    pub attempt: u64,
-    /// v1 PodStatus, complete.
-    pub status: Value,
-    /// It was deleted, and has left nothing.
-    pub gone: bool,
-}
-
-/// How serious an event is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventKind {
-    /// All as it should be.
-    Normal,
-    /// A person may want to look.
-    Warning,
-}
-
-/// Something to tell about a pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeEvent {
-    /// Which pod.
-    pub pod: PodRef,
-    /// `spec.containers{app}`, when it is about one container.
-    pub field_path: Option<String>,
-    /// How serious.
-    pub kind: EventKind,
-    /// One word.
-    pub reason: &'static str,
-    /// A sentence.
-    pub message: String,
-}
-
 /// One pod for the LEDs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PodLight {
@@ -150,71 +106,6 @@ pub struct PodLight {
     pub led: Option<String>,
     /// What it shows.
     pub state: LightState,
-}
-
-/// One pod that the node knows.
-#[derive(Debug)]
-struct Pod {
-    raw: Option<Arc<Object>>,
-    spec: Option<PodSpec>,
-    observed: ObservedPod,
-    stamp: u64,
-    /// Seen at least once since the runtime could be asked.
-    seen: bool,
-    state: PodState,
-    memory: Memory,
-    flight: Option<(u64, About)>,
-    wake: Option<Tick>,
-    wants_slot: bool,
-    reports: u64,
-    reported: Option<PodReport>,
-    light: Option<LightState>,
-    waits: BTreeMap<String, (String, String)>,
-    warned: BTreeSet<String>,
-    /// How many containers there were when their removal was ordered: with fewer, the last words are said.
-    removal: Option<usize>,
-}
-
-impl Pod {
-    fn new(uid: &Uid) -> Self {
-        Self {
-            raw: None,
-            spec: None,
-            observed: plan::nothing(uid),
-            stamp: 0,
-            seen: false,
-            state: PodState::Live,
-            memory: Memory::default(),
-            flight: None,
-            wake: None,
-            wants_slot: false,
-            reports: 0,
-            reported: None,
-            light: None,
-            waits: BTreeMap::new(),
-            warned: BTreeSet::new(),
-            removal: None,
-        }
-    }
-
-    fn pod_ref(&self) -> PodRef {
-        self.spec.as_ref().map_or_else(|| self.observed.pod.clone(), |spec| spec.pod.clone())
-    }
-
-    fn pulls(&self) -> bool {
-        matches!(&self.flight, Some((_, About::Image(_)))) && self.memory_pulling()
-    }
-
-    /// The image order that is out is a fetch and not a question.
-    fn memory_pulling(&self) -> bool {
-        let Some((_, About::Image(name))) = &self.flight else { return false };
-        let always = self.spec.as_ref().and_then(|spec| spec.all().find(|container| container.name == *name));
-        match self.memory.images.get(name) {
-            Some(ImageState::Absent | ImageState::Failed { never: false, .. }) => true,
-            Some(ImageState::Unknown) | None => always.is_some_and(|container| container.pull == PullPolicy::Always),
-            Some(ImageState::Ready | ImageState::Unreachable { .. } | ImageState::Failed { never: true, .. }) => false,
-        }
-    }
 }
 
 /// The node.
@@ -468,7 +359,7 @@ impl Node {
         let Some(spec) = &pod.spec else { return };
         for ignored in &spec.ignored {
             if pod.warned.insert(ignored.clone()) {
-                out.push(event(&spec.pod, None, EventKind::Warning, "FieldIgnored", ignored.clone()));
+                out.push(event(&spec.pod, None, Severity::Warning, "FieldIgnored", ignored.clone()));
             }
         }
         let worded = status::pod_status(status::View {
@@ -491,17 +382,17 @@ impl Node {
                         "Back-off restarting failed container {name} in pod {}_{}({})",
                         spec.pod.name, spec.pod.namespace, spec.pod.uid
                     );
-                    out.push(event(&spec.pod, path, EventKind::Warning, "BackOff", text));
+                    out.push(event(&spec.pod, path, Severity::Warning, "BackOff", text));
                 }
-                "ImagePullBackOff" => out.push(event(&spec.pod, path, EventKind::Normal, "BackOff", message.clone())),
+                "ImagePullBackOff" => out.push(event(&spec.pod, path, Severity::Normal, "BackOff", message.clone())),
                 "ErrImagePull" | "ErrImageNeverPull" => {
-                    out.push(event(&spec.pod, path, EventKind::Warning, "Failed", format!("Error: {reason}")));
+                    out.push(event(&spec.pod, path, Severity::Warning, "Failed", format!("Error: {reason}")));
                 }
                 "CreateContainerConfigError" => {
-                    out.push(event(&spec.pod, path, EventKind::Warning, "Failed", format!("Error: {message}")));
+                    out.push(event(&spec.pod, path, Severity::Warning, "Failed", format!("Error: {message}")));
                 }
                 "ContainerCreating" if matches!(pod.memory.config.get(name), Some(ConfigError::Volume { .. })) => {
-                    out.push(event(&spec.pod, None, EventKind::Warning, "FailedMount", message.clone()));
+                    out.push(event(&spec.pod, None, Severity::Warning, "FailedMount", message.clone()));
                 }
                 _ => {}
             }
@@ -600,170 +491,4 @@ impl Machine for Node {
     fn next_wake(&self) -> Option<Tick> {
         self.pods.values().filter_map(|pod| pod.wake).min()
     }
-}
-
-fn event(pod: &PodRef, field_path: Option<String>, kind: EventKind, reason: &'static str, message: String) -> Effect {
-    Effect::Event(NodeEvent { pod: pod.clone(), field_path, kind, reason, message })
-}
-
-fn field_path(spec: &PodSpec, container: &str) -> Option<String> {
-    let list = if spec.init.iter().any(|init| init.name == container) { "initContainers" } else { "containers" };
-    Some(format!("spec.{list}{{{container}}}"))
-}
-
-/// Says what is about to be done.
-fn tell(pod: &mut Pod, command: &Command, about: &About, now: Now, out: &mut Vec<Effect>) {
-    if let (Command::Signal { signal: Signal::Kill, ids }, About::Stop(_)) = (command, about) {
-        plan::killed(ids, now.tick, &mut pod.memory);
-    }
-    let Some(spec) = &pod.spec else { return };
-    match (command, about) {
-        (Command::PullImage { image }, About::Image(name)) => {
-            out.push(event(
-                &spec.pod,
-                field_path(spec, name),
-                EventKind::Normal,
-                "Pulling",
-                format!("Pulling image \"{image}\""),
-            ));
-        }
-        (Command::Signal { ids, signal: Signal::Term }, _) => {
-            for run in pod.observed.containers.iter().filter(|run| ids.contains(&run.id)) {
-                let text = format!("Stopping container {}", run.name);
-                out.push(event(&spec.pod, field_path(spec, &run.name), EventKind::Normal, "Killing", text));
-            }
-        }
-        (Command::StartSandbox(_), _)
-            if pod.observed.sandboxes.iter().any(|sandbox| matches!(sandbox.state, RunState::Exited { .. })) =>
-        {
-            let text = "Pod sandbox changed, it will be killed and re-created.".to_owned();
-            out.push(event(&spec.pod, None, EventKind::Normal, "SandboxChanged", text));
-        }
-        _ => {}
-    }
-}
-
-/// Takes in what became of an order, and says it.
-fn learn(pod: &mut Pod, about: About, result: &Result<Done, Failure>, now: Now, out: &mut Vec<Effect>) {
-    let Some(spec) = &pod.spec else {
-        // Only stops and removals are ordered for a pod without a spec: they are ordered again while something is there.
-        if let Err(failure) = result {
-            trouble(&mut pod.memory, SANDBOX, now, "FailedKillPod", failure);
-        }
-        return;
-    };
-    match (about, result) {
-        (About::Sandbox, Ok(_)) => {
-            pod.memory.trouble.remove(SANDBOX);
-        }
-        (About::Sandbox, Err(failure)) => {
-            if !matches!(failure, Failure::Unavailable(_)) {
-                let text = format!("Failed to create pod sandbox: {failure}");
-                out.push(event(&spec.pod, None, EventKind::Warning, "FailedCreatePodSandBox", text));
-            }
-            trouble(&mut pod.memory, SANDBOX, now, "ContainerCreating", failure);
-        }
-        (About::Image(name), result) => image(pod, &name, result, now, out),
-        (About::Start(name), Ok(Done::Started { warnings, .. })) => {
-            let path = field_path(spec, &name);
-            out.push(event(&spec.pod, path.clone(), EventKind::Normal, "Created", format!("Created container: {name}")));
-            out.push(event(&spec.pod, path.clone(), EventKind::Normal, "Started", format!("Started container {name}")));
-            for warning in warnings {
-                out.push(event(&spec.pod, path.clone(), EventKind::Warning, "RuntimeWarning", warning.clone()));
-            }
-            pod.memory.trouble.remove(&name);
-            pod.memory.images.remove(&name);
-        }
-        (About::Start(_), Ok(_)) | (About::Cleanup, Ok(_)) | (About::Stop(_), Ok(_)) => {
-            if pod.memory.trouble.get(SANDBOX).is_some_and(|trouble| trouble.reason == "FailedKillPod") {
-                pod.memory.trouble.remove(SANDBOX);
-            }
-        }
-        (About::Start(name), Err(failure)) => {
-            if !matches!(failure, Failure::Unavailable(_)) {
-                out.push(event(&spec.pod, field_path(spec, &name), EventKind::Warning, "Failed", format!("Error: {failure}")));
-            }
-            // The image may have been removed since it was looked for.
-            pod.memory.images.remove(&name);
-            trouble(&mut pod.memory, &name, now, "CreateContainerError", failure);
-        }
-        (About::Stop(ids), Err(failure)) => {
-            pod.memory.kills.retain(|id, _| !ids.contains(id));
-            trouble(&mut pod.memory, SANDBOX, now, "FailedKillPod", failure);
-        }
-        (About::Cleanup, Err(failure)) => {
-            if !matches!(failure, Failure::Unavailable(_)) {
-                out.push(event(&spec.pod, None, EventKind::Warning, "FailedKillPod", format!("error killing pod: {failure}")));
-            }
-            trouble(&mut pod.memory, SANDBOX, now, "FailedKillPod", failure);
-        }
-    }
-}
-
-fn trouble(memory: &mut Memory, name: &str, now: Now, reason: &'static str, failure: &Failure) {
-    let failures = memory.trouble.get(name).map_or(0, |trouble| trouble.failures).saturating_add(1);
-    let due = now.tick.after(TROUBLE_BACKOFF.delay(failures));
-    memory.trouble.insert(name.to_owned(), Trouble { failures, due, reason, message: failure.to_string() });
-}
-
-/// Takes in what became of a question for an image, or of its fetch.
-fn image(pod: &mut Pod, name: &str, result: &Result<Done, Failure>, now: Now, out: &mut Vec<Effect>) {
-    let Some(spec) = &pod.spec else { return };
-    let Some(container) = spec.all().find(|container| container.name == *name) else { return };
-    let path = field_path(spec, name);
-    let image = &container.image;
-    let failures = match pod.memory.images.get(name) {
-        Some(ImageState::Failed { failures, .. } | ImageState::Unreachable { failures, .. }) => *failures,
-        Some(ImageState::Unknown | ImageState::Absent | ImageState::Ready) | None => 0,
-    };
-    let stale = match pod.memory.images.get(name) {
-        Some(ImageState::Unreachable { message, .. }) => Some(message.clone()),
-        _ => None,
-    };
-    let failed = |message: String, never: bool| ImageState::Failed {
-        failures: failures.saturating_add(1),
-        due: now.tick.after(PULL_BACKOFF.delay(failures.saturating_add(1))),
-        cools: now.tick.after(ERROR_SHOWN),
-        message,
-        never,
-    };
-    let state = match result {
-        Ok(Done::Image { present: true }) if stale.is_some() => {
-            let text = format!("Image \"{image}\" cannot be pulled now; the copy on this node is used");
-            out.push(event(&spec.pod, path, EventKind::Warning, "StaleImage", text));
-            ImageState::Ready
-        }
-        Ok(Done::Image { present: false }) if stale.is_some() => failed(stale.unwrap_or_default(), false),
-        Ok(Done::Image { present: true }) => {
-            let text = format!("Container image \"{image}\" already present on machine");
-            out.push(event(&spec.pod, path, EventKind::Normal, "Pulled", text));
-            ImageState::Ready
-        }
-        Ok(Done::Image { present: false }) if container.pull == PullPolicy::Never => {
-            let text = format!("Container image \"{image}\" is not present with pull policy of Never");
-            out.push(event(&spec.pod, path, EventKind::Warning, "ErrImageNeverPull", text.clone()));
-            failed(text, true)
-        }
-        Ok(Done::Image { present: false }) => ImageState::Absent,
-        Ok(Done::Pulled { took, bytes }) => {
-            let text = format!("Successfully pulled image \"{image}\" in {:.3}s. Image size: {bytes} bytes.", took.as_secs_f64());
-            out.push(event(&spec.pod, path, EventKind::Normal, "Pulled", text));
-            ImageState::Ready
-        }
-        Ok(Done::Ok | Done::Started { .. }) => ImageState::Ready,
-        Err(failure) => {
-            if !matches!(failure, Failure::Unavailable(_)) {
-                let text = format!("Failed to pull image \"{image}\": {failure}");
-                out.push(event(&spec.pod, path, EventKind::Warning, "Failed", text));
-            }
-            match failure {
-                // The registry is out of reach, which is no reason to leave a house dark: see whether a copy is here.
-                Failure::Failed(message) if container.pull == PullPolicy::Always && stale.is_none() => {
-                    ImageState::Unreachable { failures, message: message.clone() }
-                }
-                Failure::Failed(_) | Failure::Refused(_) | Failure::Unavailable(_) => failed(failure.to_string(), false),
-            }
-        }
-    };
-    pod.memory.images.insert(name.to_owned(), state);
 }

@@ -7,6 +7,7 @@
 //!   └──── uplink ◀─────┘
 //! ```
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,25 +17,25 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::config::{AgentConfig, Runtime as RuntimeKind};
+use super::disk;
 use super::health::judge::Pressures;
 use super::health::sysinfo::{Machine as Facts, Sensors};
 use super::led::shelf::{PodLight, PodState, Shelf, ShelfEffect, ShelfInput};
 use super::led::{Driver, gpio};
-use super::node::{self, Effect, EventKind, Input, Node, NodeConfig, Order, Outcome};
+use super::node::{self, Effect, Input, Node, NodeConfig, Order, Outcome};
 use super::pods::status::LightState;
 use super::register;
 use super::runtime::run::{Health as RuntimeHealth, drive};
 use super::runtime::{Failure, Runtime, simulated};
 use super::streams::Streams;
 use super::uplink::Uplink;
-use super::{disk, runtime};
 use crate::api::time::rfc3339;
 use crate::board::Board;
 use crate::clock::{Clock, Now, SystemClock, Tick};
 use crate::error::{Chain, Report};
 use crate::link::bus::{Bus, BusEvent, Publish};
 use crate::link::codec::{decode, encode};
-use crate::link::message::{Assignment, CallRequest, Credit, Head, Health, Info, NodeEvent, PodReport, SCHEMA};
+use crate::link::message::{Assignment, CallRequest, Credit, Head, Health, Info, SCHEMA};
 use crate::link::mqtt::{self, MqttConfig};
 use crate::link::session::{Session, SessionEffect, SessionInput};
 use crate::link::share::Share;
@@ -174,9 +175,10 @@ fn make_runtime(config: &AgentConfig, board: &Board, clock: SystemClock) -> Arc<
     match config.runtime {
         #[cfg(feature = "docker")]
         RuntimeKind::Docker => {
-            let owner = runtime::naming::Owner { cluster_uid: config.cluster_uid.clone(), node: config.node.clone() };
+            use super::runtime::{docker, naming};
+            let owner = naming::Owner { cluster_uid: config.cluster_uid.clone(), node: config.node.clone() };
             let socket = config.docker_socket.to_string_lossy().into_owned();
-            Arc::new(runtime::docker::DockerRuntime::new(runtime::docker::Settings::new(socket, owner)))
+            Arc::new(docker::DockerRuntime::new(docker::Settings::new(socket, owner)))
         }
         _ => {
             let settings = simulated::Settings {
@@ -189,15 +191,17 @@ fn make_runtime(config: &AgentConfig, board: &Board, clock: SystemClock) -> Arc<
     }
 }
 
-/// The machine's address towards the master first. Asks the routing table; sends nothing.
+/// The machine's address towards the master first. Asks the routing table; sends nothing, and resolves no name.
 fn addresses(broker: &str) -> Vec<String> {
-    let towards = |target: &str| {
-        let socket = std::net::UdpSocket::bind(("0.0.0.0", 0)).ok()?;
+    let towards = |target: IpAddr| {
+        let any: IpAddr = if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = std::net::UdpSocket::bind((any, 0)).ok()?;
         socket.connect((target, 9)).ok()?;
         socket.local_addr().ok().map(|address| address.ip())
     };
-    // A master on this machine says nothing about the LAN; 192.0.2.1 (TEST-NET-1) lies behind the default route.
-    let address = towards(broker).filter(|address| !address.is_loopback()).or_else(|| towards("192.0.2.1"));
+    // A master on this machine says nothing about the LAN; TEST-NET-1 lies behind the default route.
+    let master = broker.parse().ok().and_then(towards).filter(|address| !address.is_loopback());
+    let address = master.or_else(|| towards(Ipv4Addr::new(192, 0, 2, 1).into()));
     vec![address.map_or_else(|| "127.0.0.1".to_owned(), |address| address.to_string())]
 }
 
@@ -217,7 +221,7 @@ async fn checkpoint(
         match tokio::task::spawn_blocking(move || disk::save(&directory, &store, &share)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::error!(error = %Chain(&error), "cannot keep the node's share; after a reboot without the master it would run an older one")
+                tracing::error!(error = %Chain(&error), "cannot keep the node's share; after a reboot without the master it would run an older one");
             }
             Err(error) => tracing::error!(%error, "keeping the share died"),
         }
@@ -274,7 +278,12 @@ impl Agent {
                 .min();
             tokio::select! { biased;
                 () = stop.cancelled() => return,
-                Some(event) = events.recv() => self.hear(event),
+                Some(event) = events.recv() => {
+                    if event == BusEvent::Connected {
+                        self.learn_addresses().await;
+                    }
+                    self.hear(event);
+                }
                 Some(input) = inputs.recv() => self.feed(input),
                 Ok(()) = runtime_is.changed() => {
                     self.runtime_is = runtime_is.borrow_and_update().clone();
@@ -321,8 +330,8 @@ impl Agent {
                         refused.push(order);
                     }
                 }
-                Effect::Report(report) => self.uplink.report(pod_report(report)),
-                Effect::Event(event) => self.uplink.event(node_event(event)),
+                Effect::Report(report) => self.uplink.report(report),
+                Effect::Event(event) => self.uplink.event(event),
                 Effect::Lights(lights) => self.light(ShelfInput::Pods(lights.into_iter().map(pod_light).collect())),
             }
         }
@@ -396,7 +405,7 @@ impl Agent {
                 decode::<Assignment>(payload).map(|assignment| self.converse(SessionInput::Assignment(assignment)))
             }
             NodeTopic::AskAll => {
-                self.uplink.start_anew(self.node.all_reports().cloned().map(pod_report));
+                self.uplink.start_anew(self.node.all_reports().cloned());
                 // The digest follows what is told now.
                 self.health_soon();
                 Ok(())
@@ -524,6 +533,16 @@ impl Agent {
         Tick(if next > now.0 + 500 { next } else { next + interval })
     }
 
+    /// A new connection may be over another network, or the first since the network came up.
+    async fn learn_addresses(&mut self) {
+        let addresses = addresses(&self.config.mqtt.broker.host);
+        if addresses != self.addresses {
+            self.addresses.clone_from(&addresses);
+            self.feed(Input::Addresses(addresses));
+            self.learn_runtime().await;
+        }
+    }
+
     /// The runtime answers, or does not: say what it is.
     async fn learn_runtime(&mut self) {
         let version = self.runtime.version().await.unwrap_or_default();
@@ -551,23 +570,6 @@ impl Agent {
 /// A number that is the node's own.
 fn beat(node: &str) -> u64 {
     node.bytes().fold(0u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)))
-}
-
-fn pod_report(report: node::PodReport) -> PodReport {
-    let node::PodReport { uid, namespace, name, generation, attempt, status, gone } = report;
-    PodReport { uid, namespace, name, generation, attempt, status, gone }
-}
-
-fn node_event(event: node::NodeEvent) -> NodeEvent {
-    NodeEvent {
-        uid: event.pod.uid,
-        namespace: event.pod.namespace,
-        name: event.pod.name,
-        field_path: event.field_path.unwrap_or_default(),
-        warning: event.kind == EventKind::Warning,
-        reason: event.reason.to_owned(),
-        message: event.message,
-    }
 }
 
 fn pod_light(light: node::PodLight) -> PodLight {

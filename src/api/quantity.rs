@@ -67,7 +67,11 @@ fn scale(suffix: &str) -> Option<(i128, i128)> {
         "Ei" => (1 << 60, 1),
         exponent => {
             let power: i32 = exponent.strip_prefix(['e', 'E'])?.parse().ok()?;
-            let factor = 10i128.checked_pow(power.unsigned_abs().min(18))?;
+            // Beyond an exa or an atto no quantity means anything.
+            if power.unsigned_abs() > 18 {
+                return None;
+            }
+            let factor = 10i128.checked_pow(power.unsigned_abs())?;
             if power < 0 { (1, factor) } else { (factor, 1) }
         }
     })
@@ -116,7 +120,7 @@ mod tests {
         ] {
             assert_eq!(Quantity::parse(text), Some(Quantity { milli }), "{text}");
         }
-        for text in ["", ".", "1.2.3", "abc", "1 Mi", "1mi", "١", "--1", "1e", "99999999999999999999999"] {
+        for text in ["", ".", "1.2.3", "abc", "1 Mi", "1mi", "١", "--1", "1e", "1e30", "99999999999999999999999"] {
             assert_eq!(Quantity::parse(text), None, "{text}");
         }
     }

@@ -273,6 +273,7 @@ fn cause(kind: FieldErrorKind) -> &'static str {
         FieldErrorKind::NotSupported => "FieldValueNotSupported",
         FieldErrorKind::Forbidden => "FieldValueForbidden",
         FieldErrorKind::TooLong => "FieldValueTooLong",
+        FieldErrorKind::NotFound => "FieldValueNotFound",
     }
 }
 

@@ -11,6 +11,7 @@ use crate::task::stop_on_signal;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Workers {
     /// One: an agent waits more than it works, and each thread costs memory.
+    #[cfg(feature = "agent")]
     One,
     /// Two: the master of a thousand nodes has work for them.
     #[cfg(feature = "master")]
@@ -24,6 +25,7 @@ where
     B: FnOnce(CancellationToken) -> F,
 {
     let mut builder = match workers {
+        #[cfg(feature = "agent")]
         Workers::One => tokio::runtime::Builder::new_current_thread(),
         #[cfg(feature = "master")]
         Workers::Several => {

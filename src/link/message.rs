@@ -238,7 +238,7 @@ pub struct Health {
     /// Which share the node holds.
     #[serde(flatten)]
     pub at: Numbered,
-    /// [`super::report::digest`] of what the node says of its pods.
+    /// [`super::report::Said::digest`] of what the node says of its pods.
     pub pods_digest: String,
     /// One a start of the agent.
     pub incarnation: u64,

@@ -12,7 +12,8 @@ use std::path::Path;
 use bollard::Docker;
 use bollard::query_parameters::{
     ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
-    RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, RemoveVolumeOptions, StopContainerOptionsBuilder,
+    RemoveContainerOptionsBuilder, RemoveImageOptions, RemoveImageOptionsBuilder, RemoveVolumeOptions,
+    StopContainerOptionsBuilder,
 };
 use futures_util::future::join_all;
 
@@ -102,6 +103,16 @@ pub fn remove(socket: &Path, uid: &str) -> Result<Count, Report> {
             let force = RemoveImageOptionsBuilder::new().force(true).build();
             gone_is_fine(docker.remove_image(&image.id, Some(force), None).await)?;
             count.images += 1;
+        }
+        // The sandbox's image belongs to every cluster on this Docker that has this program: it goes when nobody uses it, and an
+        // agent that misses it imports it again.
+        let sandboxes =
+            ListImagesOptionsBuilder::new().filters(&HashMap::from([("label", vec!["bramble/sandbox".to_owned()])])).build();
+        for image in docker.list_images(Some(sandboxes)).await? {
+            match docker.remove_image(&image.id, None::<RemoveImageOptions>, None).await {
+                Ok(_) => count.images += 1,
+                Err(error) => tracing::debug!(image = %image.id, %error, "the sandbox image stays: it is in use"),
+            }
         }
         Ok(count)
     })

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bramble::agent::node::{Effect, Input, Node, NodeConfig, NodeEvent, PodLight, PodReport};
+use bramble::agent::node::{Effect, Input, Node, NodeConfig, PodLight};
 use bramble::agent::runtime::Runtime;
 use bramble::agent::runtime::docker::{DockerRuntime, Settings};
 use bramble::agent::runtime::naming::Owner;
@@ -13,6 +13,7 @@ use bramble::agent::runtime::run::{Health, drive};
 use bramble::agent::runtime::tar::Tar;
 use bramble::api::{Object, Uid};
 use bramble::clock::{Clock, SystemClock};
+use bramble::link::message::{NodeEvent, PodReport};
 use bramble::link::share::Share;
 use bramble::step::Machine;
 use serde_json::{Value, json};
@@ -197,8 +198,8 @@ impl Agent {
         self.report(name).map(|report| report.status).unwrap_or_default()
     }
 
-    pub fn reasons(&self) -> Vec<&'static str> {
-        self.said.lock().unwrap().events.iter().map(|event| event.reason).collect()
+    pub fn reasons(&self) -> Vec<String> {
+        self.said.lock().unwrap().events.iter().map(|event| event.reason.clone()).collect()
     }
 
     pub fn events(&self) -> Vec<NodeEvent> {

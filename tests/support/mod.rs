@@ -1,5 +1,5 @@
 //! A whole cluster of real processes for tests: `bramble start` in a folder of its own, on ports of its own, and gone at the end.
-#![allow(dead_code, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's tools: each area uses some
+#![allow(dead_code, clippy::disallowed_methods, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's tools: each area uses some
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

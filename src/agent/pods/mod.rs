@@ -11,6 +11,7 @@
 //! ```
 
 pub mod env;
+pub mod known;
 pub mod launch;
 pub mod lifecycle;
 pub mod plan;

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::agent::node::{Effect, Input, Node, NodeConfig, NodeEvent, Outcome, PodLight, PodReport};
+use crate::agent::node::{Effect, Input, Node, NodeConfig, Outcome, PodLight};
 use crate::agent::pods::status::LightState;
 use crate::agent::runtime::simulated::{self, Settings, Simulated};
 use crate::api::{Object, Uid};
 use crate::clock::{Now, Tick, Wall};
+use crate::link::message::{NodeEvent, PodReport};
 use crate::link::share::Share;
 use crate::step::Machine;
 
@@ -147,8 +148,8 @@ impl World {
         &self.report(name).status
     }
 
-    fn reasons(&self) -> Vec<&'static str> {
-        self.events.iter().map(|(_, event)| event.reason).collect()
+    fn reasons(&self) -> Vec<&str> {
+        self.events.iter().map(|(_, event)| event.reason.as_str()).collect()
     }
 }
 
@@ -379,12 +380,8 @@ fn init_containers_run_in_order_before_the_others() {
     assert_eq!(condition(status, "Initialized")["status"], "False");
     assert_eq!(status["containerStatuses"][0]["state"]["waiting"]["reason"], "PodInitializing");
     world.pass(60 * SECOND);
-    let order: Vec<&str> = world
-        .events
-        .iter()
-        .filter(|(_, event)| event.reason == "Started")
-        .map(|(_, event)| event.field_path.as_deref().unwrap())
-        .collect();
+    let order: Vec<&str> =
+        world.events.iter().filter(|(_, event)| event.reason == "Started").map(|(_, event)| event.field_path.as_str()).collect();
     assert_eq!(order, ["spec.initContainers{one}", "spec.initContainers{two}", "spec.containers{app}"]);
     assert_eq!(world.status("web")["phase"], "Succeeded");
 }

@@ -7,9 +7,11 @@
 //! Every request has a time-out of its own. The API version is agreed on again whenever Docker was away: `bollard` asks
 //! for one that older engines refuse, and an upgrade may have happened in between.
 
+mod images;
+mod logs;
+
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,9 +22,8 @@ use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum, EventMessage, NetworkCreateRequest,
 };
 use bollard::query_parameters::{
-    CreateContainerOptions, CreateImageOptions, EventsOptions, KillContainerOptions, ListContainersOptions, ListImagesOptions,
-    ListNetworksOptions, ListVolumesOptions, LogsOptions, RemoveContainerOptions, RemoveImageOptions, RemoveVolumeOptions,
-    UploadToContainerOptions,
+    CreateContainerOptions, EventsOptions, KillContainerOptions, ListContainersOptions, ListNetworksOptions, ListVolumesOptions,
+    RemoveContainerOptions, RemoveVolumeOptions, UploadToContainerOptions,
 };
 use bollard::{API_DEFAULT_VERSION, Docker};
 use bytes::Bytes;
@@ -34,20 +35,16 @@ use super::naming::{self, Owner};
 use super::tar::Tar;
 use super::{
     Boxed, Changed, Changes, Command, ContainerPlan, Done, Failure, Listing, ObservedContainer, ObservedPod, ObservedSandbox,
-    PodRef, RunState, Runtime, SandboxPlan, Signal, VolumePlan, exec, translate,
+    PodRef, RunState, Runtime, SandboxPlan, Signal, VolumePlan, translate,
 };
 use crate::api::{Uid, time};
 use crate::error::Chain;
-use crate::link::call::{CallError, Chunks, LogRequest};
+use crate::link::call::{Chunks, LogRequest};
 
 /// A question to Docker that takes longer is given up; it is asked again.
 const QUICK: Duration = Duration::from_secs(30);
 /// A create or a start on a slow card.
 const SLOW: Duration = Duration::from_secs(120);
-/// A pull that shows no progress for so long is given up.
-const STALLED: Duration = Duration::from_secs(180);
-/// Marks the sandbox's image.
-const SANDBOX_IMAGE: &str = "bramble/sandbox";
 /// Chunks of a log that wait for a slow reader.
 const LOG_CHUNKS: usize = 16;
 
@@ -306,76 +303,6 @@ impl Shared {
         self.ask(SLOW, docker.upload_to_container(sandbox, Some(options), body)).await
     }
 
-    /// The sandbox image's tag; imported when it is not there.
-    async fn ensure_sandbox_image(&self, docker: &Docker) -> Result<String, Failure> {
-        let mut known = self.sandbox_image.lock().await;
-        if let Some(tag) = known.as_ref() {
-            return Ok(tag.clone());
-        }
-        let (tag, archive) = tokio::task::spawn_blocking(exec::own_image)
-            .await
-            .map_err(|error| Failure::Failed(format!("cannot make the sandbox image: {error}")))?
-            .map_err(|error| Failure::Failed(Chain(&error).to_string()))?;
-        if !self.image_is_here(docker, &tag).await? {
-            let (repo, content) = tag.split_once(':').unwrap_or((&tag, "latest"));
-            let options = CreateImageOptions {
-                from_src: Some("-".to_owned()),
-                repo: Some(repo.to_owned()),
-                tag: Some(content.to_owned()),
-                changes: vec![format!("LABEL {SANDBOX_IMAGE}=1")],
-                ..CreateImageOptions::default()
-            };
-            let import = docker.create_image(Some(options), Some(bollard::body_full(Bytes::from(archive))), None);
-            self.drain(import).await?;
-            self.remove_twins(docker).await?;
-            tracing::info!(image = %tag, "sandbox image imported");
-        }
-        *known = Some(tag.clone());
-        Ok(tag)
-    }
-
-    /// Agents that share a Docker may import the image at the same moment: the last one keeps the tag, and takes away
-    /// the others' copies, unless one runs already.
-    async fn remove_twins(&self, docker: &Docker) -> Result<(), Failure> {
-        let filters = HashMap::from([
-            ("label".to_owned(), vec![SANDBOX_IMAGE.to_owned()]),
-            ("dangling".to_owned(), vec!["true".to_owned()]),
-        ]);
-        let options = ListImagesOptions { filters: Some(filters), ..ListImagesOptions::default() };
-        for twin in self.ask(QUICK, docker.list_images(Some(options))).await? {
-            let removal = docker.remove_image(&twin.id, None::<RemoveImageOptions>, None);
-            if let Ok(Err(error)) = tokio::time::timeout(SLOW, removal).await {
-                tracing::debug!(image = %twin.id, %error, "a copy of the sandbox image stays");
-            }
-        }
-        Ok(())
-    }
-
-    async fn image_is_here(&self, docker: &Docker, image: &str) -> Result<bool, Failure> {
-        match tokio::time::timeout(QUICK, docker.inspect_image(image)).await {
-            Ok(Ok(_)) => Ok(true),
-            Ok(Err(Error::DockerResponseServerError { status_code: 404, .. })) => Ok(false),
-            Ok(Err(error)) => Err(self.failure(&error)),
-            Err(_) => Err(Failure::Unavailable("Docker does not answer".to_owned())),
-        }
-    }
-
-    /// Reads a stream of progress to its end; a stall is an error.
-    async fn drain<T>(&self, stream: impl Stream<Item = Result<T, Error>>) -> Result<(), Failure> {
-        let mut stream = pin!(stream);
-        loop {
-            match tokio::time::timeout(STALLED, stream.next()).await {
-                Err(_) => return Err(Failure::Failed(format!("no progress for {} s", STALLED.as_secs()))),
-                Ok(None) => return Ok(()),
-                Ok(Some(Ok(_))) => {}
-                Ok(Some(Err(Error::DockerResponseServerError { status_code: 400..=499, message }))) => {
-                    return Err(Failure::Refused(message.trim().to_owned()));
-                }
-                Ok(Some(Err(error))) => return Err(self.failure(&error)),
-            }
-        }
-    }
-
     /// The id of the host's network of this cluster; made when it is not there.
     async fn ensure_network(&self, docker: &Docker) -> Result<String, Failure> {
         let mut known = self.network.lock().await;
@@ -415,22 +342,6 @@ impl Shared {
             .collect();
         found.sort();
         Ok(found.into_iter().map(|(_, id)| id).collect())
-    }
-
-    async fn find_image(&self, image: &str) -> Result<Done, Failure> {
-        let docker = self.client().await?;
-        Ok(Done::Image { present: self.image_is_here(&docker, image).await? })
-    }
-
-    async fn pull_image(&self, image: &str) -> Result<Done, Failure> {
-        let docker = self.client().await?;
-        let begun = tokio::time::Instant::now();
-        // Without a tag Docker would fetch every tag there is.
-        let from = if has_tag_or_digest(image) { image.to_owned() } else { format!("{image}:latest") };
-        let options = CreateImageOptions { from_image: Some(from), ..CreateImageOptions::default() };
-        self.drain(docker.create_image(Some(options), None, None)).await?;
-        let bytes = self.ask(QUICK, docker.inspect_image(image)).await?.size.unwrap_or_default();
-        Ok(Done::Pulled { took: begun.elapsed(), bytes: u64::try_from(bytes).unwrap_or_default() })
     }
 
     /// Signals one container; that it has ended or is gone is what was wanted.
@@ -572,26 +483,6 @@ impl Shared {
         Ok(listing)
     }
 
-    /// The digest under which the registry knows an image, else its id. Asked once per image.
-    async fn digest(&self, docker: &Docker, id: &str, named: &str) -> String {
-        if let Some(known) = lock(&self.digests).get(id) {
-            return known.clone();
-        }
-        let Ok(Ok(image)) = tokio::time::timeout(QUICK, docker.inspect_image(id)).await else { return id.to_owned() };
-        let digests = image.repo_digests.unwrap_or_default();
-        let repository = named.split('@').next().unwrap_or_default();
-        let repository = repository.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(repository, |(name, _)| name);
-        let best = digests.iter().find(|digest| digest.split('@').next() == Some(repository)).or(digests.first());
-        let best = best.cloned().unwrap_or_else(|| id.to_owned());
-        let mut known = lock(&self.digests);
-        // Images of a Pi: some tens. Past that somebody is building in a loop.
-        if known.len() >= 512 {
-            known.clear();
-        }
-        known.insert(id.to_owned(), best.clone());
-        best
-    }
-
     async fn events(&self) -> Result<Box<dyn Changes>, Failure> {
         let docker = self.client().await?;
         let words = ["create", "start", "die", "destroy", "oom"].map(str::to_owned).to_vec();
@@ -603,68 +494,6 @@ impl Shared {
         let stream = docker.events(Some(EventsOptions { filters: Some(filters), ..EventsOptions::default() }));
         Ok(Box::new(DockerChanges { stream: Box::pin(stream) }))
     }
-
-    async fn read_log(&self, request: &LogRequest, out: &mpsc::Sender<Result<Bytes, CallError>>) -> Result<(), CallError> {
-        let failed = |failure: Failure| CallError::Failed(failure.to_string());
-        let docker = self.client().await.map_err(failed)?;
-        let mut runs: Vec<(u32, String)> = self
-            .list(&docker, Some(&Uid::from(request.pod_uid.as_str())))
-            .await
-            .map_err(failed)?
-            .into_iter()
-            .filter(|(_, labels)| labels.container == request.container)
-            .map(|(id, labels)| (labels.attempt, id))
-            .collect();
-        runs.sort();
-        let newest = runs.pop();
-        let wanted = if request.previous { runs.pop() } else { newest };
-        let Some((_, id)) = wanted else {
-            return Err(CallError::NotFound(if request.previous {
-                format!("previous terminated container \"{}\" in pod \"{}\" not found", request.container, request.pod_uid)
-            } else {
-                format!("container \"{}\" in pod \"{}\" is waiting to start", request.container, request.pod_uid)
-            }));
-        };
-        let since = match request.since_seconds {
-            Some(seconds) => wall_seconds(&docker, self).await.map_err(failed)?.saturating_sub_unsigned(seconds),
-            None => 0,
-        };
-        let options = LogsOptions {
-            follow: request.follow,
-            stdout: true,
-            stderr: true,
-            since: i32::try_from(since).unwrap_or_default(),
-            until: 0,
-            timestamps: request.timestamps,
-            tail: request.tail_lines.map_or_else(|| "all".to_owned(), |lines| lines.to_string()),
-        };
-        let mut left = request.limit_bytes.unwrap_or(u64::MAX);
-        let mut stream = pin!(docker.logs(&id, Some(options)));
-        while left > 0 {
-            let chunk = tokio::select! {
-                chunk = stream.next() => chunk,
-                () = out.closed() => return Ok(()),
-            };
-            let Some(chunk) = chunk else { break };
-            let mut bytes = match chunk {
-                Ok(output) => output.into_bytes(),
-                Err(error) => return Err(failed(self.failure(&error))),
-            };
-            bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
-            left -= bytes.len() as u64;
-            if out.send(Ok(bytes)).await.is_err() {
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Docker's own idea of the present, in seconds: its log times are compared with it.
-async fn wall_seconds(docker: &Docker, shared: &Shared) -> Result<i64, Failure> {
-    let info = shared.ask(QUICK, docker.info()).await?;
-    let now = info.system_time.as_deref().and_then(time::parse).unwrap_or_default();
-    Ok(now.0.div_euclid(1000))
 }
 
 struct DockerChanges {
@@ -689,11 +518,6 @@ fn entry<'a>(listing: &'a mut Listing, pod: &PodRef) -> &'a mut ObservedPod {
 
 fn unavailable(socket: &str, error: &Error) -> Failure {
     Failure::Unavailable(format!("Docker at {socket} does not answer: {}", Chain(error)))
-}
-
-/// Whether an image name says which one, beyond its repository.
-fn has_tag_or_digest(image: &str) -> bool {
-    image.rsplit('/').next().is_some_and(|last| last.contains([':', '@']))
 }
 
 fn run_state(inspect: &ContainerInspectResponse) -> RunState {
@@ -730,19 +554,6 @@ fn address(inspect: &ContainerInspectResponse) -> Option<String> {
 mod tests {
     use super::*;
     use crate::clock::Wall;
-
-    #[test]
-    fn an_image_name_with_a_port_has_no_tag_yet() {
-        for (image, tagged) in [
-            ("nginx", false),
-            ("nginx:1", true),
-            ("127.0.0.1:5000/a/b", false),
-            ("127.0.0.1:5000/a:b", true),
-            ("a@sha256:0", true),
-        ] {
-            assert_eq!(has_tag_or_digest(image), tagged, "{image}");
-        }
-    }
 
     #[test]
     fn states_are_read_as_docker_writes_them() {

@@ -46,6 +46,8 @@ pub enum FieldErrorKind {
     Forbidden,
     /// `FieldValueTooLong`
     TooLong,
+    /// `FieldValueNotFound`
+    NotFound,
 }
 
 /// Where a field stands: `spec.containers[0].resources.limits[cpu]`.
@@ -129,9 +131,8 @@ impl FieldError {
     }
 
     /// What it names is not there.
-    // The causes of a `Status` know `FieldValueNotFound` as well; clients read the words, so the kind `Invalid` serves.
     pub fn not_found(path: impl fmt::Display, value: impl Into<Value>) -> Self {
-        Self::made(FieldErrorKind::Invalid, path, format!("Not found: {}", shown(&value.into())), "")
+        Self::made(FieldErrorKind::NotFound, path, format!("Not found: {}", shown(&value.into())), "")
     }
 
     fn made(kind: FieldErrorKind, path: impl fmt::Display, head: String, detail: &str) -> Self {

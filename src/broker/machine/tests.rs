@@ -1,3 +1,5 @@
+//! The whole decider of the broker, driven by inputs: who gets what, when, and who is refused.
+
 use bytes::{Bytes, BytesMut};
 
 use super::*;

@@ -1,0 +1,273 @@
+//! What the node knows of one pod, and what it learns from the outcome of an order.
+//!
+//! In:       orders as they go out, outcomes as they come back.
+//! Out:      the pod's memory, and events in upstream's words for `kubectl describe`.
+//! Never:    decides what is done next (`plan.rs`), or words the status (`status.rs`).
+//! Flow:     between stops 9 and 11: from and to `agent/node.rs`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::agent::node::Effect;
+use crate::agent::runtime::naming::SANDBOX;
+use crate::agent::runtime::{Command, Done, Failure, ObservedPod, PodRef, RunState, Signal};
+use crate::api::{Object, Uid};
+use crate::clock::{Now, Tick};
+use crate::link::message::{NodeEvent, PodReport};
+
+use super::lifecycle::PodState;
+use super::plan::{self, About, ImageState, Memory, PULL_BACKOFF, TROUBLE_BACKOFF, Trouble};
+use super::spec::{PodSpec, PullPolicy};
+use super::status::LightState;
+
+/// How long `ErrImagePull` is shown before it becomes `ImagePullBackOff`.
+const ERROR_SHOWN: Duration = Duration::from_secs(1);
+
+/// One pod that the node knows.
+#[derive(Debug)]
+pub(in crate::agent) struct Pod {
+    pub(in crate::agent) raw: Option<Arc<Object>>,
+    pub(in crate::agent) spec: Option<PodSpec>,
+    pub(in crate::agent) observed: ObservedPod,
+    pub(in crate::agent) stamp: u64,
+    /// Seen at least once since the runtime could be asked.
+    pub(in crate::agent) seen: bool,
+    pub(in crate::agent) state: PodState,
+    pub(in crate::agent) memory: Memory,
+    pub(in crate::agent) flight: Option<(u64, About)>,
+    pub(in crate::agent) wake: Option<Tick>,
+    pub(in crate::agent) wants_slot: bool,
+    pub(in crate::agent) reports: u64,
+    pub(in crate::agent) reported: Option<PodReport>,
+    pub(in crate::agent) light: Option<LightState>,
+    pub(in crate::agent) waits: BTreeMap<String, (String, String)>,
+    pub(in crate::agent) warned: BTreeSet<String>,
+    /// How many containers there were when their removal was ordered: with fewer, the last words are said.
+    pub(in crate::agent) removal: Option<usize>,
+}
+
+impl Pod {
+    pub(in crate::agent) fn new(uid: &Uid) -> Self {
+        Self {
+            raw: None,
+            spec: None,
+            observed: plan::nothing(uid),
+            stamp: 0,
+            seen: false,
+            state: PodState::Live,
+            memory: Memory::default(),
+            flight: None,
+            wake: None,
+            wants_slot: false,
+            reports: 0,
+            reported: None,
+            light: None,
+            waits: BTreeMap::new(),
+            warned: BTreeSet::new(),
+            removal: None,
+        }
+    }
+
+    pub(in crate::agent) fn pod_ref(&self) -> PodRef {
+        self.spec.as_ref().map_or_else(|| self.observed.pod.clone(), |spec| spec.pod.clone())
+    }
+
+    pub(in crate::agent) fn pulls(&self) -> bool {
+        matches!(&self.flight, Some((_, About::Image(_)))) && self.memory_pulling()
+    }
+
+    /// The image order that is out is a fetch and not a question.
+    pub(in crate::agent) fn memory_pulling(&self) -> bool {
+        let Some((_, About::Image(name))) = &self.flight else { return false };
+        let always = self.spec.as_ref().and_then(|spec| spec.all().find(|container| container.name == *name));
+        match self.memory.images.get(name) {
+            Some(ImageState::Absent | ImageState::Failed { never: false, .. }) => true,
+            Some(ImageState::Unknown) | None => always.is_some_and(|container| container.pull == PullPolicy::Always),
+            Some(ImageState::Ready | ImageState::Unreachable { .. } | ImageState::Failed { never: true, .. }) => false,
+        }
+    }
+}
+
+/// How serious an event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::agent) enum Severity {
+    /// All as it should be.
+    Normal,
+    /// A person may want to look.
+    Warning,
+}
+
+pub(in crate::agent) fn event(
+    pod: &PodRef,
+    field_path: Option<String>,
+    severity: Severity,
+    reason: &'static str,
+    message: String,
+) -> Effect {
+    Effect::Event(NodeEvent {
+        uid: pod.uid.clone(),
+        namespace: pod.namespace.clone(),
+        name: pod.name.clone(),
+        field_path: field_path.unwrap_or_default(),
+        warning: severity == Severity::Warning,
+        reason: reason.to_owned(),
+        message,
+    })
+}
+
+pub(in crate::agent) fn field_path(spec: &PodSpec, container: &str) -> Option<String> {
+    let list = if spec.init.iter().any(|init| init.name == container) { "initContainers" } else { "containers" };
+    Some(format!("spec.{list}{{{container}}}"))
+}
+
+/// Says what is about to be done.
+pub(in crate::agent) fn tell(pod: &mut Pod, command: &Command, about: &About, now: Now, out: &mut Vec<Effect>) {
+    if let (Command::Signal { signal: Signal::Kill, ids }, About::Stop(_)) = (command, about) {
+        plan::killed(ids, now.tick, &mut pod.memory);
+    }
+    let Some(spec) = &pod.spec else { return };
+    match (command, about) {
+        (Command::PullImage { image }, About::Image(name)) => {
+            out.push(event(&spec.pod, field_path(spec, name), Severity::Normal, "Pulling", format!("Pulling image \"{image}\"")));
+        }
+        (Command::Signal { ids, signal: Signal::Term }, _) => {
+            for run in pod.observed.containers.iter().filter(|run| ids.contains(&run.id)) {
+                let text = format!("Stopping container {}", run.name);
+                out.push(event(&spec.pod, field_path(spec, &run.name), Severity::Normal, "Killing", text));
+            }
+        }
+        (Command::StartSandbox(_), _)
+            if pod.observed.sandboxes.iter().any(|sandbox| matches!(sandbox.state, RunState::Exited { .. })) =>
+        {
+            let text = "Pod sandbox changed, it will be killed and re-created.".to_owned();
+            out.push(event(&spec.pod, None, Severity::Normal, "SandboxChanged", text));
+        }
+        _ => {}
+    }
+}
+
+/// Takes in what became of an order, and says it.
+pub(in crate::agent) fn learn(pod: &mut Pod, about: About, result: &Result<Done, Failure>, now: Now, out: &mut Vec<Effect>) {
+    let Some(spec) = &pod.spec else {
+        // Only stops and removals are ordered for a pod without a spec: they are ordered again while something is there.
+        if let Err(failure) = result {
+            trouble(&mut pod.memory, SANDBOX, now, "FailedKillPod", failure);
+        }
+        return;
+    };
+    match (about, result) {
+        (About::Sandbox, Ok(_)) => {
+            pod.memory.trouble.remove(SANDBOX);
+        }
+        (About::Sandbox, Err(failure)) => {
+            if !matches!(failure, Failure::Unavailable(_)) {
+                let text = format!("Failed to create pod sandbox: {failure}");
+                out.push(event(&spec.pod, None, Severity::Warning, "FailedCreatePodSandBox", text));
+            }
+            trouble(&mut pod.memory, SANDBOX, now, "ContainerCreating", failure);
+        }
+        (About::Image(name), result) => image(pod, &name, result, now, out),
+        (About::Start(name), Ok(Done::Started { warnings, .. })) => {
+            let path = field_path(spec, &name);
+            out.push(event(&spec.pod, path.clone(), Severity::Normal, "Created", format!("Created container: {name}")));
+            out.push(event(&spec.pod, path.clone(), Severity::Normal, "Started", format!("Started container {name}")));
+            for warning in warnings {
+                out.push(event(&spec.pod, path.clone(), Severity::Warning, "RuntimeWarning", warning.clone()));
+            }
+            pod.memory.trouble.remove(&name);
+            pod.memory.images.remove(&name);
+        }
+        (About::Start(_), Ok(_)) | (About::Cleanup, Ok(_)) | (About::Stop(_), Ok(_)) => {
+            if pod.memory.trouble.get(SANDBOX).is_some_and(|trouble| trouble.reason == "FailedKillPod") {
+                pod.memory.trouble.remove(SANDBOX);
+            }
+        }
+        (About::Start(name), Err(failure)) => {
+            if !matches!(failure, Failure::Unavailable(_)) {
+                out.push(event(&spec.pod, field_path(spec, &name), Severity::Warning, "Failed", format!("Error: {failure}")));
+            }
+            // The image may have been removed since it was looked for.
+            pod.memory.images.remove(&name);
+            trouble(&mut pod.memory, &name, now, "CreateContainerError", failure);
+        }
+        (About::Stop(ids), Err(failure)) => {
+            pod.memory.kills.retain(|id, _| !ids.contains(id));
+            trouble(&mut pod.memory, SANDBOX, now, "FailedKillPod", failure);
+        }
+        (About::Cleanup, Err(failure)) => {
+            if !matches!(failure, Failure::Unavailable(_)) {
+                out.push(event(&spec.pod, None, Severity::Warning, "FailedKillPod", format!("error killing pod: {failure}")));
+            }
+            trouble(&mut pod.memory, SANDBOX, now, "FailedKillPod", failure);
+        }
+    }
+}
+
+fn trouble(memory: &mut Memory, name: &str, now: Now, reason: &'static str, failure: &Failure) {
+    let failures = memory.trouble.get(name).map_or(0, |trouble| trouble.failures).saturating_add(1);
+    let due = now.tick.after(TROUBLE_BACKOFF.delay(failures));
+    memory.trouble.insert(name.to_owned(), Trouble { failures, due, reason, message: failure.to_string() });
+}
+
+/// Takes in what became of a question for an image, or of its fetch.
+fn image(pod: &mut Pod, name: &str, result: &Result<Done, Failure>, now: Now, out: &mut Vec<Effect>) {
+    let Some(spec) = &pod.spec else { return };
+    let Some(container) = spec.all().find(|container| container.name == *name) else { return };
+    let path = field_path(spec, name);
+    let image = &container.image;
+    let failures = match pod.memory.images.get(name) {
+        Some(ImageState::Failed { failures, .. } | ImageState::Unreachable { failures, .. }) => *failures,
+        Some(ImageState::Unknown | ImageState::Absent | ImageState::Ready) | None => 0,
+    };
+    let stale = match pod.memory.images.get(name) {
+        Some(ImageState::Unreachable { message, .. }) => Some(message.clone()),
+        _ => None,
+    };
+    let failed = |message: String, never: bool| ImageState::Failed {
+        failures: failures.saturating_add(1),
+        due: now.tick.after(PULL_BACKOFF.delay(failures.saturating_add(1))),
+        cools: now.tick.after(ERROR_SHOWN),
+        message,
+        never,
+    };
+    let state = match result {
+        Ok(Done::Image { present: true }) if stale.is_some() => {
+            let text = format!("Image \"{image}\" cannot be pulled now; the copy on this node is used");
+            out.push(event(&spec.pod, path, Severity::Warning, "StaleImage", text));
+            ImageState::Ready
+        }
+        Ok(Done::Image { present: false }) if stale.is_some() => failed(stale.unwrap_or_default(), false),
+        Ok(Done::Image { present: true }) => {
+            let text = format!("Container image \"{image}\" already present on machine");
+            out.push(event(&spec.pod, path, Severity::Normal, "Pulled", text));
+            ImageState::Ready
+        }
+        Ok(Done::Image { present: false }) if container.pull == PullPolicy::Never => {
+            let text = format!("Container image \"{image}\" is not present with pull policy of Never");
+            out.push(event(&spec.pod, path, Severity::Warning, "ErrImageNeverPull", text.clone()));
+            failed(text, true)
+        }
+        Ok(Done::Image { present: false }) => ImageState::Absent,
+        Ok(Done::Pulled { took, bytes }) => {
+            let text = format!("Successfully pulled image \"{image}\" in {:.3}s. Image size: {bytes} bytes.", took.as_secs_f64());
+            out.push(event(&spec.pod, path, Severity::Normal, "Pulled", text));
+            ImageState::Ready
+        }
+        Ok(Done::Ok | Done::Started { .. }) => ImageState::Ready,
+        Err(failure) => {
+            if !matches!(failure, Failure::Unavailable(_)) {
+                let text = format!("Failed to pull image \"{image}\": {failure}");
+                out.push(event(&spec.pod, path, Severity::Warning, "Failed", text));
+            }
+            match failure {
+                // The registry is out of reach, which is no reason to leave a house dark: see whether a copy is here.
+                Failure::Failed(message) if container.pull == PullPolicy::Always && stale.is_none() => {
+                    ImageState::Unreachable { failures, message: message.clone() }
+                }
+                Failure::Failed(_) | Failure::Refused(_) | Failure::Unavailable(_) => failed(failure.to_string(), false),
+            }
+        }
+    };
+    pod.memory.images.insert(name.to_owned(), state);
+}
