@@ -61,6 +61,12 @@ fn is_decided(key: &Key, before: &Object, after: &Object) -> bool {
     !repeated && before.at(&["metadata", "managedFields"]) != after.at(&["metadata", "managedFields"])
 }
 
+/// Whether nothing but a lease's renewTime changed: a heartbeat.
+#[must_use]
+pub fn is_renewal(key: &Key, before: Option<&Object>, after: Option<&Object>) -> bool {
+    *key.resource == registry::LEASES && before.zip(after).is_some_and(|(before, after)| !is_decided(key, before, after))
+}
+
 fn phase(pod: &Object) -> &str {
     pod.str_at(&["status", "phase"])
 }
@@ -111,6 +117,22 @@ mod tests {
         let some = |value: Value| (!value.is_null()).then(|| object(value));
         let (before, after) = (some(before), some(after));
         durability(&Key::new(resource, namespace, "x"), before.as_ref(), after.as_ref())
+    }
+
+    #[test]
+    fn a_heartbeat_changes_the_time_of_a_lease_and_nothing_else() {
+        let lease = |holder: &str, time: &str| json!({"metadata": {"resourceVersion": time}, "spec": {"holderIdentity": holder, "renewTime": time}});
+        let (one, two, other) = (object(lease("pi", "1")), object(lease("pi", "2")), object(lease("other", "2")));
+        let heartbeat = Key::new(&registry::LEASES, NODE_LEASES, "pi");
+        for (key, before, after, expected) in [
+            (&heartbeat, Some(&one), Some(&two), true),
+            (&heartbeat, Some(&one), Some(&other), false),
+            (&heartbeat, None, Some(&one), false),
+            (&heartbeat, Some(&one), None, false),
+            (&Key::new(&registry::CONFIG_MAPS, "default", "pi"), Some(&one), Some(&two), false),
+        ] {
+            assert_eq!(is_renewal(key, before, after), expected, "{key:?} {after:?}");
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::api::Revision;
 use super::batch::{Batch, WriteError};
 use super::group::{Accepted, Pending};
 use super::journal::{Journal, JournalError, Nothing, Snapshot, Tended};
-use super::ring::{ChangeEvent, Gone, Ring};
+use super::ring::{self, ChangeEvent, Gone, Ring};
 use super::view::View;
 
 /// How many batches share one sync at most, and how many may wait for the next. Each waiting writer has one: a scheduler, a
@@ -29,8 +29,8 @@ const QUEUE: usize = 256;
 /// How a store is opened.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// How many changes are remembered for watches; at least 1000 are. One costs the two versions of its object, as far as
-    /// they are not the newest.
+    /// How many changes are remembered for watches at most, when there are many objects (`ring.rs`). One costs the two versions
+    /// of its object, as far as they are not the newest.
     pub ring: usize,
 }
 
@@ -85,7 +85,7 @@ struct State {
 impl Shared {
     fn new(snapshot: Snapshot, options: Options) -> Self {
         let Snapshot { floor, objects, .. } = snapshot;
-        let state = State { view: View::with(floor, objects), ring: Ring::new(floor, options.ring.max(1000)) };
+        let state = State { view: View::with(floor, objects), ring: Ring::new(floor, options.ring.max(ring::LEAST)) };
         Self { state: RwLock::new(state), bell: watch::channel(floor).0 }
     }
 
@@ -324,6 +324,8 @@ impl Writer {
                 ring.push(event);
             }
         }
+        let objects = state.view.len();
+        state.ring.fit(objects);
         drop(state);
         if let Some((newest, _)) = answers.last() {
             self.shared.bell.send_replace(*newest);

@@ -1,0 +1,175 @@
+//! PSS and idle CPU of the daemons, and of a whole node with Docker.
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::Setup;
+use crate::cluster::{Cluster, copied, wait};
+use crate::engine::{Engine, IMAGE};
+use crate::process::{self, Memory};
+use crate::table::{Table, mib, quantile};
+
+/// What the start itself costs is over after that.
+const SETTLE: Duration = Duration::from_secs(45);
+/// Idle CPU is looked at for so long.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// A process while nothing happens.
+struct Idle {
+    memory: Memory,
+    /// Of one core, in percent.
+    cpu: f64,
+    threads: usize,
+}
+
+/// Looks at processes for a while.
+fn idle(setup: &Setup, pids: &[u32]) -> anyhow::Result<Vec<Idle>> {
+    std::thread::sleep(setup.choose(SETTLE, SETTLE / 3));
+    let look = setup.choose(LOOK, LOOK / 3);
+    let before = pids.iter().map(|pid| process::cpu(*pid)).collect::<anyhow::Result<Vec<_>>>()?;
+    std::thread::sleep(look);
+    let mut seen = Vec::with_capacity(pids.len());
+    for (pid, before) in pids.iter().zip(before) {
+        let used = process::cpu(*pid)?.saturating_sub(before);
+        let cpu = used.as_secs_f64() / look.as_secs_f64() * 100.0;
+        seen.push(Idle { memory: process::memory(*pid)?, cpu, threads: process::threads(*pid) });
+    }
+    Ok(seen)
+}
+
+/// `5.9 MiB (2.1 MiB heap and stacks), 0.03 % of a core`.
+fn told(idle: &Idle) -> String {
+    format!("{} ({} of it heap and stacks), {:.2} % of a core", mib(idle.memory.pss), mib(idle.memory.anonymous), idle.cpu)
+}
+
+fn rows(table: &mut Table, nodes: &str, seen: &[Idle], how: &str) {
+    let Some((master, agents)) = seen.split_first() else { return };
+    let extra = |idle: &Idle| format!("{how}; RSS {}, threads: {}", mib(idle.memory.rss), idle.threads);
+    let aim = if nodes.starts_with("10") { "20 MiB, 0.5 %" } else { "" };
+    table.row(&format!("master with broker, {nodes}"), aim, &told(master), &extra(master));
+    // The one in the middle, by memory.
+    let middle = quantile(&agents.iter().map(|agent| agent.memory.pss).collect::<Vec<_>>(), 0.5);
+    if let Some(agent) = agents.iter().find(|agent| Some(agent.memory.pss) == middle) {
+        table.row(&format!("agent, {nodes}"), "6 MiB, 0.1 %", &told(agent), &extra(agent));
+    }
+}
+
+/// One and ten simulated nodes, as `bramble start` makes them.
+pub fn simulated(setup: &Setup, table: &mut Table) -> anyhow::Result<()> {
+    for (count, nodes) in [(1, "1 simulated node"), (10, "10 simulated nodes")] {
+        let cluster = Cluster::simulated(setup, count)?;
+        cluster.wait_nodes(count as usize)?;
+        let pids: Vec<u32> = std::iter::once(cluster.master()?).chain(cluster.agents()?).collect();
+        let seen = idle(setup, &pids)?;
+        rows(table, nodes, &seen, "`bramble start --runtime simulated`; daemons on one machine share the pages of the program");
+    }
+    Ok(())
+}
+
+/// How much a master grows with its nodes.
+pub fn link(setup: &Setup, table: &mut Table) -> anyhow::Result<()> {
+    let (few, many) = (10, setup.choose(100, 30));
+    let cluster = Cluster::simulated(setup, few)?;
+    let settled = |count: u32| -> anyhow::Result<Memory> {
+        cluster.wait_nodes(count as usize)?;
+        std::thread::sleep(setup.choose(SETTLE, SETTLE / 3));
+        process::memory(cluster.master()?)
+    };
+    let before = settled(few)?;
+    cluster.start(&["--nodes", &many.to_string()])?;
+    let after = settled(many)?;
+    let each = after.anonymous.saturating_sub(before.anonymous) / u64::from(many - few);
+    table.row(
+        "one more connected node, in the master",
+        "",
+        &format!("{each} KiB"),
+        &format!(
+            "heap of the master at {few} nodes {}, at {many} {}: TLS and MQTT session, retained messages, node and lease",
+            mib(before.anonymous),
+            mib(after.anonymous)
+        ),
+    );
+    Ok(())
+}
+
+/// An agent that was started by hand: from a program of its own, so that it shares no page with the master, as on a Pi.
+struct Alone(Child);
+
+impl Alone {
+    fn start(setup: &Setup, cluster: &Cluster, engine: &Engine, folder: &tempfile::TempDir) -> anyhow::Result<Self> {
+        let agent = cluster.agents()?.first().copied().context("no agent")?;
+        process::signal(agent, "TERM")?;
+        wait("the agent ends", Duration::from_secs(20), || Ok(!process::lives(agent)))?;
+        let program = copied(setup.agent.as_ref().unwrap_or(&setup.program), folder.path())?;
+        let config = cluster.dir().join("nodes/bramble-1/agent.toml");
+        let log = std::fs::File::create(folder.path().join("agent.log"))?;
+        let child = Command::new(program)
+            .args(["agent", "--config"])
+            .arg(config)
+            .env("DOCKER_HOST", engine.host())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        Ok(Self(child))
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        if process::signal(self.0.id(), "TERM").is_err() {
+            let _ = self.0.kill();
+        }
+        let _ = self.0.wait();
+    }
+}
+
+/// One node with Docker, at 0 and at 10 pods.
+pub fn docker(setup: &Setup, table: &mut Table) -> anyhow::Result<()> {
+    let engine = Engine::start()?;
+    let folder = tempfile::tempdir()?;
+    let cluster = Cluster::docker(setup, &engine, 1)?;
+    let agent = Alone::start(setup, &cluster, &engine, &folder)?;
+    cluster.wait_nodes(1)?;
+    let which = if setup.agent.is_some() { "the agent's own program" } else { "a copy of the whole program" };
+    for pods in [0, 10] {
+        if pods > 0 {
+            cluster.deploy("idle", pods, IMAGE)?;
+        }
+        let shims = engine.shims();
+        let sandboxes = engine.sandboxes();
+        let parts = [
+            ("agent", vec![agent.0.id()]),
+            ("dockerd", vec![engine.dockerd()]),
+            ("containerd", vec![engine.containerd()]),
+            ("shims", shims),
+            ("sandboxes", sandboxes),
+        ];
+        let pids: Vec<u32> = std::iter::once(cluster.master()?).chain(parts.iter().flat_map(|part| part.1.clone())).collect();
+        let seen = idle(setup, &pids)?;
+        let how = format!("{which}, in a process that shares pages with none, as on a Pi");
+        rows(table, &format!("1 node with Docker, {pods} pods"), seen.get(..2).unwrap_or_default(), &how);
+        let mut rest = seen.iter().skip(1);
+        let (mut pss, mut cpu, mut words) = (0, 0.0, Vec::new());
+        for (name, pids) in &parts {
+            let part: Vec<&Idle> = rest.by_ref().take(pids.len()).collect();
+            let (part_pss, part_cpu) = (
+                part.iter().map(|one| one.memory.pss).sum::<u64>(),
+                part.iter().map(|one| one.cpu).fold(0.0, |sum, one| sum + one),
+            );
+            words.push(format!("{} {name} {} and {part_cpu:.2} %", part.len(), mib(part_pss)));
+            pss += part_pss;
+            cpu += part_cpu;
+        }
+        table.row(
+            &format!("whole node (without master), {pods} pods"),
+            "published, and lowered",
+            &format!("{}, {cpu:.2} % of a core", mib(pss)),
+            &format!("{}; what runs in the pods is not counted", words.join(", ")),
+        );
+    }
+    drop(agent);
+    Ok(())
+}
