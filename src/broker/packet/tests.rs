@@ -1,3 +1,5 @@
+//! The codec against bytes: what it reads, what it writes, and what it refuses.
+
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
