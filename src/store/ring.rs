@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn of_heartbeats_only_the_newest_is_remembered() {
         let key = Key::new(&registry::LEASES, "kube-node-lease", "pi");
-        let mut ring = Ring::new(Revision(10), 9);
+        let mut ring = Ring::new(Revision(10), 99);
         let mut before = None;
         for (revision, holder) in [(11, "pi"), (12, "pi"), (14, "pi"), (15, "other"), (16, "other"), (18, "other")] {
             let after = lease(revision, holder);
