@@ -184,7 +184,7 @@ const FIRST: &[Row] = &[
     ("kubectl create secret generic keys --from-literal=pass=word", 0, &["secret/keys created"]),
     ("kubectl create namespace $NS-two", 0, &["namespace/", "-two created"]),
     (
-        "kubectl run alone --image=alone:1 --labels=app=alone --annotations=bramble/led=pod-7 --env=A=b --port=80 --overrides=\"$ON1\" -- serve --loud",
+        "kubectl run alone --image=alone:$NS --labels=app=alone --annotations=bramble/led=pod-7 --env=A=b --port=80 --overrides=\"$ON1\" -- serve --loud",
         0,
         &["pod/alone created"],
     ),
@@ -517,37 +517,45 @@ const LAST: &[Row] = &[
 ];
 
 #[test]
-fn every_line_that_people_type_answers_as_kubernetes_does() {
-    let cluster = Cluster::started(&["--runtime", "simulated", "--nodes", "2"]);
-    for (version, program) in oldest_and_newest_kubectl() {
-        let from = Instant::now();
-        let mut person = Person::new(&cluster, &version, &program);
-        person.story(FIRST);
-        // What is refused changes nothing: every object has the version that it had, and there is no other.
-        let all = "kubectl get deploy,rs,cm,secret,pods,svc,sa,ns -o jsonpath='{range .items[*]}{.kind}/{.metadata.name}:{.metadata.resourceVersion}{\"\\n\"}{end}'";
-        let settled = || {
-            let mut before = person.hears(all).out;
-            wait_until("nothing changes by itself", Duration::from_secs(20), || {
-                std::thread::sleep(Duration::from_millis(700));
-                let now = person.hears(all).out;
-                if now == before { Ok(now) } else { Err(std::mem::replace(&mut before, now)) }
-            })
-        };
-        let before = settled();
-        assert!(before.lines().count() > 8, "{before}");
-        person.story(REFUSED);
-        let after = person.hears(all).out;
-        if before != after {
-            person.faults.push(format!("[{version}] what was refused changed something:\n{before}\nbecame\n{after}"));
-        }
-        person.story(LAST);
-        println!(
-            "kubectl {version}: {} lines in {:.1} s",
-            FIRST.len() + REFUSED.len() + LAST.len(),
-            from.elapsed().as_secs_f64()
-        );
-        person.end();
+fn every_line_that_people_type_answers_as_kubernetes_does_with_the_oldest_kubectl() {
+    let (version, program) = oldest_and_newest_kubectl().remove(0);
+    whole_story(&version, &program);
+}
+
+#[test]
+fn every_line_that_people_type_answers_as_kubernetes_does_with_the_newest_kubectl() {
+    let mut ends = oldest_and_newest_kubectl();
+    if ends.len() == 1 {
+        println!("NOT RUN: there is one kubectl only");
+        return;
     }
+    let (version, program) = ends.remove(1);
+    whole_story(&version, &program);
+}
+
+fn whole_story(version: &str, program: &Path) {
+    let cluster = Cluster::started(&["--runtime", "simulated", "--nodes", "2"]);
+    let from = Instant::now();
+    let mut person = Person::new(&cluster, version, program);
+    person.story(FIRST);
+    // What is refused changes nothing: every object has the version that it had, and there is no other. The pod that fits
+    // nowhere is left out: the scheduler tries it again and tells why not.
+    let all = "kubectl get deploy,rs,cm,secret,pods,svc,sa,ns -o jsonpath='{range .items[*]}{.kind}/{.metadata.name}:{.metadata.resourceVersion}{\"\\n\"}{end}' | grep -v Pod/giant";
+    let mut before = person.hears(all).out;
+    let before = wait_until("nothing changes by itself", Duration::from_secs(20), || {
+        std::thread::sleep(Duration::from_millis(700));
+        let now = person.hears(all).out;
+        if now == before { Ok(now) } else { Err(std::mem::replace(&mut before, now)) }
+    });
+    assert!(before.lines().count() > 8, "{before}");
+    person.story(REFUSED);
+    let after = person.hears(all).out;
+    if before != after {
+        person.faults.push(format!("[{version}] what was refused changed something:\n{before}\nbecame\n{after}"));
+    }
+    person.story(LAST);
+    println!("kubectl {version}: {} lines in {:.1} s", FIRST.len() + REFUSED.len() + LAST.len(), from.elapsed().as_secs_f64());
+    person.end();
 }
 
 #[test]

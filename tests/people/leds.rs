@@ -239,7 +239,7 @@ fn a_board_file_is_checked_whole_and_a_machine_without_pins_says_so() {
             ],
             &["hot_celsius", "\"warm\"", "`mauve`, expected one of `red`", "targett", "target", "pod-3", "pin 5 is used twice"],
         ),
-        (&[("name = \"rpi-4b\"", "name = [")], &["expected TOML: TOML parse error at line 3"]),
+        (&[("name = \"rpi-4b\"", "name = [")], &["expected TOML: TOML parse error at line 4"]),
     ] {
         let broken = changes.iter().fold(text.clone(), |text, (from, to)| {
             assert!(text.contains(from), "{from}");
