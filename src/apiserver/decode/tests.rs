@@ -1,3 +1,5 @@
+//! Bodies as kubectl sends them, and bodies as nobody should.
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -1,3 +1,5 @@
+//! Deployments step by step: what is written in which state.
+
 use super::*;
 use crate::api::Revision;
 use crate::api::core::condition::{self, Condition};
