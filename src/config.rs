@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -450,7 +451,8 @@ impl Claim {
             let path = path.to_path_buf();
             move |source| ClaimError::Io { path, source }
         };
-        std::fs::create_dir_all(dir).map_err(failed(dir))?;
+        // What lies in it is for this user alone.
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed(dir))?;
         let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed(&path))?;
         let mut tries = 10_u32;
         loop {

@@ -64,6 +64,12 @@ impl Report {
         Self { what: what.into(), why: None, fix: None, exit: Exit::Failed }
     }
 
+    /// A failure (exit 1) of which everything was printed already.
+    #[must_use]
+    pub fn told() -> Self {
+        Self::failed("")
+    }
+
     /// Wrong usage or configuration (exit 2).
     pub fn usage(what: impl Into<String>) -> Self {
         Self { exit: Exit::Usage, ..Self::failed(what) }

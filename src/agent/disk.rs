@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::{self, Checkpoint};
@@ -59,7 +60,10 @@ pub fn save(directory: &Path, store: &str, share: &Share) -> Result<(), DiskErro
         let path = path.to_owned();
         move |source| DiskError::Io { act, path, source }
     };
-    let mut file = File::create(&beside).map_err(io("create", &beside))?;
+    // Secrets are in it.
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.open(&beside).map_err(io("create", &beside))?;
     file.write_all(&checkpoint::encode(store, share)).map_err(io("write", &beside))?;
     file.sync_all().map_err(io("sync", &beside))?;
     std::fs::rename(&beside, &path).map_err(io("replace", &path))?;
@@ -76,6 +80,8 @@ mod tests {
         assert!(load(directory.path()).unwrap().is_none());
         save(directory.path(), "s1", &Share::default()).unwrap();
         assert_eq!(load(directory.path()).unwrap().unwrap().store, "s1");
+        let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(place(directory.path())).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600, "secrets are for nobody else");
         std::fs::write(place(directory.path()), b"{").unwrap();
         assert!(matches!(load(directory.path()), Err(DiskError::Unusable { .. })));
     }

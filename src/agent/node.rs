@@ -372,7 +372,10 @@ impl Node {
             now,
         });
         for (name, (reason, message)) in &worded.waits {
-            if pod.waits.get(name).is_some_and(|(before, _)| before == reason) {
+            // A container that is being made may wait for a volume as well: then the words are what is new.
+            let same =
+                |(before, words): &(String, String)| before == reason && (reason != "ContainerCreating" || words == message);
+            if pod.waits.get(name).is_some_and(same) {
                 continue;
             }
             let path = field_path(spec, name);

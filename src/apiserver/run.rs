@@ -37,8 +37,8 @@ use super::watch::Watch;
 use super::watch::run::Feed;
 use super::{discovery, intake, openapi, streams};
 
-/// How often a write that lost a race is planned anew.
-const ATTEMPTS: usize = 5;
+/// How often a write that lost a race is planned anew. A patch without a revision wins in the end; with one, the plan itself refuses.
+const ATTEMPTS: usize = 100;
 /// How long a watch lasts when the client says nothing: 30 to 60 minutes, so that not all come back at once.
 const WATCH_SECONDS: std::ops::Range<usize> = 1800..3600;
 /// How long a node may take to begin with a log before the answer begins without it.

@@ -140,7 +140,9 @@ pub fn main() -> ExitCode {
     match cli.command.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(report) => {
-            let _ = std::io::stderr().write_all(told(&report).as_bytes());
+            if !report.what.is_empty() {
+                let _ = std::io::stderr().write_all(told(&report).as_bytes());
+            }
             ExitCode::from(report.exit.code())
         }
     }

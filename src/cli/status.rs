@@ -24,5 +24,5 @@ pub(super) fn run(args: Args) -> Result<(), Report> {
             super::print(&format!("{json}\n"));
         }
     }
-    Ok(())
+    if status.ready { Ok(()) } else { Err(Report::told()) }
 }

@@ -16,15 +16,13 @@ pub struct Said {
 }
 
 impl Said {
-    /// Takes a report in; a pod that is gone is forgotten.
+    /// Takes a report in. A pod that is gone stays in the digest, as gone, until it leaves the share: that the other end has heard
+    /// it must be sure.
     pub fn take(&mut self, report: &PodReport) {
-        if report.gone {
-            self.hashes.remove(&report.uid);
-        } else {
-            // A JSON value with string keys: cannot fail.
-            let text = serde_json::to_vec(&report.status).unwrap_or_default();
-            self.hashes.insert(report.uid.clone(), digest_of(&text));
-        }
+        // A JSON value with string keys: cannot fail.
+        let text = serde_json::to_vec(&report.status).unwrap_or_default();
+        let hash = if report.gone { "gone".to_owned() } else { digest_of(&text) };
+        self.hashes.insert(report.uid.clone(), hash);
     }
 
     /// Forgets one pod.
@@ -92,7 +90,12 @@ mod tests {
         node.take(&report("b", "Running", false));
         assert_ne!(node.digest(), master.digest());
         node.take(&report("b", "Running", true));
+        assert_ne!(node.digest(), master.digest(), "a lost or unkept end is asked for");
         master.take(&report("b", "Running", true));
         assert_eq!(node.digest(), master.digest());
+        for end in [&mut node, &mut master] {
+            end.keep_only(|uid| uid.0 != "b");
+        }
+        assert_eq!((node.digest(), node.len()), (master.digest(), 1));
     }
 }

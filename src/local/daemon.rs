@@ -60,6 +60,8 @@ impl Seat {
         for _ in 0..20 {
             match crate::config::holder(&self.dir, self.role) {
                 Ok(None) => return Ok(None),
+                // One that was killed holds the lock until the system has cleared it away.
+                Ok(Some(Some(pid))) if is_ending(pid) => std::thread::sleep(Duration::from_millis(50)),
                 Ok(Some(Some(pid))) => return Ok(Some(pid)),
                 Ok(Some(None)) => std::thread::sleep(Duration::from_millis(50)),
                 Err(error) => return Err(failed().because(error).fix("run this as the user who started the cluster")),
@@ -68,6 +70,17 @@ impl Seat {
         let file = crate::config::lock_file(&self.dir, self.role);
         Err(failed().fix(format!("see who holds it with `fuser {}`", file.display())))
     }
+}
+
+/// Whether the system is clearing this process away (`PF_EXITING`, or a zombie), by `/proc/PID/stat`.
+fn is_ending(pid: u32) -> bool {
+    const EXITING: u64 = 0x4;
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
+    // After the name in brackets: state, ppid, pgrp, session, tty, tpgid, flags.
+    let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let state = fields.next().unwrap_or_default();
+    let flags: u64 = fields.nth(5).and_then(|flags| flags.parse().ok()).unwrap_or_default();
+    matches!(state, "Z" | "X") || flags & EXITING != 0
 }
 
 /// Starts this same binary with `arguments`, detached: a process group of its own, so that Ctrl-C in this terminal does not

@@ -51,7 +51,7 @@ fn start_is_quick_and_harmless_twice_and_says_whom_it_started() {
     let pid = cluster.agent_pid("bramble-2");
     signal(pid, "KILL");
     wait_until("its process is gone", Duration::from_secs(5), || if lives(pid) { Err(pid.to_string()) } else { Ok(()) });
-    let status = cluster.bramble(["status"]).expect();
+    let status = cluster.bramble(["status"]).out;
     assert!(status.contains("bramble-2  no     not running") || status.contains("bramble-2  yes    not running"), "{status}");
     let third = cluster.start(&[]).expect();
     assert!(third.contains("3 nodes ready; started bramble-2 "), "{third}");
@@ -70,7 +70,7 @@ fn start_is_quick_and_harmless_twice_and_says_whom_it_started() {
     println!("stop of 3 nodes:           {:.2} s", from.elapsed().as_secs_f64());
     assert!(stopped.contains("stopped 4 processes") && stopped.contains("the data stays in"), "{stopped}");
     assert!(cluster.bramble(["stop"]).expect().contains("no process of the cluster was running"));
-    let status = cluster.bramble(["status"]).expect();
+    let status = cluster.bramble(["status"]).out;
     assert!(status.starts_with("cluster     stopped"), "{status}");
     let kubectl = Heard::from(&mut cluster.kubectl_command(&cluster.kubectl, &["get", "pods"]));
     kubectl.says(1, &["refused"]);
