@@ -2,7 +2,7 @@
 //!
 //! Flow:     stops 7 and 13: what the bell says goes down, what nodes say goes into the store.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ const EXPIRY_SECONDS: u32 = 60;
 const ASK_ALL_EVERY: Duration = Duration::from_secs(2);
 /// What could not be sent is tried again after this.
 const RETRY: Duration = Duration::from_millis(500);
+/// So much is looked through for signs of life before it is handled; the rest waits at the broker.
+const MOST_WAITING: usize = 4096;
 /// How often a write that lost a race is decided anew before the next message has to heal it.
 const RACES: usize = 5;
 
@@ -107,10 +109,16 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
         drops: Drops::default(),
     };
     this.look();
+    let mut waiting = VecDeque::new();
     loop {
         tokio::select! { biased;
             () = stop.cancelled() => return,
-            Some(event) = events.recv() => this.hear(event, &mut running).await,
+            Some(event) = next(&waiting, &mut events) => {
+                this.overhear(event, &mut events, &mut waiting);
+                if let Some(event) = waiting.pop_front() {
+                    this.hear(event, &mut running).await;
+                }
+            }
             Ok(()) = bell.changed() => this.look(),
             Some(call) = calls.recv() => running.start(call),
             () = running.ended() => {}
@@ -120,7 +128,33 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
     }
 }
 
+/// The next event: one that was overheard already, or one that comes. Safe to drop half way.
+async fn next(waiting: &VecDeque<BusEvent>, events: &mut mpsc::Receiver<BusEvent>) -> Option<Next> {
+    if waiting.is_empty() { events.recv().await.map(Next::New) } else { Some(Next::Waiting) }
+}
+
+/// Where the next event is.
+enum Next {
+    Waiting,
+    New(BusEvent),
+}
+
 impl Dispatcher {
+    /// Takes from everything that has come, in its order, who lives and who is gone: what nodes *say* may wait for the disk
+    /// behind what others said, and a node must not be taken for lost because of that.
+    fn overhear(&mut self, next: Next, events: &mut mpsc::Receiver<BusEvent>, waiting: &mut VecDeque<BusEvent>) {
+        let mut new = match next {
+            Next::New(event) => Some(event),
+            Next::Waiting => None,
+        };
+        while waiting.len() < MOST_WAITING {
+            let Some(event) = new.take().or_else(|| events.try_recv().ok()) else { return };
+            if !self.sign(&event) {
+                waiting.push_back(event);
+            }
+        }
+    }
+
     /// Finds out whose share may have changed since the last look, and sends what did.
     fn look(&mut self) {
         // First the revision, then the changes: what comes between is looked at twice, and nothing is missed.
@@ -236,6 +270,27 @@ impl Dispatcher {
         }
     }
 
+    /// Who lives and who is gone, by one event. Whether that was all that it says.
+    fn sign(&self, event: &BusEvent) -> bool {
+        let now = self.clock.now().tick;
+        match event {
+            BusEvent::Alive { client } => {
+                self.signs.heard(client, now);
+                true
+            }
+            BusEvent::Message { topic, payload, retained } if !payload.is_empty() => {
+                match self.topics.parse(topic) {
+                    Some((node, NodeTopic::Availability)) if **payload == *b"offline" => self.signs.gone(node, now),
+                    // What a broker kept says nothing about now, but for a will that it did not carry out.
+                    Some((node, topic)) if !retained || topic == NodeTopic::Availability => self.signs.heard(node, now),
+                    _ => {}
+                }
+                false
+            }
+            BusEvent::Message { .. } | BusEvent::Connected | BusEvent::Disconnected => false,
+        }
+    }
+
     async fn hear(&mut self, event: BusEvent, running: &mut Running) {
         match event {
             BusEvent::Connected => {
@@ -243,22 +298,17 @@ impl Dispatcher {
                 self.send_heads();
             }
             BusEvent::Disconnected => {}
-            BusEvent::Alive { client } => self.signs.heard(&client, self.clock.now().tick),
+            // Only a sign of life.
+            BusEvent::Alive { .. } => {}
             BusEvent::Message { topic, payload, retained } => {
                 let Some((node, topic)) = self.topics.parse(&topic).map(|(node, topic)| (node.to_owned(), topic)) else { return };
                 if payload.is_empty() {
                     return;
                 }
                 let now = self.clock.now();
-                let gone = topic == NodeTopic::Availability && *payload == *b"offline";
-                if gone {
-                    self.signs.gone(&node, now.tick);
+                if topic == NodeTopic::Availability && *payload == *b"offline" {
                     running.node_lost(&node);
-                } else if !retained || topic == NodeTopic::Availability {
-                    // What a broker kept says nothing about now, but for a will that it did not carry out.
-                    self.signs.heard(&node, now.tick);
-                }
-                if !retained && topic == NodeTopic::Availability {
+                } else if !retained && topic == NodeTopic::Availability {
                     // Its link is new: what it was asked before may have been lost on the old one.
                     self.node(&node).asked_all = None;
                 }

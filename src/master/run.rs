@@ -38,6 +38,13 @@ fn most_silence(lost: Duration, external: bool) -> Duration {
     if external { lost.max(LEAST_SILENCE_EXTERNAL) } else { lost }
 }
 
+/// What nodes are told to ping by, when their own 5 s would be too slow for an owner who wants to know sooner: within the time
+/// until a node is lost two pings come.
+fn keep_alive_seconds(lost: Duration) -> Option<u16> {
+    let half = lost.as_secs() / 2;
+    u16::try_from(half.max(1)).ok().filter(|seconds| *seconds < 5)
+}
+
 struct Hears(SharedSigns);
 
 impl dispatcher::run::NodeSigns for Hears {
@@ -69,6 +76,7 @@ pub async fn run(config: MasterConfig, stop: CancellationToken) -> Result<Ended,
             let mut settings = broker::Config::new(topics.base(), DISCOVERY_PREFIX);
             settings.plain = config.mqtt.viewer_listen;
             settings.tls = Some((config.mqtt.listen, server));
+            settings.server_keep_alive = keep_alive_seconds(config.node.lost);
             let embedded = broker::bind(settings).await.map_err(|error| match std::error::Error::source(&error) {
                 Some(_) => Report::failed("cannot start the broker").because(error),
                 None => Report::failed(error.to_string()),
@@ -157,6 +165,13 @@ fn read(what: &str, path: &Path) -> Result<Vec<u8>, Report> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_pings_come_before_a_silent_node_is_lost() {
+        for (lost, expected) in [(2, Some(1)), (3, Some(1)), (5, Some(2)), (9, Some(4)), (10, None), (60, None)] {
+            assert_eq!(keep_alive_seconds(Duration::from_secs(lost)), expected, "{lost}");
+        }
+    }
 
     #[test]
     fn on_an_external_broker_a_node_is_not_lost_between_two_of_its_words() {
