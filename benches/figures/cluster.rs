@@ -150,35 +150,29 @@ pub fn wait(what: &str, most: Duration, mut holds: impl FnMut() -> anyhow::Resul
     Ok(())
 }
 
-/// A folder's program under another path, so that it shares no page with the one it is a copy of.
+/// The program under another path, so that it shares no page with the one it is a copy of.
 pub fn copied(program: &Path, folder: &Path) -> anyhow::Result<PathBuf> {
     let copy = folder.join("bramble");
     std::fs::copy(program, &copy).with_context(|| format!("cannot copy {}", program.display()))?;
     Ok(copy)
 }
 
-fn template(name: &str, image: &str) -> Value {
-    serde_json::json!({
-        "metadata": {"labels": {"app": name}},
-        "spec": {"terminationGracePeriodSeconds": 1, "containers": [
-            {"name": "main", "image": image, "imagePullPolicy": "IfNotPresent", "command": ["sleep", "3600"]},
-        ]},
-    })
+fn spec(image: &str) -> Value {
+    serde_json::json!({"terminationGracePeriodSeconds": 1, "containers": [
+        {"name": "main", "image": image, "imagePullPolicy": "IfNotPresent", "command": ["sleep", "3600"]},
+    ]})
 }
 
 /// A deployment of pods that sleep.
 pub fn deployment(name: &str, replicas: usize, image: &str) -> Value {
     serde_json::json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
-        "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": template(name, image)},
+        "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": name}},
+            "template": {"metadata": {"labels": {"app": name}}, "spec": spec(image)}},
     })
 }
 
 /// A pod that sleeps.
 pub fn pod(name: &str, image: &str) -> Value {
-    let mut pod = template(name, image);
-    pod["apiVersion"] = "v1".into();
-    pod["kind"] = "Pod".into();
-    pod["metadata"]["name"] = name.into();
-    pod
+    serde_json::json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}}, "spec": spec(image)})
 }

@@ -1,5 +1,6 @@
 //! PSS and idle CPU of the daemons, and of a whole node with Docker.
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -56,14 +57,23 @@ fn rows(table: &mut Table, nodes: &str, seen: &[Idle], how: &str) {
     }
 }
 
-/// One and ten simulated nodes, as `bramble start` makes them.
+/// One and ten simulated nodes. The agents are as `bramble start` makes them; the master is started again from a file of its own.
 pub fn simulated(setup: &Setup, table: &mut Table) -> anyhow::Result<()> {
     for (count, nodes) in [(1, "1 simulated node"), (10, "10 simulated nodes")] {
+        let folder = tempfile::tempdir()?;
         let cluster = Cluster::simulated(setup, count)?;
         cluster.wait_nodes(count as usize)?;
-        let pids: Vec<u32> = std::iter::once(cluster.master()?).chain(cluster.agents()?).collect();
+        let config = cluster.dir().join("master.toml");
+        let master = Alone::instead_of(cluster.master()?, &setup.program, &["master", "--config"], &config, &folder)?;
+        wait("the master answers again", Duration::from_secs(20), || Ok(cluster.wait_nodes(count as usize).is_ok()))?;
+        let pids: Vec<u32> = std::iter::once(master.0.id()).chain(cluster.agents()?).collect();
         let seen = idle(setup, &pids)?;
-        rows(table, nodes, &seen, "`bramble start --runtime simulated`; daemons on one machine share the pages of the program");
+        rows(
+            table,
+            nodes,
+            &seen,
+            "the master shares pages with none; simulated agents share those of the program among themselves",
+        );
     }
     Ok(())
 }
@@ -94,26 +104,25 @@ pub fn link(setup: &Setup, table: &mut Table) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// An agent that was started by hand: from a program of its own, so that it shares no page with the master, as on a Pi.
+/// A daemon that runs from a file of its own in place of the one that `bramble start` made, so that it shares no page with
+/// another: as on a Pi of its own.
 struct Alone(Child);
 
 impl Alone {
-    fn start(setup: &Setup, cluster: &Cluster, engine: &Engine, folder: &tempfile::TempDir) -> anyhow::Result<Self> {
-        let agent = cluster.agents()?.first().copied().context("no agent")?;
-        process::signal(agent, "TERM")?;
-        wait("the agent ends", Duration::from_secs(20), || Ok(!process::lives(agent)))?;
-        let program = copied(setup.agent.as_ref().unwrap_or(&setup.program), folder.path())?;
-        let config = cluster.dir().join("nodes/bramble-1/agent.toml");
-        let log = std::fs::File::create(folder.path().join("agent.log"))?;
-        let child = Command::new(program)
-            .args(["agent", "--config"])
-            .arg(config)
-            .env("DOCKER_HOST", engine.host())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()?;
-        Ok(Self(child))
+    fn instead_of(
+        pid: u32,
+        program: &Path,
+        arguments: &[&str],
+        config: &Path,
+        folder: &tempfile::TempDir,
+    ) -> anyhow::Result<Self> {
+        process::signal(pid, "TERM")?;
+        wait("the daemon ends", Duration::from_secs(20), || Ok(!process::lives(pid)))?;
+        let program = copied(program, folder.path())?;
+        let log = std::fs::File::create(folder.path().join("log"))?;
+        let mut command = Command::new(program);
+        command.args(arguments).arg(config).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        Ok(Self(command.spawn()?))
     }
 }
 
@@ -131,7 +140,10 @@ pub fn docker(setup: &Setup, table: &mut Table) -> anyhow::Result<()> {
     let engine = Engine::start()?;
     let folder = tempfile::tempdir()?;
     let cluster = Cluster::docker(setup, &engine, 1)?;
-    let agent = Alone::start(setup, &cluster, &engine, &folder)?;
+    let running = cluster.agents()?.first().copied().context("no agent")?;
+    let config = cluster.dir().join("nodes/bramble-1/agent.toml");
+    let program = setup.agent.as_ref().unwrap_or(&setup.program);
+    let agent = Alone::instead_of(running, program, &["agent", "--config"], &config, &folder)?;
     cluster.wait_nodes(1)?;
     let which = if setup.agent.is_some() { "the agent's own program" } else { "a copy of the whole program" };
     for pods in [0, 10] {

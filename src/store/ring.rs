@@ -1,6 +1,6 @@
 //! The last changes by revision. A reader keeps a cursor; one that falls out is told so and lists again: no queue a reader.
 //!
-//! A version of a pod takes some 15 KiB of memory, so history is what makes a master grow. It is kept in proportion: twice as
+//! A version of an object takes several times its text, so history is what makes a master grow. It is kept in proportion: twice as
 //! many changes as there are objects, between two bounds. And of a node's heartbeats, which say nothing but "still here", only
 //! the newest is kept, or those of an idle house would push everything else out.
 
