@@ -41,6 +41,8 @@ pub struct NodeConfig {
     pub name: String,
     /// Its addresses, the main one first.
     pub host_ips: Vec<String>,
+    /// What container ids begin with: `docker` or `simulated`.
+    pub scheme: &'static str,
 }
 
 /// What can happen to a node.
@@ -369,6 +371,7 @@ impl Node {
             state: pod.state,
             pulling,
             host_ips: &self.config.host_ips,
+            scheme: self.config.scheme,
             now,
         });
         for (name, (reason, message)) in &worded.waits {

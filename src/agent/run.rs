@@ -89,7 +89,14 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
     let agent = Agent {
         config: config.clone(),
         clock,
-        node: Node::new(NodeConfig { name: config.node.clone(), host_ips: addresses.clone() }),
+        node: Node::new(NodeConfig {
+            name: config.node.clone(),
+            host_ips: addresses.clone(),
+            scheme: match config.runtime {
+                RuntimeKind::Docker => "docker",
+                RuntimeKind::Simulated => "simulated",
+            },
+        }),
         session: Session::new(kept.as_ref().map(|kept| (kept.store.clone(), kept.share.clone())), rng.clone()),
         shelf: Shelf::new(board.clone()),
         uplink: Uplink::new(rng.bits().max(1)),

@@ -63,6 +63,8 @@ pub struct View<'a> {
     pub pulling: bool,
     /// The node's addresses.
     pub host_ips: &'a [String],
+    /// What container ids begin with: `docker` or `simulated`.
+    pub scheme: &'static str,
     /// This moment.
     pub now: Now,
 }
@@ -146,10 +148,13 @@ pub fn pod_status(view: View<'_>) -> Worded {
     if !init.is_empty() {
         status.insert(
             "initContainerStatuses".into(),
-            init.iter().map(|(container, shown)| container_status(container, shown)).collect(),
+            init.iter().map(|(container, shown)| container_status(container, shown, view.scheme)).collect(),
         );
     }
-    status.insert("containerStatuses".into(), main.iter().map(|(container, shown)| container_status(container, shown)).collect());
+    status.insert(
+        "containerStatuses".into(),
+        main.iter().map(|(container, shown)| container_status(container, shown, view.scheme)).collect(),
+    );
     if !spec.qos.is_empty() {
         status.insert("qosClass".into(), json!(spec.qos));
     }
@@ -302,13 +307,13 @@ fn phase(view: View<'_>, initialized: bool, main: &[(&ContainerSpec, Shown<'_>)]
     }
 }
 
-fn container_status(container: &ContainerSpec, shown: &Shown<'_>) -> Value {
+fn container_status(container: &ContainerSpec, shown: &Shown<'_>, scheme: &str) -> Value {
     let run = shown.run;
     let running = run.is_some_and(|run| run.state.is_running());
     let state = match (&shown.waiting, run) {
         (Some((reason, message)), _) if message.is_empty() => json!({"waiting": {"reason": reason}}),
         (Some((reason, message)), _) => json!({"waiting": {"reason": reason, "message": message}}),
-        (None, Some(run)) => state(run),
+        (None, Some(run)) => state(run, scheme),
         (None, None) => json!({}),
     };
     let known = run.or(shown.last);
@@ -320,18 +325,18 @@ fn container_status(container: &ContainerSpec, shown: &Shown<'_>) -> Value {
         "started": running,
         "restartCount": known.map_or(0, |run| run.attempt),
         "state": state,
-        "lastState": shown.last.map_or_else(|| json!({}), self::state),
+        "lastState": shown.last.map_or_else(|| json!({}), |run| self::state(run, scheme)),
     });
     if let Some(run) = known
         && let Some(map) = status.as_object_mut()
     {
-        map.insert("containerID".to_owned(), json!(format!("docker://{}", run.id)));
+        map.insert("containerID".to_owned(), json!(format!("{scheme}://{}", run.id)));
     }
     status
 }
 
 /// `running` or `terminated`, as the runtime tells it.
-fn state(run: &ObservedContainer) -> Value {
+fn state(run: &ObservedContainer, scheme: &str) -> Value {
     match &run.state {
         RunState::Created => json!({}),
         RunState::Running { started } => json!({"running": {"startedAt": rfc3339(*started)}}),
@@ -347,7 +352,7 @@ fn state(run: &ObservedContainer) -> Value {
                 "reason": reason,
                 "startedAt": rfc3339(*started),
                 "finishedAt": rfc3339(*finished),
-                "containerID": format!("docker://{}", run.id),
+                "containerID": format!("{scheme}://{}", run.id),
             });
             if let (Some(error), Some(map)) = (error, ended.as_object_mut()) {
                 map.insert("message".to_owned(), json!(error));
