@@ -77,7 +77,7 @@ spec:
 
 #[test]
 fn crashes_leave_containers_alone() {
-    let Some(cluster) = on_docker(&["--nodes", "2"]) else { return };
+    let Some(mut cluster) = on_docker(&["--nodes", "2"]) else { return };
     cluster.apply(&deployment("six", 6, BUSYBOX, STAYS));
     let pods = cluster.wait_ready("app=six", 6, Duration::from_secs(90));
     let identity = |pods: &[serde_json::Value]| {
@@ -108,10 +108,13 @@ fn crashes_leave_containers_alone() {
     assert_eq!(containers(&cluster), in_docker, "the master's death touched no container");
 
     // The agents die, and their program is replaced by another file.
+    cluster.replace_program();
     for node in ["bramble-1", "bramble-2"] {
         signal(cluster.agent_pid(node), "KILL");
     }
     cluster.start(&[]).expect();
+    let runs = std::fs::read_link(format!("/proc/{}/exe", cluster.agent_pid("bramble-1"))).unwrap();
+    assert!(runs.ends_with("bramble-upgraded"), "{}", runs.display());
     let pods = cluster.wait_ready("app=six", 6, Duration::from_secs(60));
     assert_eq!(identity(&pods), before);
     std::thread::sleep(Duration::from_secs(2));

@@ -96,6 +96,8 @@ pub struct Cluster {
     pub dir: PathBuf,
     home: tempfile::TempDir,
     pub kubectl: PathBuf,
+    /// The program that is run.
+    pub program: PathBuf,
 }
 
 impl Cluster {
@@ -103,7 +105,7 @@ impl Cluster {
     pub fn new() -> Self {
         let home = tempfile::Builder::new().prefix("bramble-test-").tempdir().unwrap();
         let newest = kubectls().pop().unwrap().1;
-        Self { dir: home.path().join("data"), home, kubectl: newest }
+        Self { dir: home.path().join("data"), home, kubectl: newest, program: env!("CARGO_BIN_EXE_bramble").into() }
     }
 
     /// Starts with these flags on free ports.
@@ -111,6 +113,16 @@ impl Cluster {
         let cluster = Self::new();
         cluster.start(flags).expect();
         cluster
+    }
+
+    /// From now on another build of the program is run: the same code in a file of other content, as after an upgrade.
+    pub fn replace_program(&mut self) {
+        let mut bytes = std::fs::read(&self.program).unwrap();
+        // What stands behind the last section is nobody's, and makes it another file.
+        bytes.extend_from_slice(b"another build");
+        self.program = self.home.path().join("bramble-upgraded");
+        std::fs::write(&self.program, bytes).unwrap();
+        std::fs::set_permissions(&self.program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     }
 
     /// `bramble start` on free ports with these flags.
@@ -124,7 +136,7 @@ impl Cluster {
     /// Runs the program about this cluster.
     pub fn bramble<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Said {
         let mut arguments = arguments.into_iter();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bramble"));
+        let mut command = Command::new(&self.program);
         command.arg(arguments.next().unwrap()).arg("--data-dir").arg(&self.dir).args(arguments);
         self.environment(&mut command);
         Said::of(command.stdin(Stdio::null()).output().unwrap())
