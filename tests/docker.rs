@@ -6,12 +6,28 @@
 #[path = "docker/support.rs"]
 mod support;
 
+#[path = "docker/devices.rs"]
+mod devices;
+#[path = "docker/faults.rs"]
+mod faults;
+#[path = "docker/hooks.rs"]
+mod hooks;
 #[path = "docker/images.rs"]
 mod images;
 #[path = "docker/logs.rs"]
 mod logs;
 #[path = "docker/pods.rs"]
 mod pods;
+#[path = "docker/pressure.rs"]
+mod pressure;
+#[path = "docker/probes.rs"]
+mod probes;
+#[path = "docker/registry.rs"]
+mod registry;
+#[path = "docker/security.rs"]
+mod security;
+#[path = "docker/volumes.rs"]
+mod volumes;
 
 /// What runs in the sandboxes of these tests: this very program, started with this test's name.
 #[test]

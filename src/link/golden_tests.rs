@@ -50,6 +50,7 @@ fn share() -> Share {
         pods: BTreeMap::from([(Uid::from("u1"), pod)]),
         config_maps: BTreeMap::from([("default/site".to_owned(), config_map)]),
         secrets: BTreeMap::from([("default/door".to_owned(), secret)]),
+        ..Share::default()
     }
 }
 
@@ -60,6 +61,7 @@ fn what_the_master_says_of_a_share() {
         pods: BTreeSet::from([Uid::from("u0")]),
         config_maps: BTreeSet::from(["default/old".to_owned()]),
         secrets: BTreeSet::new(),
+        ..ShareNames::default()
     };
     golden("assignment_change", &Assignment { head: head(), body: AssignmentBody::Change { from: 6, set: share(), unset } });
     let nothing = AssignmentBody::Change { from: 6, set: Share::default(), unset: ShareNames::default() };

@@ -42,7 +42,7 @@ pub enum SessionInput {
     /// `down/head`.
     Head(Head),
     /// `down/assignment`.
-    Assignment(Assignment),
+    Assignment(Box<Assignment>),
     /// A person settled it: from now on this store is obeyed.
     Adopt {
         /// Its id.
@@ -254,7 +254,7 @@ impl Machine for Session {
                 self.ask_at = None;
             }
             SessionInput::Head(head) => self.take_head(now, head, out),
-            SessionInput::Assignment(assignment) => self.take_assignment(now, assignment, out),
+            SessionInput::Assignment(assignment) => self.take_assignment(now, *assignment, out),
             SessionInput::Adopt { store } => {
                 self.store = Some(store);
                 self.foreign = None;
@@ -336,12 +336,12 @@ mod tests {
         let due = node.session.next_wake().unwrap();
         assert!(node.wake(due.0));
         for part in master.whole() {
-            node.give(due.0, SessionInput::Assignment(part));
+            node.give(due.0, SessionInput::Assignment(Box::new(part)));
         }
         assert_eq!(node.shares.last().unwrap().pods.len(), 1);
         let change = master.wants(Arc::new(share(&[("a", 1), ("b", 1)]))).unwrap();
         for assignment in change {
-            node.give(due.0 + 1, SessionInput::Assignment(assignment));
+            node.give(due.0 + 1, SessionInput::Assignment(Box::new(assignment)));
         }
         node.give(due.0 + 1, SessionInput::Head(master.head().clone()));
         assert_eq!((node.shares.last().unwrap().pods.len(), node.asks, node.session.next_wake()), (2, 1, None));
@@ -371,13 +371,13 @@ mod tests {
         foreign.wants(Arc::new(Share::default()));
         node.give(1, SessionInput::Head(foreign.head().clone()));
         for part in foreign.whole() {
-            node.give(1, SessionInput::Assignment(part));
+            node.give(1, SessionInput::Assignment(Box::new(part)));
         }
         assert!(node.shares.is_empty());
         assert_eq!(node.session.foreign(), Some("other"));
         node.give(2, SessionInput::Adopt { store: "other".into() });
         for part in foreign.whole() {
-            node.give(3, SessionInput::Assignment(part));
+            node.give(3, SessionInput::Assignment(Box::new(part)));
         }
         assert_eq!(node.shares.last().unwrap().pods.len(), 0);
     }
@@ -418,7 +418,7 @@ mod tests {
                 let names: Vec<String> = (0..rng.below(6)).map(|i| format!("p{i}")).collect();
                 let wanted: Vec<(&str, u32)> = names.iter().map(|name| (name.as_str(), round / 3)).collect();
                 for assignment in master.wants(Arc::new(share(&wanted))).unwrap_or_default() {
-                    wire.push(SessionInput::Assignment(assignment));
+                    wire.push(SessionInput::Assignment(Box::new(assignment)));
                 }
                 wire.push(SessionInput::Head(master.head().clone()));
                 // The wire loses, doubles and swaps.
@@ -443,7 +443,7 @@ mod tests {
                     tick = tick.max(due.0);
                     if node.wake(tick) {
                         for part in master.whole() {
-                            node.give(tick, SessionInput::Assignment(part));
+                            node.give(tick, SessionInput::Assignment(Box::new(part)));
                         }
                     }
                 }

@@ -20,6 +20,10 @@ pub struct Share {
     /// The secrets that these pods name, by `namespace/name`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, Arc<Object>>,
+    /// The persistent volume that is bound to each claim that these pods name, by the claim's `namespace/name`. A claim that is not
+    /// bound is not here.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub claims: BTreeMap<String, Arc<Object>>,
 }
 
 /// Names of what is in a share.
@@ -35,6 +39,9 @@ pub struct ShareNames {
     /// By `namespace/name`.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub secrets: BTreeSet<String>,
+    /// By `namespace/name`.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub claims: BTreeSet<String>,
 }
 
 /// How much text goes into one part: JSON within JSON is escaped, which at worst doubles what manifests hold.
@@ -70,11 +77,13 @@ impl Share {
             pods: changed(&self.pods, &newer.pods),
             config_maps: changed(&self.config_maps, &newer.config_maps),
             secrets: changed(&self.secrets, &newer.secrets),
+            claims: changed(&self.claims, &newer.claims),
         };
         let unset = ShareNames {
             pods: lost(&self.pods, &newer.pods),
             config_maps: lost(&self.config_maps, &newer.config_maps),
             secrets: lost(&self.secrets, &newer.secrets),
+            claims: lost(&self.claims, &newer.claims),
         };
         (set, unset)
     }
@@ -90,6 +99,7 @@ impl Share {
         merge(&mut share.pods, set.pods, &unset.pods);
         merge(&mut share.config_maps, set.config_maps, &unset.config_maps);
         merge(&mut share.secrets, set.secrets, &unset.secrets);
+        merge(&mut share.claims, set.claims, &unset.claims);
         share
     }
 

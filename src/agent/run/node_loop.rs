@@ -224,7 +224,7 @@ impl Agent {
             }
             NodeTopic::Head => decode::<Head>(payload).map(|head| self.converse(SessionInput::Head(head))),
             NodeTopic::Assignment => {
-                decode::<Assignment>(payload).map(|assignment| self.converse(SessionInput::Assignment(assignment)))
+                decode::<Assignment>(payload).map(|assignment| self.converse(SessionInput::Assignment(Box::new(assignment))))
             }
             NodeTopic::AskAll => {
                 let incarnation = self.rng.bits().max(1);

@@ -9,35 +9,32 @@
 
 mod images;
 mod logs;
+mod observe;
+mod volumes;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bollard::errors::Error;
-use bollard::models::{
-    ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum, EventMessage, NetworkCreateRequest,
-};
+use bollard::models::{ContainerCreateBody, EventMessage, NetworkCreateRequest};
 use bollard::query_parameters::{
-    CreateContainerOptions, EventsOptions, KillContainerOptions, ListContainersOptions, ListNetworksOptions, ListVolumesOptions,
-    RemoveContainerOptions, RemoveVolumeOptions, UploadToContainerOptions,
+    CreateContainerOptions, EventsOptions, KillContainerOptions, ListContainersOptions, ListNetworksOptions,
+    RemoveContainerOptions, RemoveVolumeOptions,
 };
 use bollard::{API_DEFAULT_VERSION, Docker};
-use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::naming::{self, Owner};
-use super::tar::Tar;
 use super::{
-    Boxed, Changed, Changes, Command, ContainerPlan, Done, Failure, Listing, ObservedContainer, ObservedPod, ObservedSandbox,
-    PodRef, RunState, Runtime, SandboxPlan, Signal, VolumePlan, translate,
+    Boxed, Changed, Changes, Command, ContainerPlan, Done, Failure, Listing, PodRef, Runtime, SandboxPlan, Signal, translate,
 };
-use crate::api::{Uid, time};
+use crate::api::Uid;
 use crate::error::Chain;
 use crate::link::call::{Chunks, LogRequest};
 
@@ -276,33 +273,6 @@ impl Shared {
         }
     }
 
-    /// Sets the mode of each volume's root and puts its files in, through the sandbox, which has them all.
-    async fn fill_volumes(&self, docker: &Docker, sandbox: &str, volumes: &[VolumePlan]) -> Result<(), Failure> {
-        let mut tar = Tar::default();
-        // A tmpfs has its mode from its options.
-        let filled = volumes.iter().filter(|volume| volume.memory.is_none() || !volume.files.is_empty());
-        let mut any = false;
-        for volume in filled {
-            any = true;
-            tar.directory(&volume.name, volume.mode);
-            for file in &volume.files {
-                let path = format!("{}/{}", volume.name, file.path);
-                for (at, _) in file.path.match_indices('/') {
-                    if let Some(folder) = file.path.get(..at) {
-                        tar.directory(&format!("{}/{folder}", volume.name), 0o755);
-                    }
-                }
-                tar.file(&path, file.mode, &file.content);
-            }
-        }
-        if !any {
-            return Ok(());
-        }
-        let options = UploadToContainerOptions { path: translate::VOLUMES.to_owned(), ..UploadToContainerOptions::default() };
-        let body = bollard::body_full(Bytes::from(tar.finish()));
-        self.ask(SLOW, docker.upload_to_container(sandbox, Some(options), body)).await
-    }
-
     /// The id of the host's network of this cluster; made when it is not there.
     async fn ensure_network(&self, docker: &Docker) -> Result<String, Failure> {
         let mut known = self.network.lock().await;
@@ -426,63 +396,6 @@ impl Shared {
             .collect())
     }
 
-    /// Names and labels of our volumes.
-    async fn volumes(&self, docker: &Docker, only: Option<&Uid>) -> Result<BTreeMap<String, naming::Labels>, Failure> {
-        let filters = HashMap::from([("label".to_owned(), self.owner().filter(only))]);
-        let options = ListVolumesOptions { filters: Some(filters) };
-        let found = self.ask(QUICK, docker.list_volumes(Some(options))).await?.volumes.unwrap_or_default();
-        Ok(found.into_iter().filter_map(|volume| Some((volume.name, naming::read(self.owner(), &volume.labels)?))).collect())
-    }
-
-    async fn observe(&self, only: Option<&Uid>) -> Result<Listing, Failure> {
-        let stamp = self.stamp.fetch_add(1, Ordering::SeqCst) + 1;
-        let docker = self.client().await?;
-        let mut listing = Listing { stamp, only: only.cloned(), pods: BTreeMap::new() };
-        for (id, labels) in self.list(&docker, only).await? {
-            let inspect = match tokio::time::timeout(QUICK, docker.inspect_container(&id, None)).await {
-                Ok(Ok(inspect)) => inspect,
-                // Removed since the list was made.
-                Ok(Err(Error::DockerResponseServerError { status_code: 404, .. })) => continue,
-                Ok(Err(error)) => return Err(self.failure(&error)),
-                Err(_) => return Err(Failure::Unavailable("Docker does not answer".to_owned())),
-            };
-            let state = run_state(&inspect);
-            let pod = entry(&mut listing, &labels.pod);
-            if labels.container == naming::SANDBOX {
-                pod.sandboxes.push(ObservedSandbox {
-                    id,
-                    attempt: labels.attempt,
-                    pod_start: labels.pod_start,
-                    grace: labels.grace,
-                    ip: address(&inspect),
-                    state,
-                });
-            } else {
-                let image_id = self.digest(&docker, inspect.image.as_deref().unwrap_or_default(), &labels.image).await;
-                pod.containers.push(ObservedContainer {
-                    id,
-                    name: labels.container,
-                    attempt: labels.attempt,
-                    streak: labels.streak,
-                    spec_hash: labels.spec_hash,
-                    image: labels.image,
-                    image_id,
-                    sandbox_id: labels.sandbox_id,
-                    state,
-                });
-            }
-        }
-        for (name, labels) in self.volumes(&docker, only).await? {
-            entry(&mut listing, &labels.pod).volumes.push(name);
-        }
-        for pod in listing.pods.values_mut() {
-            pod.sandboxes.sort_by_key(|sandbox| sandbox.attempt);
-            pod.containers.sort_by(|a, b| (&a.name, a.attempt).cmp(&(&b.name, b.attempt)));
-            pod.volumes.sort();
-        }
-        Ok(listing)
-    }
-
     async fn events(&self) -> Result<Box<dyn Changes>, Failure> {
         let docker = self.client().await?;
         let words = ["create", "start", "die", "destroy", "oom"].map(str::to_owned).to_vec();
@@ -510,75 +423,6 @@ impl Changes for DockerChanges {
     }
 }
 
-fn entry<'a>(listing: &'a mut Listing, pod: &PodRef) -> &'a mut ObservedPod {
-    let observed = listing.pods.entry(pod.uid.clone()).or_default();
-    observed.pod = pod.clone();
-    observed
-}
-
 fn unavailable(socket: &str, error: &Error) -> Failure {
     Failure::Unavailable(format!("Docker at {socket} does not answer: {}", Chain(error)))
-}
-
-fn run_state(inspect: &ContainerInspectResponse) -> RunState {
-    let created = inspect.created.as_deref().and_then(time::parse).unwrap_or_default();
-    let Some(state) = inspect.state.as_ref() else { return RunState::Created };
-    // The year 1 means "never".
-    let moment = |text: &Option<String>| text.as_deref().and_then(time::parse).filter(|wall| wall.0 > 0);
-    let error = state.error.clone().filter(|error| !error.is_empty());
-    let started = moment(&state.started_at);
-    match state.status {
-        Some(ContainerStateStatusEnum::RUNNING | ContainerStateStatusEnum::PAUSED | ContainerStateStatusEnum::RESTARTING) => {
-            RunState::Running { started: started.unwrap_or(created) }
-        }
-        Some(ContainerStateStatusEnum::CREATED) | None if error.is_none() => RunState::Created,
-        _ => RunState::Exited {
-            started: started.unwrap_or(created),
-            finished: moment(&state.finished_at).or(started).unwrap_or(created),
-            exit_code: state.exit_code.unwrap_or_default(),
-            oom: state.oom_killed.unwrap_or_default(),
-            // Once it ran, what Docker says here is about the end, not the start.
-            error: if started.is_none() { error } else { None },
-        },
-    }
-}
-
-fn address(inspect: &ContainerInspectResponse) -> Option<String> {
-    let networks = inspect.network_settings.as_ref()?.networks.as_ref()?;
-    let addresses: BTreeMap<&String, &String> =
-        networks.iter().filter_map(|(name, network)| Some((name, network.ip_address.as_ref()?))).collect();
-    addresses.into_values().find(|address| !address.is_empty()).cloned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::Wall;
-
-    #[test]
-    fn states_are_read_as_docker_writes_them() {
-        let read = |state: serde_json::Value| {
-            let inspect = serde_json::json!({"Created": "2026-11-22T20:00:00.5Z", "State": state});
-            run_state(&serde_json::from_value(inspect).unwrap())
-        };
-        let never = "0001-01-01T00:00:00Z";
-        let created = Wall(1_795_377_600_500);
-        assert_eq!(read(serde_json::json!({"Status": "created", "StartedAt": never, "Error": ""})), RunState::Created);
-        assert_eq!(
-            read(serde_json::json!({"Status": "running", "StartedAt": "2026-11-22T20:00:01.000000001Z", "FinishedAt": never})),
-            RunState::Running { started: Wall(1_795_377_601_000) }
-        );
-        assert_eq!(
-            read(
-                serde_json::json!({"Status": "created", "StartedAt": never, "FinishedAt": never, "ExitCode": 127, "Error": "no such file"})
-            ),
-            RunState::Exited {
-                started: created,
-                finished: created,
-                exit_code: 127,
-                oom: false,
-                error: Some("no such file".into())
-            }
-        );
-    }
 }

@@ -5,8 +5,14 @@
 
 use serde_json::{Map, Value, json};
 
-use super::naming::{self, Owner};
-use super::{ContainerPlan, Limits, MountPlan, MountSource, PidNamespace, PodRef, SandboxPlan, Security, VolumePlan};
+use super::naming::Owner;
+use super::{ContainerPlan, PidNamespace, SandboxPlan};
+
+mod mounts;
+mod rights;
+
+use mounts::{mounts, volume_mount};
+use rights::{limits, security, user};
 
 /// Where the sandbox sees the pod's volumes, so that files can be put into them.
 pub const VOLUMES: &str = "/volumes";
@@ -85,116 +91,15 @@ fn host_config(owner: &Owner, plan: &ContainerPlan) -> Value {
         PidNamespace::Pod => set(&mut host, "PidMode", json!(joined)),
         PidNamespace::Host => set(&mut host, "PidMode", json!("host")),
     }
-    let mut mounts = Vec::new();
-    let mut binds = Vec::new();
-    for mount in &plan.mounts {
-        match &mount.source {
-            MountSource::Volume(name) => {
-                let volume = plan.volumes.iter().find(|volume| volume.name == *name);
-                let volume = volume.cloned().unwrap_or_else(|| VolumePlan { name: name.clone(), ..VolumePlan::default() });
-                mounts.push(volume_mount(owner, &plan.pod, &volume, &mount.path, mount.read_only));
-            }
-            // Only the older notation makes a missing path.
-            MountSource::Host { path, make: true } => {
-                binds.push(format!("{path}:{}{}", mount.path, if mount.read_only { ":ro" } else { "" }));
-            }
-            MountSource::Host { path, make: false } => mounts.push(bind(path, mount)),
-        }
-    }
-    set(&mut host, "Mounts", json!(mounts));
-    if !binds.is_empty() {
-        set(&mut host, "Binds", json!(binds));
-    }
+    mounts(&mut host, owner, plan);
     limits(&mut host, plan.limits);
     security(&mut host, &plan.security);
     host
 }
 
-fn bind(path: &str, mount: &MountPlan) -> Value {
-    json!({"Type": "bind", "Source": path, "Target": mount.path, "ReadOnly": mount.read_only})
-}
-
-/// A named volume with our labels: Docker makes it when it is not there.
-fn volume_mount(owner: &Owner, pod: &PodRef, volume: &VolumePlan, target: &str, read_only: bool) -> Value {
-    let mut options = json!({
-        // An emptyDir hides what the image has there.
-        "NoCopy": true,
-        "Labels": owner.volume_labels(pod, &volume.name),
-    });
-    if let Some(limit) = volume.memory {
-        let mut mount_options = format!("mode={:o}", volume.mode);
-        if let Some(bytes) = limit {
-            mount_options.push_str(&format!(",size={bytes}"));
-        }
-        set(
-            &mut options,
-            "DriverConfig",
-            json!({"Name": "local", "Options": {"type": "tmpfs", "device": "tmpfs", "o": mount_options}}),
-        );
-    }
-    json!({
-        "Type": "volume",
-        "Source": naming::volume_name(pod, &volume.name),
-        "Target": target,
-        "ReadOnly": read_only,
-        "VolumeOptions": options,
-    })
-}
-
 /// One megabyte, twice: a card is not filled by a chatty container.
 fn log_config() -> Value {
     json!({"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}})
-}
-
-fn limits(host: &mut Value, limits: Limits) {
-    if let Some(milli) = limits.cpu_milli {
-        set(host, "NanoCpus", json!(milli.saturating_mul(1_000_000)));
-    }
-    if let Some(milli) = limits.cpu_request_milli.or(limits.cpu_milli) {
-        // Source: the kubelet's MilliCPUToShares, with the kernel's least.
-        set(host, "CpuShares", json!((milli.saturating_mul(1024) / 1000).clamp(2, 262_144)));
-    }
-    if let Some(bytes) = limits.memory_bytes {
-        set(host, "Memory", json!(bytes));
-        // The same sum with swap: none.
-        set(host, "MemorySwap", json!(bytes));
-    }
-}
-
-fn security(host: &mut Value, security: &Security) {
-    if security.privileged {
-        set(host, "Privileged", json!(true));
-    }
-    if !security.add.is_empty() {
-        set(host, "CapAdd", json!(security.add));
-    }
-    if !security.drop.is_empty() {
-        set(host, "CapDrop", json!(security.drop));
-    }
-    if security.read_only_root {
-        set(host, "ReadonlyRootfs", json!(true));
-    }
-    if !security.groups.is_empty() {
-        set(host, "GroupAdd", json!(security.groups.iter().map(u64::to_string).collect::<Vec<_>>()));
-    }
-    let mut options = Vec::new();
-    if security.no_new_privileges {
-        options.push("no-new-privileges");
-    }
-    if security.seccomp_unconfined {
-        options.push("seccomp=unconfined");
-    }
-    if !options.is_empty() {
-        set(host, "SecurityOpt", json!(options));
-    }
-}
-
-fn user(security: &Security) -> Option<String> {
-    match (security.user, security.group) {
-        (None, None) => None,
-        (Some(user), None) => Some(user.to_string()),
-        (user, Some(group)) => Some(format!("{}:{group}", user.unwrap_or_default())),
-    }
 }
 
 fn set(value: &mut Value, key: &str, to: Value) {
@@ -209,6 +114,7 @@ fn set(value: &mut Value, key: &str, to: Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::runtime::{Limits, MountPlan, MountSource, PodRef, Security, VolumePlan};
     use crate::clock::Wall;
     use std::time::Duration;
 

@@ -1,0 +1,196 @@
+//! One container of a pod's spec, checked.
+//!
+//! In:       the container's raw JSON and the pod's security context.
+//! Out:      [`ContainerSpec`], and in words what this node does not honour.
+
+use serde_json::Value;
+
+use super::{flag, list, strings, text};
+use crate::agent::runtime::{Limits, Security};
+use crate::api::quantity::Quantity;
+
+/// `imagePullPolicy`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PullPolicy {
+    /// Before each start.
+    Always,
+    /// Once.
+    #[default]
+    IfNotPresent,
+    /// Somebody else brings it.
+    Never,
+}
+
+/// One container of a pod.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ContainerSpec {
+    /// Its name.
+    pub name: String,
+    /// Its image.
+    pub image: String,
+    /// When to fetch it.
+    pub pull: PullPolicy,
+    /// An init container that keeps running beside the others.
+    pub sidecar: bool,
+    /// Of name and image: the only things of a running pod that may change. Source: the kubelet hashes the same two.
+    pub hash: String,
+    /// Replaces the image's entry point.
+    pub command: Vec<String>,
+    /// Replaces the image's arguments.
+    pub args: Vec<String>,
+    /// Replaces the image's working directory.
+    pub working_dir: String,
+    /// `env`, raw; read by `env.rs`.
+    pub env: Vec<Value>,
+    /// `envFrom`, raw.
+    pub env_from: Vec<Value>,
+    /// `volumeMounts`.
+    pub mounts: Vec<MountSpec>,
+    /// CPU and memory.
+    pub limits: Limits,
+    /// Identity and rights.
+    pub security: Security,
+    /// `tty`.
+    pub tty: bool,
+    /// `stdin`.
+    pub stdin: bool,
+    /// Why it can never be started here.
+    pub refused: Option<String>,
+}
+
+/// One entry of `volumeMounts`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MountSpec {
+    /// Which volume.
+    pub volume: String,
+    /// Where.
+    pub path: String,
+    /// Whether it cannot write.
+    pub read_only: bool,
+}
+
+/// Reads a container.
+pub(super) fn container(raw: &Value, pod_security: &Value, ignored: &mut Vec<String>) -> ContainerSpec {
+    let name = text(raw, "name").to_owned();
+    let image = text(raw, "image").to_owned();
+    let mut say = |what: &str| ignored.push(format!("container {name}: {what}"));
+    for (key, what) in [
+        ("livenessProbe", "livenessProbe is not run on this node yet: the container is never restarted for it"),
+        ("readinessProbe", "readinessProbe is not run on this node yet: the container counts as ready while it runs"),
+        ("startupProbe", "startupProbe is not run on this node yet"),
+        ("lifecycle", "lifecycle hooks are not run on this node yet"),
+    ] {
+        if raw.get(key).is_some_and(|probe| !probe.is_null()) {
+            say(what);
+        }
+    }
+    if list(raw, "ports").iter().any(|port| port.get("hostPort").and_then(Value::as_u64).unwrap_or_default() > 0) {
+        say("hostPort is not opened on this node yet");
+    }
+    let security = raw.get("securityContext").unwrap_or(&Value::Null);
+    let either = |key: &str| security.get(key).filter(|value| !value.is_null()).or_else(|| pod_security.get(key));
+    let user = either("runAsUser").and_then(Value::as_u64);
+    let mut refused = None;
+    if list(raw, "volumeMounts").iter().any(|mount| !text(mount, "subPath").is_empty() || !text(mount, "subPathExpr").is_empty())
+    {
+        refused = Some("volumeMounts.subPath cannot be given by this node yet".to_owned());
+    }
+    if !list(raw, "volumeDevices").is_empty() {
+        refused = Some("volumeDevices (raw block volumes) cannot be given by this node".to_owned());
+    }
+    if either("runAsNonRoot").and_then(Value::as_bool).unwrap_or_default() {
+        match user {
+            Some(0) => refused = Some("container's runAsUser breaks non-root policy".to_owned()),
+            Some(_) => {}
+            None => say("runAsNonRoot is not checked against the image's user on this node yet; set runAsUser"),
+        }
+    }
+    let seccomp = either("seccompProfile").map(|profile| text(profile, "type")).unwrap_or_default();
+    if seccomp == "Localhost" {
+        refused = Some("seccompProfile of type Localhost cannot be given by this node yet".to_owned());
+    }
+    for key in ["seLinuxOptions", "appArmorProfile", "windowsOptions"] {
+        if either(key).is_some_and(|value| !value.is_null()) {
+            say(&format!("securityContext.{key} is not set by this node"));
+        }
+    }
+    let (limits, others) = limits(raw);
+    for other in others {
+        refused = Some(format!("resource {other} cannot be given by this node yet"));
+    }
+    let mut groups: Vec<u64> = pod_security
+        .get("supplementalGroups")
+        .and_then(Value::as_array)
+        .map(|groups| groups.iter().filter_map(Value::as_u64).collect())
+        .unwrap_or_default();
+    groups.extend(pod_security.get("fsGroup").and_then(Value::as_u64));
+    let capabilities = |key: &str| security.get("capabilities").map(|all| strings(all, key)).unwrap_or_default();
+    ContainerSpec {
+        pull: match text(raw, "imagePullPolicy") {
+            "Always" => PullPolicy::Always,
+            "Never" => PullPolicy::Never,
+            _ => PullPolicy::IfNotPresent,
+        },
+        sidecar: text(raw, "restartPolicy") == "Always",
+        hash: hash(&name, &image),
+        command: strings(raw, "command"),
+        args: strings(raw, "args"),
+        working_dir: text(raw, "workingDir").to_owned(),
+        env: list(raw, "env").to_vec(),
+        env_from: list(raw, "envFrom").to_vec(),
+        mounts: list(raw, "volumeMounts")
+            .iter()
+            .map(|mount| MountSpec {
+                volume: text(mount, "name").to_owned(),
+                path: text(mount, "mountPath").to_owned(),
+                read_only: flag(mount, "readOnly"),
+            })
+            .collect(),
+        limits,
+        security: Security {
+            user,
+            group: either("runAsGroup").and_then(Value::as_u64),
+            groups,
+            privileged: flag(security, "privileged"),
+            add: capabilities("add"),
+            drop: capabilities("drop"),
+            read_only_root: flag(security, "readOnlyRootFilesystem"),
+            no_new_privileges: security.get("allowPrivilegeEscalation").and_then(Value::as_bool) == Some(false),
+            seccomp_unconfined: seccomp == "Unconfined",
+        },
+        tty: flag(raw, "tty"),
+        stdin: flag(raw, "stdin"),
+        refused,
+        name,
+        image,
+    }
+}
+
+/// CPU and memory, and the names of resources that are neither.
+fn limits(raw: &Value) -> (Limits, Vec<String>) {
+    let amount = |kind: &str, resource: &str| {
+        let value = raw.get("resources")?.get(kind)?.get(resource)?;
+        Quantity::parse(&value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+    };
+    let limits = Limits {
+        cpu_milli: amount("limits", "cpu").and_then(|cpu| u64::try_from(cpu.milli).ok()).filter(|&milli| milli > 0),
+        memory_bytes: amount("limits", "memory").and_then(|memory| u64::try_from(memory.units()).ok()).filter(|&bytes| bytes > 0),
+        cpu_request_milli: amount("requests", "cpu").and_then(|cpu| u64::try_from(cpu.milli).ok()),
+    };
+    let others = raw
+        .get("resources")
+        .and_then(|resources| resources.get("limits"))
+        .and_then(Value::as_object)
+        .into_iter()
+        .flat_map(serde_json::Map::keys)
+        .filter(|name| !matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage"))
+        .cloned()
+        .collect();
+    (limits, others)
+}
+
+/// The first 16 hex digits of the SHA-256 of name and image.
+fn hash(name: &str, image: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, format!("{name}\n{image}").as_bytes());
+    digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}

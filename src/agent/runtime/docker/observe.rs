@@ -1,0 +1,131 @@
+//! Hands: what there is in Docker, as the node looks at it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use bollard::errors::Error;
+use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum};
+
+use super::{QUICK, Shared};
+use crate::agent::runtime::{Failure, Listing, ObservedContainer, ObservedPod, ObservedSandbox, PodRef, RunState, naming};
+use crate::api::{Uid, time};
+
+impl Shared {
+    pub(super) async fn observe(&self, only: Option<&Uid>) -> Result<Listing, Failure> {
+        let stamp = self.stamp.fetch_add(1, Ordering::SeqCst) + 1;
+        let docker = self.client().await?;
+        let mut listing = Listing { stamp, only: only.cloned(), pods: BTreeMap::new() };
+        for (id, labels) in self.list(&docker, only).await? {
+            let inspect = match tokio::time::timeout(QUICK, docker.inspect_container(&id, None)).await {
+                Ok(Ok(inspect)) => inspect,
+                // Removed since the list was made.
+                Ok(Err(Error::DockerResponseServerError { status_code: 404, .. })) => continue,
+                Ok(Err(error)) => return Err(self.failure(&error)),
+                Err(_) => return Err(Failure::Unavailable("Docker does not answer".to_owned())),
+            };
+            let state = run_state(&inspect);
+            let pod = entry(&mut listing, &labels.pod);
+            if labels.container == naming::SANDBOX {
+                pod.sandboxes.push(ObservedSandbox {
+                    id,
+                    attempt: labels.attempt,
+                    pod_start: labels.pod_start,
+                    grace: labels.grace,
+                    ip: address(&inspect),
+                    state,
+                });
+            } else {
+                let image_id = self.digest(&docker, inspect.image.as_deref().unwrap_or_default(), &labels.image).await;
+                pod.containers.push(ObservedContainer {
+                    id,
+                    name: labels.container,
+                    attempt: labels.attempt,
+                    streak: labels.streak,
+                    spec_hash: labels.spec_hash,
+                    image: labels.image,
+                    image_id,
+                    sandbox_id: labels.sandbox_id,
+                    state,
+                });
+            }
+        }
+        for (name, labels) in self.volumes(&docker, only).await? {
+            entry(&mut listing, &labels.pod).volumes.push(name);
+        }
+        for pod in listing.pods.values_mut() {
+            pod.sandboxes.sort_by_key(|sandbox| sandbox.attempt);
+            pod.containers.sort_by(|a, b| (&a.name, a.attempt).cmp(&(&b.name, b.attempt)));
+            pod.volumes.sort();
+        }
+        Ok(listing)
+    }
+}
+
+fn entry<'a>(listing: &'a mut Listing, pod: &PodRef) -> &'a mut ObservedPod {
+    let observed = listing.pods.entry(pod.uid.clone()).or_default();
+    observed.pod = pod.clone();
+    observed
+}
+
+fn run_state(inspect: &ContainerInspectResponse) -> RunState {
+    let created = inspect.created.as_deref().and_then(time::parse).unwrap_or_default();
+    let Some(state) = inspect.state.as_ref() else { return RunState::Created };
+    // The year 1 means "never".
+    let moment = |text: &Option<String>| text.as_deref().and_then(time::parse).filter(|wall| wall.0 > 0);
+    let error = state.error.clone().filter(|error| !error.is_empty());
+    let started = moment(&state.started_at);
+    match state.status {
+        Some(ContainerStateStatusEnum::RUNNING | ContainerStateStatusEnum::PAUSED | ContainerStateStatusEnum::RESTARTING) => {
+            RunState::Running { started: started.unwrap_or(created) }
+        }
+        Some(ContainerStateStatusEnum::CREATED) | None if error.is_none() => RunState::Created,
+        _ => RunState::Exited {
+            started: started.unwrap_or(created),
+            finished: moment(&state.finished_at).or(started).unwrap_or(created),
+            exit_code: state.exit_code.unwrap_or_default(),
+            oom: state.oom_killed.unwrap_or_default(),
+            // Once it ran, what Docker says here is about the end, not the start.
+            error: if started.is_none() { error } else { None },
+        },
+    }
+}
+
+fn address(inspect: &ContainerInspectResponse) -> Option<String> {
+    let networks = inspect.network_settings.as_ref()?.networks.as_ref()?;
+    let addresses: BTreeMap<&String, &String> =
+        networks.iter().filter_map(|(name, network)| Some((name, network.ip_address.as_ref()?))).collect();
+    addresses.into_values().find(|address| !address.is_empty()).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Wall;
+
+    #[test]
+    fn states_are_read_as_docker_writes_them() {
+        let read = |state: serde_json::Value| {
+            let inspect = serde_json::json!({"Created": "2026-11-22T20:00:00.5Z", "State": state});
+            run_state(&serde_json::from_value(inspect).unwrap())
+        };
+        let never = "0001-01-01T00:00:00Z";
+        let created = Wall(1_795_377_600_500);
+        assert_eq!(read(serde_json::json!({"Status": "created", "StartedAt": never, "Error": ""})), RunState::Created);
+        assert_eq!(
+            read(serde_json::json!({"Status": "running", "StartedAt": "2026-11-22T20:00:01.000000001Z", "FinishedAt": never})),
+            RunState::Running { started: Wall(1_795_377_601_000) }
+        );
+        assert_eq!(
+            read(
+                serde_json::json!({"Status": "created", "StartedAt": never, "FinishedAt": never, "ExitCode": 127, "Error": "no such file"})
+            ),
+            RunState::Exited {
+                started: created,
+                finished: created,
+                exit_code: 127,
+                oom: false,
+                error: Some("no such file".into())
+            }
+        );
+    }
+}

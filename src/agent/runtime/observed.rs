@@ -1,0 +1,106 @@
+//! What there is in the runtime, in pod words, with the runtime's own times.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::PodRef;
+use crate::api::Uid;
+use crate::clock::Wall;
+
+/// What there is of each pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Grows with each listing, taken when it began: an older one never replaces a newer one.
+    pub stamp: u64,
+    /// Only this pod was looked for; `None`: everything of this node.
+    pub only: Option<Uid>,
+    /// What was found. A pod that left nothing is not here.
+    pub pods: BTreeMap<Uid, ObservedPod>,
+}
+
+/// What there is of one pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ObservedPod {
+    /// Which.
+    pub pod: PodRef,
+    /// Its sandboxes, oldest first.
+    pub sandboxes: Vec<ObservedSandbox>,
+    /// Its containers, by name and attempt.
+    pub containers: Vec<ObservedContainer>,
+    /// Its volumes.
+    pub volumes: Vec<String>,
+}
+
+/// One sandbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ObservedSandbox {
+    /// The runtime's id.
+    pub id: String,
+    /// Counts the sandboxes of the pod.
+    pub attempt: u32,
+    /// When the pod was first started on this node.
+    pub pod_start: Wall,
+    /// What the pod's containers are given to end.
+    pub grace: Duration,
+    /// What it does.
+    pub state: RunState,
+    /// The pod's address; none with the host's network.
+    pub ip: Option<String>,
+}
+
+/// One container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ObservedContainer {
+    /// The runtime's id.
+    pub id: String,
+    /// Its name in the pod.
+    pub name: String,
+    /// Restarts before this one.
+    pub attempt: u32,
+    /// Of these, how many since it last ran for ten minutes.
+    pub streak: u32,
+    /// What it was made from.
+    pub spec_hash: String,
+    /// As the pod named it.
+    pub image: String,
+    /// The digest of the image, else its id.
+    pub image_id: String,
+    /// The sandbox that it joined.
+    pub sandbox_id: String,
+    /// What it does.
+    pub state: RunState,
+}
+
+/// What a container or a sandbox does, with the runtime's own times.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum RunState {
+    /// Made, not started.
+    #[default]
+    Created,
+    /// Runs.
+    Running {
+        /// Since when.
+        started: Wall,
+    },
+    /// Has ended.
+    Exited {
+        /// When it began; when it was made if it never ran.
+        started: Wall,
+        /// When it ended.
+        finished: Wall,
+        /// What it said.
+        exit_code: i64,
+        /// Whether it was killed for its memory.
+        oom: bool,
+        /// Why it could not be started at all.
+        error: Option<String>,
+    },
+}
+
+impl RunState {
+    /// Whether it runs.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        matches!(self, RunState::Running { .. })
+    }
+}

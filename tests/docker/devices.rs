@@ -1,0 +1,1 @@
+//! devices given to pods, on real Docker.

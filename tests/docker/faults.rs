@@ -1,0 +1,1 @@
+//! Docker restarted, hung, and the seeds of nothing leaks, on real Docker.

@@ -1,0 +1,1 @@
+//! hooks, ends, sidecars and last words, on real Docker.

@@ -1,0 +1,1 @@
+//! eviction, logs that are capped, a full disk, on real Docker.

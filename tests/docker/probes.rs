@@ -1,0 +1,1 @@
+//! liveness, readiness and startup probes, on real Docker.

@@ -1,0 +1,1 @@
+//! pull secrets, registries, architectures, and the collection of images, on real Docker.

@@ -1,0 +1,1 @@
+//! limits, identity and rights, namespaces, host ports, on real Docker.

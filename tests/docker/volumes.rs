@@ -1,0 +1,1 @@
+//! volumes of every kind, and their live updates, on real Docker.
