@@ -62,8 +62,10 @@ pub async fn drive(
                 work.spawn(async move {
                     let outcome = carry_out(&*runtime, order).await;
                     let blind = outcome.after.is_none();
+                    // A node that no longer listens is stopping: nobody misses the outcome.
                     let _ = inputs.send(Input::Outcome(outcome)).await;
                     if blind {
+                        // Full: somebody else wished the same.
                         let _ = relist.try_send(());
                     }
                 });
