@@ -164,7 +164,12 @@ impl Agent {
         let (stopped, told) = (stop.clone(), Arc::clone(&said));
         let brain = tokio::spawn(async move {
             let clock = SystemClock::start();
-            let mut node = Node::new(NodeConfig { name: "test-1".into(), host_ips: vec!["192.0.2.1".into()], scheme: "docker" });
+            let mut node = Node::new(NodeConfig {
+                name: "test-1".into(),
+                host_ips: vec!["192.0.2.1".into()],
+                scheme: "docker",
+                ..NodeConfig::default()
+            });
             let mut effects = Vec::new();
             loop {
                 tokio::select! { biased;
