@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::agent::prober::Watch;
 use crate::agent::runtime::naming::SANDBOX;
 use crate::agent::runtime::{Command, ObservedContainer, ObservedPod, ObservedSandbox, RunState, Signal};
 use crate::api::Uid;
@@ -97,6 +98,8 @@ pub struct Memory {
     pub dues: BTreeMap<String, Tick>,
     /// By the runtime's id.
     pub kills: BTreeMap<String, Kill>,
+    /// What the probes have found, and which are to come.
+    pub probes: Watch,
     /// By container: the highest attempt seen.
     pub attempts: BTreeMap<String, u32>,
 }
@@ -186,15 +189,24 @@ pub fn previous<'a>(observed: &'a ObservedPod, name: &str) -> Option<&'a Observe
 
 /// Whether every container has ended for good.
 #[must_use]
-pub fn is_finished(spec: &PodSpec, observed: &ObservedPod) -> bool {
+pub fn is_finished(spec: &PodSpec, observed: &ObservedPod, probes: &Watch) -> bool {
     if spec.final_status.is_some() {
         return true;
     }
-    let ended = |container: &ContainerSpec| match newest(observed, &container.name).map(|run| &run.state) {
-        Some(RunState::Exited { exit_code, .. }) => !restart::again(spec.restart_policy, *exit_code),
-        Some(RunState::Created | RunState::Running { .. }) | None => false,
+    let ended = |container: &ContainerSpec| {
+        newest(observed, &container.name).is_some_and(|run| match run.state {
+            RunState::Exited { exit_code, .. } => !again(spec, run, exit_code, probes),
+            RunState::Created | RunState::Running { .. } => false,
+        })
     };
     (!spec.containers.is_empty() && spec.containers.iter().all(ended)) || init_failed(spec, observed)
+}
+
+/// Whether a container that ended is started again. One that a probe condemned is, however well it ended.
+#[must_use]
+pub fn again(spec: &PodSpec, run: &ObservedContainer, exit_code: i64, probes: &Watch) -> bool {
+    restart::again(spec.restart_policy, exit_code)
+        || (spec.restart_policy != RestartPolicy::Never && probes.failing(&run.id).is_some())
 }
 
 /// Whether an init container failed in a pod that starts nothing again.
@@ -265,10 +277,16 @@ fn live(view: View<'_>, spec: &PodSpec, memory: &mut Memory) -> Next {
     for container in &spec.init {
         let run = newest(observed, &container.name);
         if container.sidecar {
-            if run.is_some_and(|run| run.state.is_running() && run.spec_hash == container.hash) {
-                continue;
+            let well = |run: &&ObservedContainer| {
+                run.state.is_running() && run.spec_hash == container.hash && memory.probes.failing(&run.id).is_none()
+            };
+            if let Some(run) = run.filter(well) {
+                if begun || memory.probes.started(container, &run.id) {
+                    continue;
+                }
+            } else {
+                next = next.or(|| turn(view, spec, container, sandbox, memory));
             }
-            next = next.or(|| turn(view, spec, container, sandbox, memory));
         } else if !begun && !run.is_some_and(|run| run.sandbox_id == sandbox.id && exited_well(run)) {
             next = next.or(|| turn(view, spec, container, sandbox, memory));
         } else {
@@ -328,7 +346,11 @@ fn turn(view: View<'_>, spec: &PodSpec, container: &ContainerSpec, sandbox: &Obs
             RunState::Running { .. } if run.spec_hash != container.hash => {
                 return stop(std::slice::from_ref(&run.id), now.after(spec.grace), view.now, memory);
             }
-            RunState::Running { .. } => return Next::default(),
+            RunState::Running { .. } => {
+                let Some(failing) = memory.probes.failing(&run.id) else { return Next::default() };
+                let grace = failing.grace.unwrap_or(spec.grace);
+                return stop(std::slice::from_ref(&run.id), now.after(grace), view.now, memory);
+            }
             RunState::Created => Turn { attempt: run.attempt, streak: run.streak },
             RunState::Exited { exit_code, .. } => {
                 let replaced = run.spec_hash != container.hash;
@@ -336,7 +358,7 @@ fn turn(view: View<'_>, spec: &PodSpec, container: &ContainerSpec, sandbox: &Obs
                 // An init container runs again in a new sandbox; a sidecar always; a container in a pod whose sandbox was
                 // lost as its policy says.
                 let wanted =
-                    replaced || container.sidecar || (init && *exit_code == 0) || restart::again(spec.restart_policy, *exit_code);
+                    replaced || container.sidecar || (init && *exit_code == 0) || again(spec, run, *exit_code, &memory.probes);
                 if !wanted {
                     return Next::default();
                 }
