@@ -21,3 +21,4 @@ pub mod run;
 pub mod runtime;
 pub mod streams;
 pub mod uplink;
+pub mod volumes;

@@ -3,6 +3,7 @@
 //! ```text
 //!  spec.rs      raw JSON → checked spec, with words for what this node cannot honour
 //!  launch.rs    checked spec + config maps + addresses → what the runtime is asked for
+//!  dir.rs       where the pod's own files lie on the node
 //!  env.rs       environment variables: sources, fields, $(VAR)
 //!  lifecycle.rs Live → Finished → Terminating → Gone; only forward
 //!  restart.rs   whether and when a dead container is started again
@@ -10,6 +11,7 @@
 //!  status.rs    PodStatus, as the runtime's own times tell it
 //! ```
 
+pub mod dir;
 pub mod env;
 pub mod known;
 pub mod launch;
