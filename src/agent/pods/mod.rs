@@ -5,6 +5,7 @@
 //!  launch.rs    checked spec + config maps + addresses → what the runtime is asked for
 //!  dir.rs       where the pod's own files lie on the node
 //!  env.rs       environment variables: sources, fields, $(VAR)
+//!  resource_field.rs  limits and requests as numbers that a container can read
 //!  lifecycle.rs Live → Finished → Terminating → Gone; only forward
 //!  restart.rs   whether and when a dead container is started again
 //!  plan.rs      at most one command per pod
@@ -17,6 +18,7 @@ pub mod known;
 pub mod launch;
 pub mod lifecycle;
 pub mod plan;
+pub mod resource_field;
 pub mod restart;
 pub mod spec;
 pub mod status;

@@ -7,6 +7,7 @@
 //! Every request has a time-out of its own. The API version is agreed on again whenever Docker was away: `bollard` asks
 //! for one that older engines refuse, and an upgrade may have happened in between.
 
+mod exec;
 mod images;
 mod logs;
 mod observe;
@@ -33,7 +34,8 @@ use tokio::task::JoinSet;
 
 use super::naming::{self, Owner};
 use super::{
-    Boxed, Changed, Changes, Command, ContainerPlan, Done, Failure, Listing, PodRef, Runtime, SandboxPlan, Signal, translate,
+    Boxed, Changed, Changes, Command, ContainerPlan, Done, Executed, Failure, Listing, PodRef, Runtime, SandboxPlan, Signal,
+    translate,
 };
 use crate::agent::volumes::disk;
 use crate::api::Uid;
@@ -137,6 +139,10 @@ impl Runtime for DockerRuntime {
             }
         });
         receiver
+    }
+
+    fn exec<'a>(&'a self, container: &'a str, command: &'a [String], limit: Duration) -> Boxed<'a, Result<Executed, Failure>> {
+        Box::pin(self.shared.exec(container, command, limit))
     }
 
     fn version(&self) -> Boxed<'_, Result<String, Failure>> {
