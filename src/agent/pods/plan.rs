@@ -14,7 +14,7 @@ use crate::agent::runtime::naming::SANDBOX;
 use crate::agent::runtime::{Command, ObservedContainer, ObservedPod, ObservedSandbox, RunState, Signal};
 use crate::api::Uid;
 use crate::backoff::Policy;
-use crate::clock::{Now, Tick};
+use crate::clock::{Now, Tick, Wall};
 
 use super::env::{ConfigError, Sources};
 use super::launch;
@@ -99,6 +99,30 @@ pub struct Memory {
     pub kills: BTreeMap<String, Kill>,
     /// By container: the highest attempt seen.
     pub attempts: BTreeMap<String, u32>,
+    /// Why the node gave it up.
+    pub failure: Option<PodFailure>,
+}
+
+/// Why a pod has failed as a whole, by the node's own decision. Worded as the kubelet words it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodFailure {
+    /// `status.reason`: `Evicted`, `DeadlineExceeded`, …
+    pub reason: String,
+    /// `status.message`.
+    pub message: String,
+    /// One more condition that is true of it, since the moment given: `DisruptionTarget`.
+    pub condition: Option<(FailureCondition, Wall)>,
+}
+
+/// A condition that is true of a pod that the node gave up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FailureCondition {
+    /// `DisruptionTarget`.
+    pub kind: String,
+    /// `TerminationByKubelet`.
+    pub reason: String,
+    /// For a person.
+    pub message: String,
 }
 
 /// What a command is about, so that its outcome finds its place.
@@ -210,6 +234,7 @@ pub fn init_failed(spec: &PodSpec, observed: &ObservedPod) -> bool {
 pub fn next(view: View<'_>, memory: &mut Memory) -> Next {
     match (view.state, view.spec) {
         (PodState::Live, Some(spec)) => live(view, spec, memory),
+        (PodState::Ending { deadline }, Some(_)) => ending(view, deadline, memory),
         (PodState::Finished, Some(_)) => finished(view, memory),
         (PodState::Terminating { deadline }, _) => terminating(view, deadline, memory),
         (PodState::Gone, _) | (_, None) => Next::default(),
@@ -228,12 +253,17 @@ fn terminating(view: View<'_>, deadline: Tick, memory: &mut Memory) -> Next {
     }
 }
 
-/// What is left running (sidecars, the sandbox) is stopped; the dead stay for their logs.
+/// What still runs is stopped.
+fn ending(view: View<'_>, deadline: Tick, memory: &mut Memory) -> Next {
+    let running = running(view.observed, |_| true);
+    if running.is_empty() { Next::default() } else { stop(&running, deadline, view.now, memory) }
+}
+
+/// The sandbox is stopped; the dead stay for their logs.
 fn finished(view: View<'_>, memory: &mut Memory) -> Next {
-    let grace = view.spec.map(|spec| spec.grace).unwrap_or_default();
     let running = running(view.observed, |_| true);
     if !running.is_empty() {
-        return stop(&running, view.now.tick.after(grace), view.now, memory);
+        return stop(&running, view.now.tick, view.now, memory);
     }
     let sandboxes: Vec<String> =
         view.observed.sandboxes.iter().filter(|sandbox| sandbox.state.is_running()).map(|sandbox| sandbox.id.clone()).collect();
