@@ -27,6 +27,7 @@ use super::pods::env::{ConfigError, Sources};
 use super::pods::known::{Pod, Severity, event, field_path, learn, tell};
 use super::pods::lifecycle::PodState;
 use super::pods::plan::{self, About, FailureCondition, ImageState, Memory, PodFailure};
+use super::pods::resource_field::NodeAmounts;
 use super::pods::spec::{self, PodSpec};
 use super::pods::status::{self, LightState};
 use super::runtime::{Command, Done, Failure, Listing, PodRef, RunState};
@@ -43,6 +44,8 @@ pub struct NodeConfig {
     pub host_ips: Vec<String>,
     /// What container ids begin with: `docker` or `simulated`.
     pub scheme: &'static str,
+    /// What it has.
+    pub amounts: NodeAmounts,
 }
 
 /// What can happen to a node.
@@ -355,8 +358,13 @@ impl Node {
         }
         let host_ip = self.config.host_ips.first().map(String::as_str).unwrap_or_default();
         let pod_ip = pod.observed.sandboxes.last().and_then(|sandbox| sandbox.ip.clone());
-        let sources =
-            Sources { share: &share, node_name: &self.config.name, host_ip, pod_ip: pod_ip.as_deref().unwrap_or(host_ip) };
+        let sources = Sources {
+            share: &share,
+            node_name: &self.config.name,
+            host_ips: &self.config.host_ips,
+            pod_ip: pod_ip.as_deref().unwrap_or(host_ip),
+            node: self.config.amounts,
+        };
         pod.wants_slot = false;
         pod.wake = None;
         if pod.flight.is_none() {

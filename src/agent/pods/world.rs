@@ -41,7 +41,12 @@ impl World {
         let mut world = Self {
             tick,
             sim,
-            node: Node::new(NodeConfig { name: "pi".into(), host_ips: vec!["192.168.1.9".into()], scheme: "docker" }),
+            node: Node::new(NodeConfig {
+                name: "pi".into(),
+                host_ips: vec!["192.168.1.9".into()],
+                scheme: "docker",
+                ..NodeConfig::default()
+            }),
             orders: BTreeMap::new(),
             reports: BTreeMap::new(),
             events: Vec::new(),

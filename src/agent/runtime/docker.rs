@@ -7,6 +7,7 @@
 //! Every request has a time-out of its own. The API version is agreed on again whenever Docker was away: `bollard` asks
 //! for one that older engines refuse, and an upgrade may have happened in between.
 
+mod exec;
 mod images;
 mod logs;
 mod observe;
@@ -32,7 +33,8 @@ use tokio::task::JoinSet;
 
 use super::naming::{self, Owner};
 use super::{
-    Boxed, Changed, Changes, Command, ContainerPlan, Done, Failure, Listing, PodRef, Runtime, SandboxPlan, Signal, translate,
+    Boxed, Changed, Changes, Command, ContainerPlan, Done, Executed, Failure, Listing, PodRef, Runtime, SandboxPlan, Signal,
+    translate,
 };
 use crate::api::Uid;
 use crate::error::Chain;
@@ -54,13 +56,20 @@ pub struct Settings {
     pub owner: Owner,
     /// What runs in the sandbox: [`super::sandbox::PROGRAM`] and its arguments.
     pub sandbox_command: Vec<String>,
+    /// Every time-out is divided by this: 1, more where a test waits for a Docker that hangs.
+    pub haste: u32,
 }
 
 impl Settings {
     /// As the daemon uses it.
     #[must_use]
     pub fn new(socket: impl Into<String>, owner: Owner) -> Self {
-        Self { socket: socket.into(), owner, sandbox_command: vec![super::sandbox::PROGRAM.to_owned(), "sandbox".to_owned()] }
+        Self {
+            socket: socket.into(),
+            owner,
+            sandbox_command: vec![super::sandbox::PROGRAM.to_owned(), "sandbox".to_owned()],
+            haste: 1,
+        }
     }
 }
 
@@ -127,6 +136,10 @@ impl Runtime for DockerRuntime {
         receiver
     }
 
+    fn exec<'a>(&'a self, container: &'a str, command: &'a [String], limit: Duration) -> Boxed<'a, Result<Executed, Failure>> {
+        Box::pin(self.shared.exec(container, command, limit))
+    }
+
     fn version(&self) -> Boxed<'_, Result<String, Failure>> {
         Box::pin(async {
             let docker = self.shared.client().await?;
@@ -158,7 +171,8 @@ impl Shared {
         // The time-out inside of `bollard` runs until the response's head; ours are per request.
         let fresh = Docker::connect_with_unix(&self.settings.socket, SLOW.as_secs(), API_DEFAULT_VERSION)
             .map_err(|error| unavailable(&self.settings.socket, &error))?;
-        let agreed = tokio::time::timeout(QUICK, fresh.negotiate_version())
+        let agreed = self
+            .within(QUICK, fresh.negotiate_version())
             .await
             .map_err(|_| Failure::Unavailable("Docker does not answer".to_owned()))?
             .map_err(|error| unavailable(&self.settings.socket, &error))?;
@@ -166,9 +180,14 @@ impl Shared {
         Ok(agreed)
     }
 
+    /// Waits for an answer as long as these settings allow.
+    fn within<T>(&self, limit: Duration, question: impl Future<Output = T>) -> tokio::time::Timeout<impl Future<Output = T>> {
+        tokio::time::timeout(limit / self.settings.haste.max(1), question)
+    }
+
     /// Asks with a time-out; after a broken connection the version is agreed on anew.
     async fn ask<T>(&self, limit: Duration, question: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
-        match tokio::time::timeout(limit, question).await {
+        match self.within(limit, question).await {
             Err(_) => Err(Failure::Unavailable(format!("Docker did not answer within {} s", limit.as_secs()))),
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(self.failure(&error)),
@@ -255,7 +274,7 @@ impl Shared {
         let body: ContainerCreateBody = serde_json::from_value(body)
             .map_err(|error| Failure::Failed(format!("cannot ask Docker for the container: {error}")))?;
         let options = CreateContainerOptions { name: Some(name.to_owned()), ..CreateContainerOptions::default() };
-        let made = tokio::time::timeout(SLOW, docker.create_container(Some(options), body)).await;
+        let made = self.within(SLOW, docker.create_container(Some(options), body)).await;
         match made {
             Ok(Ok(made)) => Ok((made.id, true, made.warnings)),
             Ok(Err(Error::DockerResponseServerError { status_code: 409, message })) => {
@@ -319,7 +338,7 @@ impl Shared {
         let docker = self.client().await?;
         let word = match signal {
             Signal::Kill => "KILL".to_owned(),
-            Signal::Term => match tokio::time::timeout(QUICK, docker.inspect_container(id, None)).await {
+            Signal::Term => match self.within(QUICK, docker.inspect_container(id, None)).await {
                 Ok(Ok(inspect)) => inspect
                     .config
                     .and_then(|config| config.stop_signal)
@@ -331,7 +350,7 @@ impl Shared {
             },
         };
         let options = KillContainerOptions { signal: word };
-        match tokio::time::timeout(QUICK, docker.kill_container(id, Some(options))).await {
+        match self.within(QUICK, docker.kill_container(id, Some(options))).await {
             Ok(Ok(())) | Ok(Err(Error::DockerResponseServerError { status_code: 404 | 409, .. })) => Ok(()),
             Ok(Err(error)) => Err(self.failure(&error)),
             Err(_) => Err(Failure::Unavailable("Docker does not answer".to_owned())),
@@ -342,7 +361,7 @@ impl Shared {
         let docker = self.client().await?;
         // `v` takes the anonymous volumes that the image asked for; named ones stay.
         let options = RemoveContainerOptions { v: true, force: true, ..RemoveContainerOptions::default() };
-        match tokio::time::timeout(SLOW, docker.remove_container(id, Some(options))).await {
+        match self.within(SLOW, docker.remove_container(id, Some(options))).await {
             Ok(Ok(())) | Ok(Err(Error::DockerResponseServerError { status_code: 404 | 409, .. })) => Ok(()),
             Ok(Err(error)) => Err(self.failure(&error)),
             Err(_) => Err(Failure::Unavailable("Docker does not answer".to_owned())),
@@ -359,7 +378,7 @@ impl Shared {
         }
         for name in self.volumes(&docker, only).await?.into_keys() {
             let options = RemoveVolumeOptions { force: true };
-            match tokio::time::timeout(QUICK, docker.remove_volume(&name, Some(options))).await {
+            match self.within(QUICK, docker.remove_volume(&name, Some(options))).await {
                 // In use for a moment longer: the next look finds it again.
                 Ok(Ok(())) | Ok(Err(Error::DockerResponseServerError { status_code: 404 | 409, .. })) => {}
                 Ok(Err(error)) => return Err(self.failure(&error)),
@@ -375,7 +394,7 @@ impl Shared {
         let mut known = self.network.lock().await;
         *known = None;
         for id in self.networks(&docker).await? {
-            match tokio::time::timeout(QUICK, docker.remove_network(&id)).await {
+            match self.within(QUICK, docker.remove_network(&id)).await {
                 // 403: another node of the cluster still uses it.
                 Ok(Ok(())) | Ok(Err(Error::DockerResponseServerError { status_code: 403 | 404 | 409, .. })) => {}
                 Ok(Err(error)) => return Err(self.failure(&error)),

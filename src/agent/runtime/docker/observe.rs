@@ -16,7 +16,7 @@ impl Shared {
         let docker = self.client().await?;
         let mut listing = Listing { stamp, only: only.cloned(), pods: BTreeMap::new() };
         for (id, labels) in self.list(&docker, only).await? {
-            let inspect = match tokio::time::timeout(QUICK, docker.inspect_container(&id, None)).await {
+            let inspect = match self.within(QUICK, docker.inspect_container(&id, None)).await {
                 Ok(Ok(inspect)) => inspect,
                 // Removed since the list was made.
                 Ok(Err(Error::DockerResponseServerError { status_code: 404, .. })) => continue,
