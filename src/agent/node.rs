@@ -341,7 +341,7 @@ impl Node {
         if let Some(grace) = ending {
             pod.state = pod.state.terminate(now.tick, grace);
         }
-        let nothing = pod.observed.containers.is_empty() && pod.observed.sandboxes.is_empty() && pod.observed.volumes.is_empty();
+        let nothing = pod.observed.is_nothing();
         if nothing && pod.flight.is_none() {
             pod.state = pod.state.vanish();
         }

@@ -193,7 +193,7 @@ fn make_runtime(config: &AgentConfig, board: &Board, clock: SystemClock) -> Arc<
             use super::runtime::{docker, naming};
             let owner = naming::Owner { cluster_uid: config.cluster_uid.clone(), node: config.node.clone() };
             let socket = config.docker_socket.to_string_lossy().into_owned();
-            Arc::new(docker::DockerRuntime::new(docker::Settings::new(socket, owner)))
+            Arc::new(docker::DockerRuntime::new(docker::Settings::new(socket, owner, &config.run_dir)))
         }
         _ => {
             let settings = simulated::Settings {

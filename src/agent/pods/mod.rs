@@ -3,6 +3,7 @@
 //! ```text
 //!  spec.rs      raw JSON → checked spec, with words for what this node cannot honour
 //!  launch.rs    checked spec + config maps + addresses → what the runtime is asked for
+//!  dir.rs       where the pod's own files lie on the node
 //!  env.rs       environment variables: sources, fields, $(VAR)
 //!  resource_field.rs  limits and requests as numbers that a container can read
 //!  lifecycle.rs Live → Ending → Finished → Terminating → Gone; only forward
@@ -11,6 +12,7 @@
 //!  status.rs    PodStatus, as the runtime's own times tell it
 //! ```
 
+pub mod dir;
 pub mod env;
 pub mod known;
 pub mod launch;

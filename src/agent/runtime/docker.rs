@@ -15,6 +15,7 @@ mod volumes;
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
@@ -36,6 +37,7 @@ use super::{
     Boxed, Changed, Changes, Command, ContainerPlan, Done, Executed, Failure, Listing, PodRef, Runtime, SandboxPlan, Signal,
     translate,
 };
+use crate::agent::volumes::disk;
 use crate::api::Uid;
 use crate::error::Chain;
 use crate::link::call::{Chunks, LogRequest};
@@ -54,6 +56,8 @@ pub struct Settings {
     pub socket: String,
     /// Whose containers these are.
     pub owner: Owner,
+    /// Where the pods' directories lie (`pods/dir.rs`): a path that Docker sees as well.
+    pub run_dir: PathBuf,
     /// What runs in the sandbox: [`super::sandbox::PROGRAM`] and its arguments.
     pub sandbox_command: Vec<String>,
     /// Every time-out is divided by this: 1, more where a test waits for a Docker that hangs.
@@ -63,10 +67,11 @@ pub struct Settings {
 impl Settings {
     /// As the daemon uses it.
     #[must_use]
-    pub fn new(socket: impl Into<String>, owner: Owner) -> Self {
+    pub fn new(socket: impl Into<String>, owner: Owner, run_dir: impl Into<PathBuf>) -> Self {
         Self {
             socket: socket.into(),
             owner,
+            run_dir: run_dir.into(),
             sandbox_command: vec![super::sandbox::PROGRAM.to_owned(), "sandbox".to_owned()],
             haste: 1,
         }
@@ -227,6 +232,7 @@ impl Shared {
             }
             Command::RemovePod => {
                 self.remove_all(Some(&pod.uid)).await?;
+                self.remove_directory(&pod.uid).await?;
                 Ok(Done::Ok)
             }
         }
@@ -390,6 +396,10 @@ impl Shared {
 
     async fn teardown(&self) -> Result<(), Failure> {
         self.remove_all(None).await?;
+        let run_dir = self.settings.run_dir.clone();
+        for uid in self.on_disk(move || disk::pods(&run_dir)).await? {
+            self.remove_directory(&uid).await?;
+        }
         let docker = self.client().await?;
         let mut known = self.network.lock().await;
         *known = None;
@@ -402,6 +412,18 @@ impl Shared {
             }
         }
         Ok(())
+    }
+
+    /// Removes a pod's directory.
+    async fn remove_directory(&self, uid: &Uid) -> Result<(), Failure> {
+        let (run_dir, uid) = (self.settings.run_dir.clone(), uid.clone());
+        self.on_disk(move || disk::remove_pod(&run_dir, &uid)).await
+    }
+
+    /// Does something that waits for the disk.
+    async fn on_disk<T: Send + 'static>(&self, act: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> Result<T, Failure> {
+        let done = tokio::task::spawn_blocking(act).await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        done.map_err(|error| Failure::Failed(format!("in {}: {}", self.settings.run_dir.display(), Chain(&error))))
     }
 
     /// Ids and labels of our containers.
