@@ -176,6 +176,7 @@ fn limits(raw: &Value) -> (Limits, Vec<String>) {
         cpu_milli: amount("limits", "cpu").and_then(|cpu| u64::try_from(cpu.milli).ok()).filter(|&milli| milli > 0),
         memory_bytes: amount("limits", "memory").and_then(|memory| u64::try_from(memory.units()).ok()).filter(|&bytes| bytes > 0),
         cpu_request_milli: amount("requests", "cpu").and_then(|cpu| u64::try_from(cpu.milli).ok()),
+        memory_request_bytes: amount("requests", "memory").and_then(|memory| u64::try_from(memory.units()).ok()),
     };
     let others = raw
         .get("resources")

@@ -9,11 +9,12 @@
 //! registry; `deaf` ends on KILL only. Without it containers run for ever.
 
 pub mod run;
+mod usage;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Command, Done, Failure, Listing, ObservedContainer, ObservedPod, ObservedSandbox, PodRef, RunState, Signal, naming};
+use super::{Command, Done, Failure, Limits, Listing, ObservedContainer, ObservedPod, ObservedSandbox, PodRef, RunState, Signal, naming};
 use crate::api::Uid;
 use crate::clock::{Now, Tick, Wall};
 use crate::step::Machine;
@@ -118,6 +119,8 @@ pub enum Effect {
 struct Pod {
     observed: ObservedPod,
     script: Script,
+    /// What the pod asks for, by container's name: it uses about as much.
+    wants: BTreeMap<String, Limits>,
 }
 
 /// The model.
@@ -212,6 +215,7 @@ impl Simulated {
                 let Some(known) = self.pods.get_mut(&pod.uid) else {
                     return Some(Err(Failure::Failed("no such sandbox".to_owned())));
                 };
+                known.wants.insert(plan.name.clone(), plan.limits);
                 known.observed.containers.push(ObservedContainer {
                     id: container_id.clone(),
                     name: plan.name.clone(),
