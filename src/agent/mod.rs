@@ -23,3 +23,4 @@ pub mod runtime;
 pub mod stats;
 pub mod streams;
 pub mod uplink;
+pub mod volumes;

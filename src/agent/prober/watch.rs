@@ -115,7 +115,7 @@ impl Watch {
     ) {
         self.failing.retain(|id, _| observed.containers.iter().any(|run| run.id == *id));
         let alive = match state {
-            PodState::Live | PodState::Terminating { .. } => true,
+            PodState::Live | PodState::Ending { .. } | PodState::Terminating { .. } => true,
             PodState::Finished | PodState::Gone => false,
         };
         let mut there = BTreeSet::new();
@@ -129,7 +129,7 @@ impl Watch {
             }
         }
         self.runs.retain(|id, run| {
-            if matches!(state, PodState::Terminating { .. }) {
+            if matches!(state, PodState::Ending { .. } | PodState::Terminating { .. }) {
                 run.workers.retain(|kind, _| *kind == Kind::Readiness);
                 run.held = None;
             }
