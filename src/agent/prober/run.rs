@@ -4,8 +4,9 @@
 //! Out:      [`Input::Probed`].
 //! Never:    counts or judges (`worker.rs`).
 //!
-//! At most [`AT_ONCE`] are asked at a time, first come, first served; a time-out runs from the asking, not from the wait for
-//! it. Each asking is a task of this hand and ends with it, or with its container.
+//! At most [`EXECS`] and [`CALLS`] are asked at a time, first come, first served; a time-out runs from the asking, not from the
+//! wait for it. A Docker that hangs holds up what is asked through it, and nothing that is asked over the network. Each asking
+//! is a task of this hand and ends with it, or with its container.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,8 +20,10 @@ use crate::agent::node::Input;
 use crate::agent::pods::spec::Action;
 use crate::agent::runtime::Runtime;
 
-/// So many are asked at a time: each exec is a process that Docker starts, and a Pi has four cores.
-pub const AT_ONCE: usize = 16;
+/// Commands at a time: each is some processes that Docker starts, and a Pi has four cores.
+pub const EXECS: usize = 8;
+/// Calls over the network at a time: each is a socket and some kilobytes.
+pub const CALLS: usize = 64;
 
 /// Serves orders until `stop`.
 pub async fn drive(
@@ -29,7 +32,7 @@ pub async fn drive(
     inputs: mpsc::Sender<Input>,
     stop: CancellationToken,
 ) {
-    let slots = Arc::new(Semaphore::new(AT_ONCE));
+    let (execs, calls) = (Arc::new(Semaphore::new(EXECS)), Arc::new(Semaphore::new(CALLS)));
     let mut work = JoinSet::new();
     let mut asked: HashMap<String, HashMap<Kind, AbortHandle>> = HashMap::new();
     loop {
@@ -48,7 +51,8 @@ pub async fn drive(
                     asked.remove(&container).into_iter().flatten().for_each(|(_, task)| task.abort());
                 }
                 Some(Order::Ask(ask)) => {
-                    let (runtime, inputs, slots) = (Arc::clone(&runtime), inputs.clone(), Arc::clone(&slots));
+                    let slots = if matches!(ask.action, Action::Exec(_)) { &execs } else { &calls };
+                    let (runtime, inputs, slots) = (Arc::clone(&runtime), inputs.clone(), Arc::clone(slots));
                     let (container, kind) = (ask.ticket.container.clone(), ask.ticket.kind);
                     let task = work.spawn(async move {
                         let Ok(_slot) = slots.acquire().await else { return };
