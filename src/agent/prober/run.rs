@@ -87,3 +87,76 @@ async fn answer(runtime: &dyn Runtime, ask: &Ask) -> Sign {
 pub(super) fn hosts(named: Option<&str>, addresses: &[String]) -> Vec<String> {
     named.map_or_else(|| addresses.to_vec(), |host| vec![host.to_owned()])
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::agent::prober::Ticket;
+    use crate::agent::runtime::{Boxed, Changes, Command, Done, Executed, Failure, Listing, PodRef};
+    use crate::api::Uid;
+    use crate::link::call::{Chunks, LogRequest};
+
+    /// Its commands never end.
+    struct Hangs;
+
+    impl Runtime for Hangs {
+        fn execute<'a>(&'a self, _: &'a PodRef, _: &'a Command) -> Boxed<'a, Result<Done, Failure>> {
+            Box::pin(std::future::pending())
+        }
+        fn observe<'a>(&'a self, _: Option<&'a Uid>) -> Boxed<'a, Result<Listing, Failure>> {
+            Box::pin(std::future::pending())
+        }
+        fn events(&self) -> Boxed<'_, Result<Box<dyn Changes>, Failure>> {
+            Box::pin(std::future::pending())
+        }
+        fn logs(&self, _: LogRequest) -> Chunks {
+            mpsc::channel(1).1
+        }
+        fn exec<'a>(&'a self, _: &'a str, _: &'a [String], _: Duration) -> Boxed<'a, Result<Executed, Failure>> {
+            Box::pin(std::future::pending())
+        }
+        fn version(&self) -> Boxed<'_, Result<String, Failure>> {
+            Box::pin(std::future::pending())
+        }
+        fn teardown(&self) -> Boxed<'_, Result<(), Failure>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    fn ask(container: &str, action: Action) -> Order {
+        let ticket = Ticket { uid: "u".into(), container: container.to_owned(), kind: Kind::Liveness, number: 1 };
+        let addresses = vec!["127.0.0.1".to_owned()];
+        Order::Ask(Box::new(Ask { ticket, action, addresses, timeout: Duration::from_secs(20) }))
+    }
+
+    #[tokio::test]
+    async fn commands_that_hang_hold_up_no_calls_and_end_with_their_containers() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (orders, inbox) = mpsc::channel(256);
+        let (answers, mut heard) = mpsc::channel(4);
+        let stop = CancellationToken::new();
+        let hand = tokio::spawn(drive(Arc::new(Hangs), inbox, answers, stop.clone()));
+        for number in 0..2 * EXECS {
+            orders.send(ask(&format!("hangs-{number}"), Action::Exec(vec!["true".into()]))).await.unwrap();
+        }
+        for number in 0..2 * CALLS {
+            orders.send(ask(&format!("calls-{number}"), Action::Tcp { host: None, port })).await.unwrap();
+        }
+        for _ in 0..2 * CALLS {
+            let Some(Input::Probed(answer)) = heard.recv().await else { panic!("the hand ended") };
+            assert_eq!(answer.sign, Sign::Good);
+            assert!(answer.ticket.container.starts_with("calls"));
+        }
+        for number in 0..2 * EXECS {
+            orders.send(Order::Forget(format!("hangs-{number}"))).await.unwrap();
+        }
+        drop(orders);
+        // Every asking has ended: their ends of the channel are gone, and nothing was said.
+        let said = tokio::time::timeout(Duration::from_secs(20), heard.recv()).await.unwrap();
+        assert!(said.is_none());
+        hand.await.unwrap();
+    }
+}
