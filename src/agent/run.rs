@@ -115,7 +115,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         session: Session::new(kept.as_ref().map(|kept| (kept.store.clone(), kept.share.clone())), rng.clone()),
         shelf: Shelf::new(board.clone()),
         uplink: Uplink::new(rng.bits().max(1)),
-        streams: Streams::new(runtime.clone(), bus.clone(), topics.clone(), config.node.clone()),
+        streams: Streams::new(runtime.clone(), clock, bus.clone(), topics.clone(), config.node.clone()),
         runtime: runtime.clone(),
         sensors,
         machine,
@@ -193,7 +193,7 @@ fn make_runtime(config: &AgentConfig, board: &Board, clock: SystemClock) -> Arc<
             use super::runtime::{docker, naming};
             let owner = naming::Owner { cluster_uid: config.cluster_uid.clone(), node: config.node.clone() };
             let socket = config.docker_socket.to_string_lossy().into_owned();
-            Arc::new(docker::DockerRuntime::new(docker::Settings::new(socket, owner)))
+            Arc::new(docker::DockerRuntime::new(docker::Settings::new(socket, owner, &config.run_dir)))
         }
         _ => {
             let settings = simulated::Settings {

@@ -11,10 +11,12 @@ mod exec;
 mod images;
 mod logs;
 mod observe;
+mod usage;
 mod volumes;
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
@@ -36,6 +38,8 @@ use super::{
     Boxed, Changed, Changes, Command, ContainerPlan, Done, Executed, Failure, Listing, PodRef, Runtime, SandboxPlan, Signal,
     translate,
 };
+use crate::agent::stats::{DiskUsage, Usage};
+use crate::agent::volumes::disk;
 use crate::api::Uid;
 use crate::error::Chain;
 use crate::link::call::{Chunks, LogRequest};
@@ -54,6 +58,8 @@ pub struct Settings {
     pub socket: String,
     /// Whose containers these are.
     pub owner: Owner,
+    /// Where the pods' directories lie (`pods/dir.rs`): a path that Docker sees as well.
+    pub run_dir: PathBuf,
     /// What runs in the sandbox: [`super::sandbox::PROGRAM`] and its arguments.
     pub sandbox_command: Vec<String>,
     /// Every time-out is divided by this: 1, more where a test waits for a Docker that hangs.
@@ -63,10 +69,11 @@ pub struct Settings {
 impl Settings {
     /// As the daemon uses it.
     #[must_use]
-    pub fn new(socket: impl Into<String>, owner: Owner) -> Self {
+    pub fn new(socket: impl Into<String>, owner: Owner, run_dir: impl Into<PathBuf>) -> Self {
         Self {
             socket: socket.into(),
             owner,
+            run_dir: run_dir.into(),
             sandbox_command: vec![super::sandbox::PROGRAM.to_owned(), "sandbox".to_owned()],
             haste: 1,
         }
@@ -87,6 +94,7 @@ struct Shared {
     network: tokio::sync::Mutex<Option<String>>,
     digests: Mutex<HashMap<String, String>>,
     stamp: AtomicU64,
+    places: Mutex<usage::Places>,
     /// Readers of logs; they end with their receivers, or with us.
     logs: Mutex<JoinSet<()>>,
 }
@@ -103,6 +111,7 @@ impl DockerRuntime {
                 network: tokio::sync::Mutex::new(None),
                 digests: Mutex::new(HashMap::new()),
                 stamp: AtomicU64::new(0),
+                places: Mutex::default(),
                 logs: Mutex::new(JoinSet::new()),
             }),
         }
@@ -150,6 +159,18 @@ impl Runtime for DockerRuntime {
 
     fn teardown(&self) -> Boxed<'_, Result<(), Failure>> {
         Box::pin(self.shared.teardown())
+    }
+
+    fn usage(&self) -> Boxed<'_, Result<Usage, Failure>> {
+        Box::pin(self.shared.usage())
+    }
+
+    fn disk<'a>(&'a self, only: Option<&'a Uid>) -> Boxed<'a, Result<Vec<DiskUsage>, Failure>> {
+        Box::pin(self.shared.disk(only))
+    }
+
+    fn root(&self) -> Boxed<'_, Result<Option<PathBuf>, Failure>> {
+        Box::pin(self.shared.root())
     }
 }
 
@@ -227,6 +248,7 @@ impl Shared {
             }
             Command::RemovePod => {
                 self.remove_all(Some(&pod.uid)).await?;
+                self.remove_directory(&pod.uid).await?;
                 Ok(Done::Ok)
             }
         }
@@ -390,6 +412,10 @@ impl Shared {
 
     async fn teardown(&self) -> Result<(), Failure> {
         self.remove_all(None).await?;
+        let run_dir = self.settings.run_dir.clone();
+        for uid in self.on_disk(move || disk::pods(&run_dir)).await? {
+            self.remove_directory(&uid).await?;
+        }
         let docker = self.client().await?;
         let mut known = self.network.lock().await;
         *known = None;
@@ -402,6 +428,18 @@ impl Shared {
             }
         }
         Ok(())
+    }
+
+    /// Removes a pod's directory.
+    async fn remove_directory(&self, uid: &Uid) -> Result<(), Failure> {
+        let (run_dir, uid) = (self.settings.run_dir.clone(), uid.clone());
+        self.on_disk(move || disk::remove_pod(&run_dir, &uid)).await
+    }
+
+    /// Does something that waits for the disk.
+    async fn on_disk<T: Send + 'static>(&self, act: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> Result<T, Failure> {
+        let done = tokio::task::spawn_blocking(act).await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        done.map_err(|error| Failure::Failed(format!("in {}: {}", self.settings.run_dir.display(), Chain(&error))))
     }
 
     /// Ids and labels of our containers.
