@@ -96,9 +96,10 @@ async fn docker_that_is_stopped_or_killed_and_started_again_has_each_pod_once() 
         assert_eq!(running.lines().count(), 4, "two pods, each with its sandbox: {running}");
     }
     assert!(agent.reasons().iter().any(|reason| reason == "SandboxChanged"));
-    agent.runtime.teardown().await.unwrap();
-    assert_eq!(own.docker(&["ps", "-aq"]), "");
+    let runtime = std::sync::Arc::clone(&agent.runtime);
     agent.kill().await;
+    runtime.teardown().await.unwrap();
+    assert_eq!(own.docker(&["ps", "-aq"]), "");
 }
 
 fn container_id(status: &Value) -> String {

@@ -91,5 +91,7 @@ impl Drop for OwnDocker {
             }
         }
         self.stop(false);
+        // The daemon binds its data onto itself and leaves that behind; without it there is nothing to unmount.
+        let _ = Command::new("umount").arg(self.path("data")).stderr(Stdio::null()).status();
     }
 }
