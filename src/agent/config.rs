@@ -27,6 +27,8 @@ pub struct AgentConfig {
     pub cluster_uid: String,
     /// `data_dir`: the share that it holds, the lock and, by default, the certificates.
     pub data_dir: PathBuf,
+    /// `run_dir`: the pods' own files, for this boot only.
+    pub run_dir: PathBuf,
     /// `[mqtt]`.
     pub mqtt: Mqtt,
     /// `runtime`.
@@ -99,12 +101,17 @@ impl AgentConfig {
         flags: &[Flag],
     ) -> Result<Self, Faults> {
         let host_name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let environment: Vec<(String, String)> = environment.into_iter().collect();
+        // Source: systemd.exec(5); the first of several.
+        let given = environment.iter().find(|(name, _)| name == "RUNTIME_DIRECTORY");
+        let runtime_directory = given.and_then(|(_, value)| value.split(':').next()).filter(|path| path.starts_with('/'));
+        let runtime_directory = runtime_directory.map(PathBuf::from);
         let mut reader = Reader::open(file, environment, flags);
-        let made = Self::read(&mut reader, host_name.trim());
+        let made = Self::read(&mut reader, host_name.trim(), runtime_directory);
         reader.finish(made)
     }
 
-    fn read(r: &mut Reader, host_name: &str) -> Option<Self> {
+    fn read(r: &mut Reader, host_name: &str, runtime_directory: Option<PathBuf>) -> Option<Self> {
         const NAME: &str = "a DNS-1123 label: lower case letters, digits and `-`, at most 63";
         const UID: &str = "the cluster's uid (`cat /var/lib/bramble/cluster-uid` on the master)";
         let label = |name: &str| is_node_name(name).then(|| name.to_owned());
@@ -114,6 +121,7 @@ impl AgentConfig {
         let cluster_uid = r.text("cluster_uid", UID);
         let cluster_uid = r.required("cluster_uid", UID, cluster_uid);
         let data_dir = r.path("data_dir", "a directory").unwrap_or_else(|| DEFAULT_DATA_DIR.into());
+        let run_dir = r.path("run_dir", "a directory").or(runtime_directory).unwrap_or_else(|| data_dir.join("run"));
         let pki = data_dir.join("pki");
         let broker = r.parsed("mqtt.broker", BrokerUrl::EXPECTED, BrokerUrl::parse);
         let mqtt = Mqtt {
@@ -142,6 +150,7 @@ impl AgentConfig {
             cluster,
             cluster_uid: cluster_uid?,
             data_dir,
+            run_dir,
             mqtt,
             // Never simulated unless it says so: a node that pretends to run things is worse than one that refuses.
             runtime: runtime.unwrap_or(Runtime::Docker),
@@ -177,6 +186,23 @@ mod tests {
     }
 
     #[test]
+    fn the_pods_own_files_lie_where_systemd_says_else_with_the_data() {
+        let flags = |run_dir: Option<&str>| {
+            [("node", Some("a")), ("cluster_uid", Some("u")), ("data_dir", Some("/d")), ("run_dir", run_dir)]
+                .map(|(key, value)| Flag { name: key, key, value: value.map(str::to_owned) })
+        };
+        for (given, systemd, run_dir) in [
+            (None, None, "/d/run"),
+            (None, Some("/run/bramble-agent:/run/other"), "/run/bramble-agent"),
+            (Some("/r"), Some("/run/bramble-agent"), "/r"),
+        ] {
+            let environment = systemd.map(|path| ("RUNTIME_DIRECTORY".to_owned(), path.to_owned()));
+            let config = AgentConfig::load(None, environment, &flags(given)).unwrap();
+            assert_eq!(config.run_dir, Path::new(run_dir));
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_told() {
         let cases = [
             ("node = 'a'", "cluster_uid: expected the cluster's uid"),
@@ -208,7 +234,7 @@ mod tests {
     #[test]
     fn the_documentation_lists_just_these_keys() {
         let mut reader = Reader::open(None, [], &[]);
-        let _ = AgentConfig::read(&mut reader, "host");
+        let _ = AgentConfig::read(&mut reader, "host", None);
         let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md")).unwrap();
         let section = text.split("\n## ").find(|section| section.starts_with("Agent\n")).unwrap();
         let listed: Vec<&str> = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();

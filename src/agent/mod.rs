@@ -19,5 +19,7 @@ pub mod pods;
 pub mod register;
 pub mod run;
 pub mod runtime;
+pub mod stats;
 pub mod streams;
 pub mod uplink;
+pub mod volumes;

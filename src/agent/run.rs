@@ -26,6 +26,7 @@ use super::health::sysinfo::Sensors;
 use super::led::gpio;
 use super::led::shelf::Shelf;
 use super::node::{Node, NodeConfig};
+use super::register;
 use super::runtime::run::{Health as RuntimeHealth, drive};
 use super::runtime::{Runtime, simulated};
 use super::streams::Streams;
@@ -78,13 +79,26 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
     let (runtime_health, runtime_is) = watch::channel(RuntimeHealth::Unknown);
     let (keep, kept_changes) = watch::channel(None);
 
-    let sensors = Sensors::new(Path::new("/"), &config.data_dir);
+    let mut sensors = Sensors::new(Path::new("/"), &config.data_dir);
     let machine = sensors.machine();
     let (driver, words) = if config.leds_enabled { gpio::driver(&board) } else { gpio::none() };
     if let Some(words) = words {
         tracing::warn!(node = config.node, "{words}");
     }
     let addresses = addresses(&config.mqtt.broker.host);
+    let amounts = {
+        let facts = register::Facts {
+            node: &config.node,
+            machine: &machine,
+            board: &board,
+            capacity: config.capacity,
+            runtime: config.runtime,
+            container_runtime: "",
+            addresses: Vec::new(),
+            storage_bytes: sensors.read().disk_total_bytes,
+        };
+        register::amounts(&register::info(&facts))
+    };
     let mut rng = Rng::from_os("agent");
     let agent = Agent {
         config: config.clone(),
@@ -96,11 +110,12 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
                 RuntimeKind::Docker => "docker",
                 RuntimeKind::Simulated => "simulated",
             },
+            amounts,
         }),
         session: Session::new(kept.as_ref().map(|kept| (kept.store.clone(), kept.share.clone())), rng.clone()),
         shelf: Shelf::new(board.clone()),
         uplink: Uplink::new(rng.bits().max(1)),
-        streams: Streams::new(runtime.clone(), bus.clone(), topics.clone(), config.node.clone()),
+        streams: Streams::new(runtime.clone(), clock, bus.clone(), topics.clone(), config.node.clone()),
         runtime: runtime.clone(),
         sensors,
         machine,
@@ -178,7 +193,7 @@ fn make_runtime(config: &AgentConfig, board: &Board, clock: SystemClock) -> Arc<
             use super::runtime::{docker, naming};
             let owner = naming::Owner { cluster_uid: config.cluster_uid.clone(), node: config.node.clone() };
             let socket = config.docker_socket.to_string_lossy().into_owned();
-            Arc::new(docker::DockerRuntime::new(docker::Settings::new(socket, owner)))
+            Arc::new(docker::DockerRuntime::new(docker::Settings::new(socket, owner, &config.run_dir)))
         }
         _ => {
             let settings = simulated::Settings {

@@ -9,10 +9,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::runtime::Runtime;
+use super::stats::run::Answers;
+use crate::clock::SystemClock;
 use crate::link::bus::{Bus, Publish};
-use crate::link::call::CallError;
+use crate::link::call::{CallError, Chunks, Question};
 use crate::link::codec::encode;
-use crate::link::message::{CallRequest, Credit, End, StreamFrame};
+use crate::link::message::{CallBody, CallRequest, Credit, End, StreamFrame};
 use crate::link::stream::FrameSender;
 use crate::link::{NodeTopic, Topics};
 
@@ -26,6 +28,7 @@ const CREDITS: usize = 1024;
 /// The calls that are under way.
 pub struct Streams {
     runtime: Arc<dyn Runtime>,
+    answers: Answers,
     bus: Arc<dyn Bus>,
     topics: Topics,
     node: String,
@@ -35,8 +38,9 @@ pub struct Streams {
 
 impl Streams {
     /// None yet.
-    pub fn new(runtime: Arc<dyn Runtime>, bus: Arc<dyn Bus>, topics: Topics, node: String) -> Self {
-        Self { runtime, bus, topics, node, calls: BTreeMap::new(), tasks: JoinSet::new() }
+    pub fn new(runtime: Arc<dyn Runtime>, clock: SystemClock, bus: Arc<dyn Bus>, topics: Topics, node: String) -> Self {
+        let answers = Answers::new(runtime.clone(), clock);
+        Self { runtime, answers, bus, topics, node, calls: BTreeMap::new(), tasks: JoinSet::new() }
     }
 
     /// A call begins. One that is there already (the message came twice) goes on.
@@ -58,9 +62,12 @@ impl Streams {
             return;
         }
         self.calls.insert(id.clone(), credits);
-        let runtime = self.runtime.clone();
+        let (runtime, answers) = (self.runtime.clone(), self.answers.clone());
         self.tasks.spawn(async move {
-            let mut chunks = runtime.logs(request.logs);
+            let mut chunks = match request.body {
+                CallBody::Logs(request) => runtime.logs(request),
+                CallBody::Ask(question) => answer(&answers, &question).await,
+            };
             loop {
                 let chunk = tokio::select! {
                     chunk = chunks.recv() => chunk,
@@ -119,6 +126,15 @@ impl Streams {
             None => std::future::pending().await,
         }
     }
+}
+
+/// The answer to a question as what a stream passes on.
+async fn answer(answers: &Answers, question: &Question) -> Chunks {
+    let (whole, chunks) = mpsc::channel(1);
+    let answered = answers.answer(question).await.map(|value| Bytes::from(value.to_string()));
+    // The channel is new: there is room.
+    let _ = whole.try_send(answered);
+    chunks
 }
 
 struct Wire {

@@ -10,9 +10,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::link::bus::{Bus, Publish};
-use crate::link::call::{CallError, Calls, Chunks, LogRequest};
+use crate::link::call::{Answer, CallError, Calls, Chunks, LogRequest, MOST_ANSWER, Question};
 use crate::link::codec::encode;
-use crate::link::message::{CallRequest, Credit, SCHEMA, StreamFrame};
+use crate::link::message::{CallBody, CallRequest, Credit, SCHEMA, StreamFrame};
 use crate::link::stream::{FrameReceiver, Received, WINDOW};
 use crate::link::{NodeTopic, Topics};
 use crate::rng::Rng;
@@ -31,7 +31,7 @@ pub struct NodeCalls {
 /// A call that the dispatcher is to start.
 pub struct NewCall {
     node: String,
-    request: LogRequest,
+    body: CallBody,
     answer: mpsc::Sender<Result<bytes::Bytes, CallError>>,
 }
 
@@ -42,16 +42,42 @@ pub fn channel() -> (NodeCalls, mpsc::Receiver<NewCall>) {
     (NodeCalls { new }, taken)
 }
 
-impl Calls for NodeCalls {
-    fn logs(&self, node: &str, request: LogRequest) -> Chunks {
+impl NodeCalls {
+    fn call(&self, node: &str, body: CallBody) -> Chunks {
         let (answer, chunks) = mpsc::channel(8);
-        let call = NewCall { node: node.to_owned(), request, answer };
+        let call = NewCall { node: node.to_owned(), body, answer };
         if let Err(mpsc::error::TrySendError::Full(call) | mpsc::error::TrySendError::Closed(call)) = self.new.try_send(call) {
             // The channel is new: there is room.
             let _ = call.answer.try_send(Err(CallError::Failed("too many calls at once; try again".to_owned())));
         }
         chunks
     }
+}
+
+impl Calls for NodeCalls {
+    fn logs(&self, node: &str, request: LogRequest) -> Chunks {
+        self.call(node, CallBody::Logs(request))
+    }
+
+    fn ask(&self, node: &str, question: Question, within: Duration) -> Answer {
+        let chunks = self.call(node, CallBody::Ask(question));
+        let node = node.to_owned();
+        Box::pin(
+            async move { tokio::time::timeout(within, whole(chunks)).await.unwrap_or_else(|_| Err(CallError::NoAnswer(node))) },
+        )
+    }
+}
+
+/// A whole answer out of its pieces.
+async fn whole(mut chunks: Chunks) -> Result<serde_json::Value, CallError> {
+    let mut text = Vec::new();
+    while let Some(chunk) = chunks.recv().await {
+        text.extend_from_slice(&chunk?);
+        if text.len() > MOST_ANSWER {
+            return Err(CallError::Failed(format!("the node's answer is longer than {MOST_ANSWER} bytes")));
+        }
+    }
+    serde_json::from_slice(&text).map_err(|_| CallError::Failed("the node's answer was not understood".to_owned()))
 }
 
 /// The calls that are under way.
@@ -130,8 +156,9 @@ impl Wire {
     }
 
     async fn carry(self, call: NewCall, mut inbox: mpsc::Receiver<StreamFrame>) {
-        let request = encode(&CallRequest { v: SCHEMA, logs: call.request, credit: WINDOW });
+        let request = encode(&CallRequest { v: SCHEMA, body: call.body.clone(), credit: WINDOW });
         if !self.publish(&NodeTopic::CallRequest(self.id.clone()), request) {
+            // Who asked may be gone; then nobody is owed an answer (here and below).
             let _ = call.answer.send(Err(CallError::NoAnswer(self.node.clone()))).await;
             return;
         }

@@ -1,7 +1,12 @@
-//! Requests to one node that are answered by a stream: logs now, exec and port-forward later.
+//! Requests to one node: some are answered by a stream (logs; exec and port-forward later), small questions by one JSON document.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Which part of a container's log is wanted; the query of `GET …/pods/NAME/log`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +30,17 @@ pub struct LogRequest {
     pub timestamps: bool,
 }
 
+/// A small question to a node. The answer is one JSON document of at most [`MOST_ANSWER`] bytes; each says of which type.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Question {
+    /// What the node and its pods use at this moment: [`super::stats::NodeStats`].
+    Stats,
+}
+
+/// Bytes of an answer, beyond which it is given up: the figures of 110 pods with ten containers each are a third of it.
+pub const MOST_ANSWER: usize = 512 * 1024;
+
 /// Why a call gave nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum CallError {
@@ -42,8 +58,13 @@ pub enum CallError {
 /// The answers of a call, in order. An error is the last item. Dropping the receiver ends the call on the node.
 pub type Chunks = tokio::sync::mpsc::Receiver<Result<Bytes, CallError>>;
 
+/// The answer to a [`Question`]. Dropping it ends the call on the node.
+pub type Answer = Pin<Box<dyn Future<Output = Result<Value, CallError>> + Send>>;
+
 /// Calls nodes. Implemented by the master's side of the link; by a table in tests.
 pub trait Calls: Send + Sync + 'static {
     /// Starts to read a container's log on `node`. The receiver is bounded: who reads slowly slows the node down.
     fn logs(&self, node: &str, request: LogRequest) -> Chunks;
+    /// Puts a question to `node`. A node that has not said all after `within` has not answered.
+    fn ask(&self, node: &str, question: Question, within: Duration) -> Answer;
 }

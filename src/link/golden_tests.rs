@@ -8,11 +8,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::call::{CallError, LogRequest};
+use super::call::{CallError, LogRequest, Question};
 use super::codec::{decode, encode};
 use super::message::{
-    Ask, Assignment, AssignmentBody, CallRequest, Credit, End, Head, Health, Info, NodeEvent, Numbered, PodReport, Report,
-    SCHEMA, StreamFrame,
+    Ask, Assignment, AssignmentBody, CallBody, CallRequest, Credit, End, Head, Health, Info, NodeEvent, Numbered, PodReport,
+    Report, SCHEMA, StreamFrame,
 };
 use super::share::{Share, ShareNames};
 use crate::api::{Generation, Object, Uid};
@@ -171,7 +171,8 @@ fn what_passes_in_a_call() {
         since_seconds: Some(60),
         timestamps: true,
     };
-    golden("call_request", &CallRequest { v: SCHEMA, logs, credit: 262_144 });
+    golden("call_request", &CallRequest { v: SCHEMA, body: CallBody::Logs(logs), credit: 262_144 });
+    golden("call_ask", &CallRequest { v: SCHEMA, body: CallBody::Ask(Question::Stats), credit: 262_144 });
     golden("credit", &Credit { v: SCHEMA, bytes: Some(24_576) });
     golden("credit_end", &Credit { v: SCHEMA, bytes: None });
     golden("frame", &StreamFrame { v: SCHEMA, sequence: 0, data: "bGluZSAxCg==".into(), end: None });

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::call::{CallError, LogRequest};
+use super::call::{CallError, LogRequest, Question};
 use super::share::{Share, ShareNames};
 use crate::api::{Generation, Uid};
 
@@ -253,9 +253,20 @@ pub struct CallRequest {
     /// [`SCHEMA`].
     pub v: u32,
     /// What is wanted.
-    pub logs: LogRequest,
+    #[serde(flatten)]
+    pub body: CallBody,
     /// How many bytes may be sent before more credit comes.
     pub credit: u64,
+}
+
+/// What is wanted of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CallBody {
+    /// A container's log, as a stream of bytes.
+    Logs(LogRequest),
+    /// One JSON document.
+    Ask(Question),
 }
 
 /// `down/call/<id>/credit`: so many more bytes may be sent; `None` ends the call.

@@ -26,6 +26,7 @@ pub mod mqtt;
 pub mod report;
 pub mod session;
 pub mod share;
+pub mod stats;
 pub mod stream;
 pub mod topic;
 

@@ -11,7 +11,7 @@ use base64::Engine as _;
 use bramble::api::{Key, Object, Resource, Revision, registry};
 use bramble::apiserver::{Api, Cluster, bind};
 use bramble::clock::SystemClock;
-use bramble::link::call::{CallError, Calls, Chunks, LogRequest};
+use bramble::link::call::{Answer, CallError, Calls, Chunks, LogRequest, Question};
 use bramble::store::{Op, Store};
 use bramble::tls::{ClientCertificate, Credentials};
 use serde_json::Value;
@@ -74,6 +74,11 @@ impl Calls for Logs {
         };
         send.try_send(line).unwrap();
         receive
+    }
+
+    fn ask(&self, node: &str, _question: Question, _within: std::time::Duration) -> Answer {
+        let node = node.to_owned();
+        Box::pin(async move { Err(CallError::NoAnswer(node)) })
     }
 }
 

@@ -23,12 +23,14 @@ pub mod tar;
 pub mod translate;
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
 pub use observed::{Listing, ObservedContainer, ObservedPod, ObservedSandbox, RunState};
 pub use plans::{ContainerPlan, Limits, MountPlan, MountSource, PidNamespace, SandboxPlan, Security, VolumeFile, VolumePlan};
 
+use crate::agent::stats::{DiskUsage, Usage};
 use crate::api::Uid;
 use crate::link::call::{Chunks, LogRequest};
 
@@ -144,6 +146,18 @@ pub enum Failure {
     Failed(String),
 }
 
+/// What became of a command that was run in a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Executed {
+    /// What it ended with; `None`: it did not end within the limit, and was killed as far as this node may.
+    pub exit_code: Option<i64>,
+    /// What it printed, both streams as they came: the first [`OUTPUT_LIMIT`] bytes.
+    pub output: String,
+}
+
+/// Bytes that are kept of what a command in a container prints. Source: the kubelet's maxReadLength for exec probes.
+pub const OUTPUT_LIMIT: usize = 10 << 10;
+
 /// Something changed: look at this pod, or at all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Changed {
@@ -172,8 +186,17 @@ pub trait Runtime: Send + Sync + 'static {
     fn events(&self) -> Boxed<'_, Result<Box<dyn Changes>, Failure>>;
     /// Reads a container's log. The reading ends when the receiver is dropped.
     fn logs(&self, request: LogRequest) -> Chunks;
+    /// Runs a command in a running container (the runtime's id), as its user and in its working directory, without a terminal. It
+    /// has `limit` from its start on. `Err` says that it could not be asked for; that it failed is an exit code.
+    fn exec<'a>(&'a self, container: &'a str, command: &'a [String], limit: Duration) -> Boxed<'a, Result<Executed, Failure>>;
     /// `docker://20.10.24`, the node's `containerRuntimeVersion`.
     fn version(&self) -> Boxed<'_, Result<String, Failure>>;
     /// Removes everything that this node has made, and what nobody else uses any more of what it shares.
     fn teardown(&self) -> Boxed<'_, Result<(), Failure>>;
+    /// What each container that runs uses. Asked for only when somebody wants to know.
+    fn usage(&self) -> Boxed<'_, Result<Usage, Failure>>;
+    /// What pods, or one, have on disk. Slow and hard on the disk.
+    fn disk<'a>(&'a self, only: Option<&'a Uid>) -> Boxed<'a, Result<Vec<DiskUsage>, Failure>>;
+    /// The folder with images and containers; none where there is none.
+    fn root(&self) -> Boxed<'_, Result<Option<PathBuf>, Failure>>;
 }

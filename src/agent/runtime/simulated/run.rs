@@ -3,13 +3,16 @@
 //! It has no task of its own: whoever waits, for a command or for changes, moves the model on when its time has come.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 
 use super::{Effect, Input, Settings, Simulated};
-use crate::agent::runtime::{Boxed, Changed, Changes, Command, Done, Failure, Listing, PodRef, Runtime};
+use crate::agent::runtime::{Boxed, Changed, Changes, Command, Done, Executed, Failure, Listing, PodRef, Runtime};
+use crate::agent::stats::{DiskUsage, Usage};
 use crate::api::Uid;
 use crate::clock::{Clock, SystemClock, Tick};
 use crate::link::call::{CallError, Chunks, LogRequest};
@@ -159,6 +162,17 @@ impl Runtime for SimulatedRuntime {
         receiver
     }
 
+    fn exec<'a>(&'a self, container: &'a str, command: &'a [String], _limit: Duration) -> Boxed<'a, Result<Executed, Failure>> {
+        Box::pin(async move {
+            self.step(None);
+            let code = self.model().machine.answer(self.clock.now(), container);
+            let code = code.ok_or_else(|| Failure::Failed(format!("Container {container} is not running (simulated)")))?;
+            let what = command.first().map(String::as_str).unwrap_or_default();
+            let output = if code == 0 { String::new() } else { format!("{what} failed (simulated)\n") };
+            Ok(Executed { exit_code: Some(code), output })
+        })
+    }
+
     fn version(&self) -> Boxed<'_, Result<String, Failure>> {
         Box::pin(async { Ok("simulated://".to_owned()) })
     }
@@ -173,6 +187,22 @@ impl Runtime for SimulatedRuntime {
             }
             Ok(())
         })
+    }
+
+    fn usage(&self) -> Boxed<'_, Result<Usage, Failure>> {
+        Box::pin(async {
+            self.step(None);
+            Ok(self.model().machine.usage(self.clock.now()))
+        })
+    }
+
+    fn disk<'a>(&'a self, _only: Option<&'a Uid>) -> Boxed<'a, Result<Vec<DiskUsage>, Failure>> {
+        // Nothing is written anywhere.
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn root(&self) -> Boxed<'_, Result<Option<PathBuf>, Failure>> {
+        Box::pin(async { Ok(None) })
     }
 }
 
@@ -201,7 +231,6 @@ impl Changes for SimulatedChanges {
 mod tests {
     use super::*;
     use crate::agent::runtime::{ContainerPlan, SandboxPlan};
-    use std::time::Duration;
 
     #[tokio::test]
     async fn it_serves_the_same_trait_with_pulls_exits_and_logs() {
@@ -216,7 +245,11 @@ mod tests {
         runtime.execute(&pod, &Command::PullImage { image: "i".into() }).await.unwrap();
         assert!(begun.elapsed().as_millis() >= 30);
         let container = ContainerPlan { pod: pod.clone(), name: "app".into(), ..ContainerPlan::default() };
-        runtime.execute(&pod, &Command::StartContainer(Box::new(container))).await.unwrap();
+        let started = runtime.execute(&pod, &Command::StartContainer(Box::new(container))).await.unwrap();
+        let Done::Started { id, .. } = started else { panic!("{started:?}") };
+        let run = ["true".to_owned()];
+        assert_eq!(runtime.exec(&id, &run, Duration::from_secs(1)).await.unwrap().exit_code, Some(0));
+        runtime.exec("another", &run, Duration::from_secs(1)).await.unwrap_err();
         let request = LogRequest { pod_uid: "u".into(), container: "app".into(), follow: true, ..LogRequest::default() };
         let mut log = runtime.logs(request);
         assert!(log.recv().await.unwrap().unwrap().starts_with(b"simulated"));
