@@ -108,7 +108,17 @@ impl Drop for Cluster {
 
 /// The image of busybox alone, imported when it is not there.
 fn import_busybox() {
-    let there = Command::new("docker").args(["image", "inspect", BUSYBOX]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    import_busybox_into(SOCKET);
+}
+
+/// The same for another Docker.
+pub fn import_busybox_into(socket: &str) {
+    let host = format!("unix://{socket}");
+    let there = Command::new("docker")
+        .args(["-H", &host, "image", "inspect", BUSYBOX])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
     if there.expect("the docker command").success() {
         return;
     }
@@ -121,7 +131,7 @@ fn import_busybox() {
         tar.link(&format!("bin/{name}"), "busybox");
     }
     let mut import = Command::new("docker")
-        .args(["import", "-", BUSYBOX])
+        .args(["-H", &host, "import", "-", BUSYBOX])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
