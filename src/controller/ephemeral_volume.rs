@@ -49,11 +49,12 @@ impl Reconciler for EphemeralVolumes {
             match view.get(&claim_key) {
                 Some(claim) if was_made_for(claim, pod) => {}
                 Some(_) => {
-                    let words =
-                        format!("PVC \"{}\" was not created for pod \"{}\" (pod is not owner)", needed.name, key.name);
+                    let words = format!("PVC \"{}\" was not created for pod \"{}\" (pod is not owner)", needed.name, key.name);
                     plan.events.push(Occurrence::warning(pod, COMPONENT, "FailedBinding", words));
                 }
-                None => plan.writes.extend(made(view, pod, volume, &needed.name, now, ids).map(|claim| Op::create(claim_key, claim))),
+                None => {
+                    plan.writes.extend(made(view, pod, volume, &needed.name, now, ids).map(|claim| Op::create(claim_key, claim)))
+                }
             }
         }
         plan
@@ -102,7 +103,8 @@ mod tests {
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "a", "uid": "u1"}, "spec": {"volumes": [
             {"name": "data", "ephemeral": {"volumeClaimTemplate": {"metadata": {"labels": {"x": "y"}}, "spec": {"accessModes": ["ReadWriteOnce"],
                 "resources": {"requests": {"storage": "1Gi"}}}}}}]}});
-        let class = json!({"metadata": {"name": "local", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}});
+        let class =
+            json!({"metadata": {"name": "local", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}});
         let key = Key::new(&PODS, "a", "web");
         let ops = vec![
             Op::create(key.clone(), Object::from_value(pod).unwrap()),

@@ -75,7 +75,11 @@ impl Reconciler for PersistentVolumes {
 
     fn reconcile(&mut self, view: &View, key: &Key, now: Now, ids: &mut Ids) -> Plan {
         let Some(object) = view.get(key) else { return Plan::nothing() };
-        if *key.resource == PERSISTENT_VOLUMES { volume::plan(view, key, object, now) } else { claim::plan(view, key, object, now, ids) }
+        if *key.resource == PERSISTENT_VOLUMES {
+            volume::plan(view, key, object, now)
+        } else {
+            claim::plan(view, key, object, now, ids)
+        }
     }
 }
 

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use super::NAME;
 use super::candidate::Candidate;
 use super::cycle::{Decision, schedule_one};
-use super::queue::Queue;
 use super::filter::Rule;
+use super::queue::Queue;
 use super::snapshot::{Meaning, Snapshot};
 use super::volumes::Needs;
 use crate::api::core::condition::Condition;
@@ -233,7 +233,8 @@ mod tests {
     fn a_pod_is_bound_after_its_claims_and_where_they_are() {
         let mut view = View::new(Revision(1));
         let mut scheduler = Scheduler::new(&view, Rng::seeded(1, "ties"));
-        let class = json!({"metadata": {"name": "local"}, "provisioner": "bramble/local", "volumeBindingMode": "WaitForFirstConsumer"});
+        let class =
+            json!({"metadata": {"name": "local"}, "provisioner": "bramble/local", "volumeBindingMode": "WaitForFirstConsumer"});
         let class = Op::create(Key::new(&STORAGE_CLASSES, "", "local"), Object::from_value(class).unwrap());
         apply(&mut view, &mut scheduler, vec![class, node("a", "2"), node("b", "2"), pod("web", with_claim("data"))]);
         let pass = scheduler.decide(&view, NOW, 100);
@@ -261,7 +262,8 @@ mod tests {
     fn pods_that_share_a_claim_follow_the_first_and_a_pass_is_never_larger_than_a_batch() {
         let mut view = View::new(Revision(1));
         let mut scheduler = Scheduler::new(&view, Rng::seeded(1, "ties"));
-        let class = json!({"metadata": {"name": "local"}, "provisioner": "bramble/local", "volumeBindingMode": "WaitForFirstConsumer"});
+        let class =
+            json!({"metadata": {"name": "local"}, "provisioner": "bramble/local", "volumeBindingMode": "WaitForFirstConsumer"});
         let class = Op::create(Key::new(&STORAGE_CLASSES, "", "local"), Object::from_value(class).unwrap());
         apply(&mut view, &mut scheduler, vec![class, node("a", "9"), node("b", "9"), claim("data", "ReadWriteOnce")]);
         apply(&mut view, &mut scheduler, (0..10).map(|n| pod(&format!("p{n}"), with_claim("data"))).collect());

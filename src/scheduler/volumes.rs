@@ -81,7 +81,8 @@ impl Needs {
                 match view.get(&Key::new(&PERSISTENT_VOLUMES, "", volume)) {
                     Some(volume) if Volume(volume).is_for(claim) => needs.bound.extend(Volume(volume).nodes().map(Terms::read)),
                     _ => {
-                        let words = format!("persistentvolumeclaim \"{name}\" bound to non-existent persistentvolume \"{volume}\"");
+                        let words =
+                            format!("persistentvolumeclaim \"{name}\" bound to non-existent persistentvolume \"{volume}\"");
                         return Self::never(words);
                     }
                 }
@@ -152,9 +153,8 @@ impl Open {
             .map(|volume| (volume.clone(), Volume(volume).nodes().map(Terms::read)))
             .collect();
         // One that is kept for it comes first.
-        volumes.sort_by_key(|(volume, _)| {
-            (Volume(volume).claim().is_none(), Volume(volume).capacity(), volume.name().to_owned())
-        });
+        volumes
+            .sort_by_key(|(volume, _)| (Volume(volume).claim().is_none(), Volume(volume).capacity(), volume.name().to_owned()));
         let topologies = || class.list_at(&["allowedTopologies"]).to_vec();
         Self {
             claim: claim.clone(),

@@ -59,11 +59,7 @@ fn unbound(view: &View, key: &Key, claim: &Object, now: Now, ids: &mut Ids) -> P
     if waits && node.is_empty() {
         let waits_for = view.list(&PODS, Some(&key.namespace)).find(|pod| claims_of(pod).any(|needed| needed.name == key.name));
         return match waits_for {
-            None => tell(
-                false,
-                "WaitForFirstConsumer",
-                "waiting for first consumer to be created before binding".to_owned(),
-            ),
+            None => tell(false, "WaitForFirstConsumer", "waiting for first consumer to be created before binding".to_owned()),
             Some(pod) => tell(false, "WaitForPodScheduled", format!("waiting for pod {} to be scheduled", pod.name())),
         };
     }
@@ -123,7 +119,8 @@ fn named(view: &View, key: &Key, claim: &Object, name: &str, now: Now) -> Plan {
         return lost(key, claim, "ClaimLost", "Bound claim has lost reference to PersistentVolume. Data on the volume is lost!");
     }
     if volume.is_deleting() || !Volume(volume).satisfies(Claim(claim)) {
-        let words = format!("Cannot bind to requested volume \"{name}\": it does not fit in size, access modes, class, mode or selector");
+        let words =
+            format!("Cannot bind to requested volume \"{name}\": it does not fit in size, access modes, class, mode or selector");
         let events = vec![Occurrence::warning(claim, COMPONENT, "VolumeMismatch", words)];
         return Plan { events, ..pending(key, claim) };
     }

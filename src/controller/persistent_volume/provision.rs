@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::super::Ids;
 use crate::api::core::volume::{
-    BOUND_BY_CONTROLLER, Claim, LOCAL_PROVISIONER, ON_NODE, PROVISIONED_BY, USUAL_VOLUMES_DIR, VOLUME_PROTECTION, VOLUMES_DIR, mode,
+    BOUND_BY_CONTROLLER, Claim, LOCAL_PROVISIONER, ON_NODE, PROVISIONED_BY, USUAL_VOLUMES_DIR, VOLUME_PROTECTION, VOLUMES_DIR,
+    mode,
 };
 use crate::api::registry::NODES;
 use crate::api::time::rfc3339;
@@ -29,7 +30,14 @@ pub(super) struct Refused {
 }
 
 /// The volume for a claim.
-pub(super) fn volume(view: &View, claim: &Object, class: &Object, node: &str, now: Now, ids: &mut Ids) -> Result<Object, Refused> {
+pub(super) fn volume(
+    view: &View,
+    claim: &Object,
+    class: &Object,
+    node: &str,
+    now: Now,
+    ids: &mut Ids,
+) -> Result<Object, Refused> {
     let no = |why: &str| Err(Refused { why: why.to_owned(), elsewhere: false });
     if node.is_empty() {
         return no("a directory is made on the node of the first pod: the class needs volumeBindingMode WaitForFirstConsumer");

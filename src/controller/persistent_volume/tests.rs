@@ -17,10 +17,16 @@ struct World {
 impl World {
     fn new(objects: Vec<(&'static Resource, Value)>) -> Self {
         let mut world = Self { view: View::new(Revision(1)), ids: Ids::new(Rng::seeded(1, "ids")), told: Vec::new() };
-        world.add(&NODES, json!({"metadata": {"name": "pi", "labels": {"kubernetes.io/hostname": "pi"},
-            "annotations": {"bramble/volumes-dir": "/home/me/volumes"}}}));
-        world.add(&STORAGE_CLASSES, json!({"metadata": {"name": "local"}, "provisioner": "bramble/local", "reclaimPolicy": "Delete",
-            "volumeBindingMode": "WaitForFirstConsumer"}));
+        world.add(
+            &NODES,
+            json!({"metadata": {"name": "pi", "labels": {"kubernetes.io/hostname": "pi"},
+            "annotations": {"bramble/volumes-dir": "/home/me/volumes"}}}),
+        );
+        world.add(
+            &STORAGE_CLASSES,
+            json!({"metadata": {"name": "local"}, "provisioner": "bramble/local", "reclaimPolicy": "Delete",
+            "volumeBindingMode": "WaitForFirstConsumer"}),
+        );
         for (resource, value) in objects {
             world.add(resource, value);
         }
@@ -85,7 +91,8 @@ impl World {
         let claims = claims.map(|claim| format!("{} {} {}", claim.name(), Claim(claim).phase(), Claim(claim).volume_name()));
         let volumes = self.view.list(&PERSISTENT_VOLUMES, None);
         let volumes = volumes.map(|one| {
-            let claim = Volume(one).claim().map(|(_, name, uid)| if uid.is_empty() { format!("({name})") } else { name.to_owned() });
+            let claim =
+                Volume(one).claim().map(|(_, name, uid)| if uid.is_empty() { format!("({name})") } else { name.to_owned() });
             format!("{} {} {}", one.name(), Volume(one).phase(), claim.unwrap_or_default())
         });
         let (claims, volumes): (Vec<_>, Vec<_>) = (claims.collect(), volumes.collect());
@@ -112,8 +119,11 @@ fn volume(name: &str, size: &str, change: Value) -> (&'static Resource, Value) {
 }
 
 fn pod(node: &str) -> (&'static Resource, Value) {
-    (&PODS, json!({"metadata": {"name": "web", "namespace": "default"}, "spec": {"nodeName": node,
-        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]}}))
+    (
+        &PODS,
+        json!({"metadata": {"name": "web", "namespace": "default"}, "spec": {"nodeName": node,
+        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]}}),
+    )
 }
 
 #[test]
@@ -122,7 +132,12 @@ fn a_claim_takes_the_smallest_volume_that_fits_or_the_one_that_is_meant() {
     for (what, objects, shown) in [
         (
             "smallest",
-            vec![claim("c", "", none()), volume("big", "5Gi", none()), volume("fits", "2Gi", none()), volume("small", "1Mi", none())],
+            vec![
+                claim("c", "", none()),
+                volume("big", "5Gi", none()),
+                volume("fits", "2Gi", none()),
+                volume("small", "1Mi", none()),
+            ],
             "c Bound fits; big Available , fits Bound c, small Available ",
         ),
         ("nothing fits", vec![claim("c", "", none()), volume("small", "1Mi", none())], "c Pending ; small Available "),
@@ -137,12 +152,19 @@ fn a_claim_takes_the_smallest_volume_that_fits_or_the_one_that_is_meant() {
         ),
         (
             "kept for another",
-            vec![claim("c", "", none()), volume("kept", "5Gi", json!({"spec": {"claimRef": {"namespace": "default", "name": "d"}}}))],
+            vec![
+                claim("c", "", none()),
+                volume("kept", "5Gi", json!({"spec": {"claimRef": {"namespace": "default", "name": "d"}}})),
+            ],
             "c Pending ; kept Available (d)",
         ),
         (
             "named",
-            vec![claim("c", "", json!({"spec": {"volumeName": "big"}})), volume("big", "5Gi", none()), volume("fits", "1Gi", none())],
+            vec![
+                claim("c", "", json!({"spec": {"volumeName": "big"}})),
+                volume("big", "5Gi", none()),
+                volume("fits", "1Gi", none()),
+            ],
             "c Bound big; big Bound c, fits Available ",
         ),
         (
@@ -157,7 +179,11 @@ fn a_claim_takes_the_smallest_volume_that_fits_or_the_one_that_is_meant() {
         ),
         (
             "another class",
-            vec![claim("c", "nfs", none()), volume("v", "1Gi", none()), volume("w", "1Gi", json!({"spec": {"storageClassName": "nfs"}}))],
+            vec![
+                claim("c", "nfs", none()),
+                volume("v", "1Gi", none()),
+                volume("w", "1Gi", json!({"spec": {"storageClassName": "nfs"}})),
+            ],
             "c Bound w; v Available , w Bound c",
         ),
         (
@@ -173,7 +199,10 @@ fn a_claim_takes_the_smallest_volume_that_fits_or_the_one_that_is_meant() {
 #[test]
 fn what_a_claim_waits_for_is_told_in_the_words_of_kubernetes() {
     for (objects, told) in [
-        (vec![claim("c", "", json!({}))], "FailedBinding: no persistent volumes available for this claim and no storage class is set"),
+        (
+            vec![claim("c", "", json!({}))],
+            "FailedBinding: no persistent volumes available for this claim and no storage class is set",
+        ),
         (vec![claim("c", "gone", json!({}))], "ProvisioningFailed: storageclass.storage.k8s.io \"gone\" not found"),
         (vec![claim("c", "local", json!({}))], "WaitForFirstConsumer: waiting for first consumer to be created before binding"),
         (vec![claim("data", "local", json!({})), pod("")], "WaitForPodScheduled: waiting for pod web to be scheduled"),
@@ -203,7 +232,9 @@ fn a_directory_is_made_on_the_chosen_node_and_given_back_when_its_claim_goes() {
     let released = world.get(&key(&PERSISTENT_VOLUMES, name)).clone();
     assert!(Volume(&released).is_discarded());
     // Deleted by hand, it waits for its node; without that node it goes.
-    world.change(&key(&PERSISTENT_VOLUMES, name), |volume| volume.set_at(&["metadata", "deletionTimestamp"], "1970-01-01T00:00:00Z"));
+    world.change(&key(&PERSISTENT_VOLUMES, name), |volume| {
+        volume.set_at(&["metadata", "deletionTimestamp"], "1970-01-01T00:00:00Z")
+    });
     assert_eq!(world.shown(), format!("; {name} Released data"));
     world.remove(&key(&NODES, "pi"));
     assert_eq!(world.shown(), "; ");
@@ -223,7 +254,11 @@ fn a_claim_that_no_directory_can_serve_says_why() {
         (with(json!({"spec": {"selector": {"matchLabels": {"a": "b"}}}})), "claim.spec.selector is not possible"),
     ] {
         let world = World::new(vec![claim("c", "local", change)]);
-        assert!(world.told[0].starts_with("ProvisioningFailed: failed to provision volume with StorageClass \"local\": "), "{:?}", world.told);
+        assert!(
+            world.told[0].starts_with("ProvisioningFailed: failed to provision volume with StorageClass \"local\": "),
+            "{:?}",
+            world.told
+        );
         assert!(world.told[0].contains(words), "{:?}", world.told);
     }
     // A node that is gone: the scheduler is asked again.

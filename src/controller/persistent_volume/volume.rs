@@ -86,7 +86,6 @@ fn can_be_removed(volume: &Object) -> bool {
 
 /// Whether a deleted volume has to wait: a claim has it, or its node has still to remove what it holds.
 fn is_used(view: &View, volume: &Object) -> bool {
-    let node_is_there =
-        || volume.annotation(ON_NODE).is_some_and(|node| view.get(&Key::new(&NODES, "", node)).is_some());
+    let node_is_there = || volume.annotation(ON_NODE).is_some_and(|node| view.get(&Key::new(&NODES, "", node)).is_some());
     Volume(volume).phase() == "Bound" || (can_be_removed(volume) && node_is_there())
 }

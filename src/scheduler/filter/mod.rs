@@ -51,15 +51,8 @@ impl Misfit {
 
 type Filter = fn(&Candidate<'_>, &NodeInfo) -> Result<(), Misfit>;
 
-const FILTERS: [Filter; 7] = [
-    unschedulable::fits,
-    node_name::fits,
-    taints::fits,
-    node_affinity::fits,
-    ports::fits,
-    resources::fits,
-    volumes::fits,
-];
+const FILTERS: [Filter; 7] =
+    [unschedulable::fits, node_name::fits, taints::fits, node_affinity::fits, ports::fits, resources::fits, volumes::fits];
 
 /// Whether a node can take a pod.
 ///

@@ -47,8 +47,11 @@ mod tests {
         let mut all: Vec<Op> = ["a", "b"]
             .iter()
             .map(|name| {
-                op(&NODES, json!({"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
-                    "status": {"allocatable": {"cpu": "4", "pods": "9"}, "conditions": [{"type": "Ready", "status": "True"}]}}))
+                op(
+                    &NODES,
+                    json!({"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
+                    "status": {"allocatable": {"cpu": "4", "pods": "9"}, "conditions": [{"type": "Ready", "status": "True"}]}}),
+                )
             })
             .collect();
         for (name, mode, provisioner) in [
@@ -56,7 +59,10 @@ mod tests {
             ("static", "WaitForFirstConsumer", "kubernetes.io/no-provisioner"),
             ("now", "Immediate", "nas"),
         ] {
-            all.push(op(&STORAGE_CLASSES, json!({"metadata": {"name": name}, "provisioner": provisioner, "volumeBindingMode": mode})));
+            all.push(op(
+                &STORAGE_CLASSES,
+                json!({"metadata": {"name": name}, "provisioner": provisioner, "volumeBindingMode": mode}),
+            ));
         }
         all.extend(objects);
         view.apply(Revision(2), Batch(all));
@@ -72,13 +78,17 @@ mod tests {
 
     fn volume(name: &str, class: &str, node: &str, claim: Value) -> Op {
         let term = json!({"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}]});
-        op(&PERSISTENT_VOLUMES, json!({"metadata": {"name": name}, "status": {"phase": "Available"}, "spec": {"storageClassName": class,
+        op(
+            &PERSISTENT_VOLUMES,
+            json!({"metadata": {"name": name}, "status": {"phase": "Available"}, "spec": {"storageClassName": class,
             "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "claimRef": claim,
-            "nodeAffinity": {"required": {"nodeSelectorTerms": [term]}}}}))
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [term]}}}}),
+        )
     }
 
     fn bound(change: Value) -> Vec<Op> {
-        let mut value = json!({"metadata": {"annotations": {"pv.kubernetes.io/bind-completed": "yes"}}, "spec": {"volumeName": "v"}});
+        let mut value =
+            json!({"metadata": {"annotations": {"pv.kubernetes.io/bind-completed": "yes"}}, "spec": {"volumeName": "v"}});
         json_patch::merge(&mut value, &change);
         vec![claim("local", value), volume("v", "local", "a", json!({"namespace": "default", "name": "data", "uid": "uid-data"}))]
     }
