@@ -16,6 +16,9 @@ pub const DEFAULT_FILE: &str = "/etc/bramble/agent.toml";
 /// Where a daemon keeps its data when nobody says.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/bramble";
 
+/// Where seccomp profiles lie when nobody says.
+pub const DEFAULT_SECCOMP_DIR: &str = "/etc/bramble/seccomp";
+
 /// The agent's configuration, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AgentConfig {

@@ -5,6 +5,7 @@
 //!  launch.rs    checked spec + config maps + addresses → what the runtime is asked for
 //!  env.rs       environment variables: sources, fields, $(VAR)
 //!  resource_field.rs  limits and requests as numbers that a container can read
+//!  oom.rs       whom the kernel ends first
 //!  lifecycle.rs Live → Finished → Terminating → Gone; only forward
 //!  restart.rs   whether and when a dead container is started again
 //!  plan.rs      at most one command per pod
@@ -15,6 +16,7 @@ pub mod env;
 pub mod known;
 pub mod launch;
 pub mod lifecycle;
+pub mod oom;
 pub mod plan;
 pub mod resource_field;
 pub mod restart;
