@@ -9,6 +9,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::pods::admission::may_be_allowed;
 use crate::config::{BrokerUrl, Faults, FileMay, Flag, Reader};
 
 /// Where the configuration is when nobody says.
@@ -30,6 +31,8 @@ pub struct AgentConfig {
     pub cluster_uid: String,
     /// `data_dir`: the share that it holds, the lock and, by default, the certificates.
     pub data_dir: PathBuf,
+    /// `run_dir`: the pods' own files, for this boot only.
+    pub run_dir: PathBuf,
     /// `[mqtt]`.
     pub mqtt: Mqtt,
     /// `runtime`.
@@ -40,6 +43,8 @@ pub struct AgentConfig {
     pub board: Option<String>,
     /// `[capacity]`: what the node says that it has, in place of what the machine or the board has.
     pub capacity: Capacity,
+    /// `[pods]`.
+    pub pods: Pods,
     /// `health.interval_seconds`: how often it tells how it is.
     pub health_interval: Duration,
     /// `leds.enabled`: whether the board's LEDs are driven.
@@ -67,6 +72,17 @@ pub enum Runtime {
     Docker,
     /// Nowhere: a model of it, for load and for demonstrations.
     Simulated,
+}
+
+/// `[pods]`: what holds for each of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pods {
+    /// `pids_limit`: processes and threads of one container; `None`: as many as the machine has.
+    pub pids_limit: Option<u64>,
+    /// `seccomp_dir`: where seccomp profiles of type Localhost lie.
+    pub seccomp_dir: PathBuf,
+    /// `allowed_unsafe_sysctls`: beyond the safe ones.
+    pub allowed_sysctls: Vec<String>,
 }
 
 /// `[capacity]`.
@@ -102,12 +118,17 @@ impl AgentConfig {
         flags: &[Flag],
     ) -> Result<Self, Faults> {
         let host_name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let environment: Vec<(String, String)> = environment.into_iter().collect();
+        // Source: systemd.exec(5); the first of several.
+        let given = environment.iter().find(|(name, _)| name == "RUNTIME_DIRECTORY");
+        let runtime_directory = given.and_then(|(_, value)| value.split(':').next()).filter(|path| path.starts_with('/'));
+        let runtime_directory = runtime_directory.map(PathBuf::from);
         let mut reader = Reader::open(file, environment, flags);
-        let made = Self::read(&mut reader, host_name.trim());
+        let made = Self::read(&mut reader, host_name.trim(), runtime_directory);
         reader.finish(made)
     }
 
-    fn read(r: &mut Reader, host_name: &str) -> Option<Self> {
+    fn read(r: &mut Reader, host_name: &str, runtime_directory: Option<PathBuf>) -> Option<Self> {
         const NAME: &str = "a DNS-1123 label: lower case letters, digits and `-`, at most 63";
         const UID: &str = "the cluster's uid (`cat /var/lib/bramble/cluster-uid` on the master)";
         let label = |name: &str| is_node_name(name).then(|| name.to_owned());
@@ -117,6 +138,7 @@ impl AgentConfig {
         let cluster_uid = r.text("cluster_uid", UID);
         let cluster_uid = r.required("cluster_uid", UID, cluster_uid);
         let data_dir = r.path("data_dir", "a directory").unwrap_or_else(|| DEFAULT_DATA_DIR.into());
+        let run_dir = r.path("run_dir", "a directory").or(runtime_directory).unwrap_or_else(|| data_dir.join("run"));
         let pki = data_dir.join("pki");
         let broker = r.parsed("mqtt.broker", BrokerUrl::EXPECTED, BrokerUrl::parse);
         let mqtt = Mqtt {
@@ -138,6 +160,14 @@ impl AgentConfig {
         let memory_mib = r.parsed("capacity.memory_mib", "a whole number of MiB above 0", |text| {
             text.parse().ok().filter(|&mib: &u64| mib > 0 && mib <= 1 << 30)
         });
+        let pids_limit = r.parsed("pods.pids_limit", "a whole number of processes, or 0 for no limit", |text| text.parse().ok());
+        let seccomp_dir = r.path("pods.seccomp_dir", "a directory").unwrap_or_else(|| DEFAULT_SECCOMP_DIR.into());
+        let sysctls = "names of sysctls that the kernel keeps apart for each pod (net.…, kernel.msg…, kernel.shm…, kernel.sem, fs.mqueue.…), with commas between them; a `*` at the end stands for anything";
+        let allowed_sysctls = r.parsed("pods.allowed_unsafe_sysctls", sysctls, |text| {
+            let names: Vec<String> =
+                text.split(',').map(|name| name.trim().replace('/', ".")).filter(|name| !name.is_empty()).collect();
+            names.iter().all(|name| may_be_allowed(name)).then_some(names)
+        });
         let health_interval = r.seconds("health.interval_seconds", 1).unwrap_or(Duration::from_secs(10));
         let leds_enabled = r.switch("leds.enabled").unwrap_or(true);
         Some(Self {
@@ -145,12 +175,19 @@ impl AgentConfig {
             cluster,
             cluster_uid: cluster_uid?,
             data_dir,
+            run_dir,
             mqtt,
             // Never simulated unless it says so: a node that pretends to run things is worse than one that refuses.
             runtime: runtime.unwrap_or(Runtime::Docker),
             docker_socket,
             board,
             capacity: Capacity { cpus, memory_mib },
+            pods: Pods {
+                // A container that forks without end must not take the node.
+                pids_limit: Some(pids_limit.unwrap_or(1024)).filter(|&limit: &u64| limit > 0),
+                seccomp_dir,
+                allowed_sysctls: allowed_sysctls.unwrap_or_default(),
+            },
             health_interval,
             leds_enabled,
         })
@@ -175,8 +212,31 @@ mod tests {
         assert_eq!(config.runtime, Runtime::Docker);
         assert_eq!(config.mqtt.key, Path::new("/var/lib/bramble/pki/node.key"));
         assert!(config.leds_enabled && config.board.is_none());
+        assert_eq!(config.pods.pids_limit, Some(1024));
+        let pods = load(
+            "node = 'a'\ncluster_uid = 'u'\n[pods]\npids_limit = 0\nallowed_unsafe_sysctls = 'net/core/somaxconn, kernel.msg*'",
+        );
+        let pods = pods.unwrap().pods;
+        assert_eq!((pods.pids_limit, pods.allowed_sysctls.join(" ")), (None, "net.core.somaxconn kernel.msg*".into()));
         assert_eq!(load("node = 'a'\ncluster_uid = 'u'\nboard = 'auto'").unwrap().board, None);
         assert_eq!(load("node = 'a'\ncluster_uid = 'u'\ncapacity.cpus = 2").unwrap().capacity.cpus, Some(2.0));
+    }
+
+    #[test]
+    fn the_pods_own_files_lie_where_systemd_says_else_with_the_data() {
+        let flags = |run_dir: Option<&str>| {
+            [("node", Some("a")), ("cluster_uid", Some("u")), ("data_dir", Some("/d")), ("run_dir", run_dir)]
+                .map(|(key, value)| Flag { name: key, key, value: value.map(str::to_owned) })
+        };
+        for (given, systemd, run_dir) in [
+            (None, None, "/d/run"),
+            (None, Some("/run/bramble-agent:/run/other"), "/run/bramble-agent"),
+            (Some("/r"), Some("/run/bramble-agent"), "/r"),
+        ] {
+            let environment = systemd.map(|path| ("RUNTIME_DIRECTORY".to_owned(), path.to_owned()));
+            let config = AgentConfig::load(None, environment, &flags(given)).unwrap();
+            assert_eq!(config.run_dir, Path::new(run_dir));
+        }
     }
 
     #[test]
@@ -190,6 +250,11 @@ mod tests {
             ),
             ("node = 'a'\ncluster_uid = 'u'\ncapacity.cpus = 0", "capacity.cpus: expected a number of cores above 0"),
             ("node = 'a'\ncluster_uid = 'u'\ncapacity.memory_mib = 0.5", "capacity.memory_mib: expected a whole number"),
+            ("node = 'a'\ncluster_uid = 'u'\npods.pids_limit = -1", "pods.pids_limit: expected a whole number"),
+            (
+                "node = 'a'\ncluster_uid = 'u'\npods.allowed_unsafe_sysctls = 'kernel.msg*, vm.swappiness'",
+                "pods.allowed_unsafe_sysctls: expected names of sysctls",
+            ),
             ("node = 'a'\ncluster_uid = 'u'\nhealth.interval_seconds = 0", "at least 1"),
             ("node = 'a'\ncluster_uid = 'u'\nmqtt.brocker = 'x'", "did you mean `mqtt.broker`?"),
         ];
@@ -211,7 +276,7 @@ mod tests {
     #[test]
     fn the_documentation_lists_just_these_keys() {
         let mut reader = Reader::open(None, [], &[]);
-        let _ = AgentConfig::read(&mut reader, "host");
+        let _ = AgentConfig::read(&mut reader, "host", None);
         let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md")).unwrap();
         let section = text.split("\n## ").find(|section| section.starts_with("Agent\n")).unwrap();
         let listed: Vec<&str> = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();

@@ -22,3 +22,4 @@ pub mod runtime;
 pub mod stats;
 pub mod streams;
 pub mod uplink;
+pub mod volumes;

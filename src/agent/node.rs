@@ -23,10 +23,12 @@ use crate::link::share::Share;
 use crate::step::Machine;
 
 use super::pleg;
+use super::pods::admission::{self, Rejection};
 use super::pods::env::{ConfigError, Sources};
 use super::pods::known::{Pod, Severity, event, field_path, learn, tell};
 use super::pods::lifecycle::PodState;
-use super::pods::plan::{self, About, ImageState, Memory};
+use super::pods::plan::{self, About, FailureCondition, ImageState, Memory, PodFailure};
+use super::pods::ports;
 use super::pods::resource_field::NodeAmounts;
 use super::pods::spec::{self, PodSpec};
 use super::pods::status::{self, LightState};
@@ -46,6 +48,8 @@ pub struct NodeConfig {
     pub scheme: &'static str,
     /// What it has.
     pub amounts: NodeAmounts,
+    /// Sysctls that its pods may set beyond the safe ones.
+    pub allowed_sysctls: Vec<String>,
 }
 
 /// What can happen to a node.
@@ -57,6 +61,21 @@ pub enum Input {
     Observed(Listing),
     /// An order was carried out, or not.
     Outcome(Outcome),
+    /// The node gives a pod up: what runs of it is ended within the grace and not started again, and once nothing runs its phase
+    /// is `Failed` with these words. Its dead containers stay for their logs until it is deleted. A pod that has ended already,
+    /// is being deleted, or is not known, is left as it is; of several failures the first one's words stay.
+    Fail {
+        /// Which.
+        uid: Uid,
+        /// `status.reason`, as the kubelet words it: `Evicted`, `DeadlineExceeded`.
+        reason: String,
+        /// `status.message`.
+        message: String,
+        /// TERM at once, KILL after so long.
+        grace: Duration,
+        /// One more condition that is true of it, such as `DisruptionTarget`.
+        condition: Option<FailureCondition>,
+    },
     /// The node's addresses changed.
     Addresses(Vec<String>),
     /// The master asks for every status.
@@ -243,6 +262,10 @@ impl Node {
             self.dropped += 1;
             return;
         };
+        let result = match (&about, result) {
+            (About::Sandbox, Err(failure)) => Err(self.name_holder(&uid, failure)),
+            (_, result) => result,
+        };
         // Which image is here now, if this was about one at all.
         let fetch_ended = match (&about, &result) {
             (About::Image(name), Ok(Done::Pulled { .. })) => Some(
@@ -268,6 +291,14 @@ impl Node {
         }
     }
 
+    /// Says who has the port, when a sandbox could not start because another pod has it.
+    fn name_holder(&self, uid: &Uid, failure: Failure) -> Failure {
+        let Some(wanted) = self.pods.get(uid).and_then(|pod| pod.raw.as_deref()) else { return failure };
+        let holds = |pod: &&Pod| pod.observed.sandboxes.iter().any(|sandbox| sandbox.state.is_running());
+        let others = self.pods.iter().filter(|(other, _)| *other != uid).map(|(_, pod)| pod).filter(holds);
+        ports::with_holder(failure, wanted, others.filter_map(|pod| pod.raw.as_deref()))
+    }
+
     /// A fetch has ended, well when the image is named: who wants the same finds it, and the first of the others is next.
     fn next_fetch(&mut self, now: Now, image: Option<&str>, out: &mut Vec<Effect>) {
         let mut waiting = Vec::new();
@@ -288,6 +319,19 @@ impl Node {
         }
     }
 
+    /// The node gives a pod up.
+    fn fail(&mut self, now: Now, uid: &Uid, failure: PodFailure, grace: Duration, out: &mut Vec<Effect>) {
+        let Some(pod) = self.pods.get_mut(uid) else { return };
+        match pod.state {
+            PodState::Live => pod.memory.failure = Some(failure),
+            // It ends already, and not sooner by itself.
+            PodState::Ending { .. } if pod.memory.failure.is_some() => {}
+            PodState::Ending { .. } | PodState::Finished | PodState::Terminating { .. } | PodState::Gone => return,
+        }
+        pod.state = pod.state.end(now.tick, grace);
+        self.settle(now, uid, out);
+    }
+
     /// Brings one pod's state, order, status and light up to date.
     fn settle(&mut self, now: Now, uid: &Uid, out: &mut Vec<Effect>) {
         let Some(share) = self.share.clone() else { return };
@@ -297,9 +341,26 @@ impl Node {
         if self.listed.is_none() || !pod.seen {
             return;
         }
+        // What runs was taken once, by this agent or by the one before it.
+        if let Some(spec) = &pod.spec
+            && wanted
+            && pod.state == PodState::Live
+            && pod.observed.is_nothing()
+            && pod.flight.is_none()
+            && spec.final_status.is_none()
+            && let Some(Rejection { reason, message }) = admission::rejection(spec, &self.config.allowed_sysctls)
+        {
+            out.push(event(&spec.pod, None, Severity::Warning, reason, message.clone()));
+            let message = format!("Pod was rejected: {message}");
+            pod.memory.failure = Some(PodFailure { reason: reason.to_owned(), message, condition: None });
+            pod.state = pod.state.end(now.tick, Duration::ZERO);
+        }
         if let Some(spec) = &pod.spec
             && plan::is_finished(spec, &pod.observed)
         {
+            pod.state = pod.state.end(now.tick, spec.grace);
+        }
+        if !pod.observed.containers.iter().any(|run| run.state.is_running()) {
             pod.state = pod.state.finish();
         }
         let ending = match &pod.spec {
@@ -310,7 +371,7 @@ impl Node {
         if let Some(grace) = ending {
             pod.state = pod.state.terminate(now.tick, grace);
         }
-        let nothing = pod.observed.containers.is_empty() && pod.observed.sandboxes.is_empty() && pod.observed.volumes.is_empty();
+        let nothing = pod.observed.is_nothing();
         if nothing && pod.flight.is_none() {
             pod.state = pod.state.vanish();
         }
@@ -477,6 +538,10 @@ impl Machine for Node {
             Input::Desired(share) => self.desired(now, share, out),
             Input::Observed(listing) => self.observed(now, listing, out),
             Input::Outcome(outcome) => self.outcome(now, outcome, out),
+            Input::Fail { uid, reason, message, grace, condition } => {
+                let failure = PodFailure { reason, message, condition: condition.map(|condition| (condition, now.wall)) };
+                self.fail(now, &uid, failure, grace, out);
+            }
             Input::Addresses(host_ips) => {
                 self.config.host_ips = host_ips;
                 let uids: Vec<Uid> = self.pods.keys().cloned().collect();

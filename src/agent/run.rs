@@ -26,6 +26,7 @@ use super::health::sysinfo::Sensors;
 use super::led::gpio;
 use super::led::shelf::Shelf;
 use super::node::{Node, NodeConfig};
+use super::pods::resource_field::NodeAmounts;
 use super::register;
 use super::runtime::run::{Health as RuntimeHealth, drive};
 use super::runtime::{Runtime, simulated};
@@ -97,7 +98,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
             addresses: Vec::new(),
             storage_bytes: sensors.read().disk_total_bytes,
         };
-        register::amounts(&register::info(&facts))
+        NodeAmounts { pids: config.pods.pids_limit, ..register::amounts(&register::info(&facts)) }
     };
     let mut rng = Rng::from_os("agent");
     let agent = Agent {
@@ -111,11 +112,12 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
                 RuntimeKind::Simulated => "simulated",
             },
             amounts,
+            allowed_sysctls: config.pods.allowed_sysctls.clone(),
         }),
         session: Session::new(kept.as_ref().map(|kept| (kept.store.clone(), kept.share.clone())), rng.clone()),
         shelf: Shelf::new(board.clone()),
         uplink: Uplink::new(rng.bits().max(1)),
-        streams: Streams::new(runtime.clone(), bus.clone(), topics.clone(), config.node.clone()),
+        streams: Streams::new(runtime.clone(), clock, bus.clone(), topics.clone(), config.node.clone()),
         runtime: runtime.clone(),
         sensors,
         machine,
@@ -193,7 +195,9 @@ fn make_runtime(config: &AgentConfig, board: &Board, clock: SystemClock) -> Arc<
             use super::runtime::{docker, naming};
             let owner = naming::Owner { cluster_uid: config.cluster_uid.clone(), node: config.node.clone() };
             let socket = config.docker_socket.to_string_lossy().into_owned();
-            Arc::new(docker::DockerRuntime::new(docker::Settings::new(socket, owner)))
+            let mut settings = docker::Settings::new(socket, owner, &config.run_dir);
+            settings.seccomp_dir.clone_from(&config.pods.seccomp_dir);
+            Arc::new(docker::DockerRuntime::new(settings))
         }
         _ => {
             let settings = simulated::Settings {

@@ -43,6 +43,8 @@ pub fn docker(args: &[&str]) -> String {
 /// A cluster of one test; everything of it is removed at the end, also of a test that fails.
 pub struct Cluster {
     pub uid: String,
+    /// The agent's `run_dir`.
+    pub run: tempfile::TempDir,
 }
 
 impl Cluster {
@@ -50,7 +52,7 @@ impl Cluster {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let uid = format!("{:04x}{:04x}-test", std::process::id() & 0xffff, COUNT.fetch_add(1, Ordering::SeqCst));
         import_busybox();
-        Self { uid }
+        Self { uid, run: tempfile::tempdir().unwrap() }
     }
 
     pub fn owner(&self) -> Owner {
@@ -62,7 +64,7 @@ impl Cluster {
     }
 
     pub fn settings(&self) -> Settings {
-        let mut settings = Settings::new(SOCKET, self.owner());
+        let mut settings = Settings::new(SOCKET, self.owner(), self.run.path());
         settings.sandbox_command = ["/bramble", "--ignored", "--exact", "sandbox_process", "--nocapture", "--test-threads=1"]
             .map(str::to_owned)
             .to_vec();

@@ -55,6 +55,10 @@ pub struct PodSpec {
     pub ports: Vec<PortPlan>,
     /// `spec.securityContext.sysctls`, with dots.
     pub sysctls: BTreeMap<String, String>,
+    /// `spec.os.name`; empty: any.
+    pub os: String,
+    /// `spec.securityContext.supplementalGroupsPolicy: Strict`.
+    pub strict_groups: bool,
     /// `spec.priority`.
     pub priority: i64,
     /// `name:address` lines of `/etc/hosts`.
@@ -150,6 +154,8 @@ pub fn read(object: &Object) -> PodSpec {
             .iter()
             .map(|sysctl| (text(sysctl, "name").replace('/', "."), text(sysctl, "value").to_owned()))
             .collect(),
+        os: spec.get("os").map(|os| text(os, "name").to_owned()).unwrap_or_default(),
+        strict_groups: text(pod_security, "supplementalGroupsPolicy") == "Strict",
         priority: spec.get("priority").and_then(Value::as_i64).unwrap_or_default(),
         extra_hosts: network::hosts(spec),
         host_network: flag(spec, "hostNetwork"),

@@ -12,6 +12,7 @@ mod host;
 mod images;
 mod logs;
 mod observe;
+mod usage;
 mod volumes;
 
 use std::collections::HashMap;
@@ -40,6 +41,8 @@ use super::{
     Boxed, Changed, Changes, Command, ContainerPlan, Done, Executed, Failure, Listing, PodRef, Runtime, SandboxPlan, Signal,
     translate,
 };
+use crate::agent::stats::{DiskUsage, Usage};
+use crate::agent::volumes::disk;
 use crate::api::Uid;
 use crate::error::Chain;
 use crate::link::call::{Chunks, LogRequest};
@@ -58,6 +61,8 @@ pub struct Settings {
     pub socket: String,
     /// Whose containers these are.
     pub owner: Owner,
+    /// Where the pods' directories lie (`pods/dir.rs`): a path that Docker sees as well.
+    pub run_dir: PathBuf,
     /// Where seccomp profiles of type Localhost lie.
     pub seccomp_dir: PathBuf,
     /// The host's `resolv.conf`: the first of these that names a server within reach.
@@ -71,10 +76,11 @@ pub struct Settings {
 impl Settings {
     /// As the daemon uses it.
     #[must_use]
-    pub fn new(socket: impl Into<String>, owner: Owner) -> Self {
+    pub fn new(socket: impl Into<String>, owner: Owner, run_dir: impl Into<PathBuf>) -> Self {
         Self {
             socket: socket.into(),
             owner,
+            run_dir: run_dir.into(),
             seccomp_dir: crate::agent::config::DEFAULT_SECCOMP_DIR.into(),
             // Source: systemd-resolved(8); Docker and the kubelet look there as well.
             resolv_conf: vec!["/etc/resolv.conf".into(), "/run/systemd/resolve/resolv.conf".into()],
@@ -98,6 +104,7 @@ struct Shared {
     network: tokio::sync::Mutex<Option<String>>,
     digests: Mutex<HashMap<String, String>>,
     stamp: AtomicU64,
+    places: Mutex<usage::Places>,
     /// Whether Docker may shelter containers from the kernel (`host.rs`).
     shelter: AtomicU8,
     /// Readers of logs; they end with their receivers, or with us.
@@ -116,6 +123,7 @@ impl DockerRuntime {
                 network: tokio::sync::Mutex::new(None),
                 digests: Mutex::new(HashMap::new()),
                 stamp: AtomicU64::new(0),
+                places: Mutex::default(),
                 shelter: AtomicU8::new(host::UNKNOWN),
                 logs: Mutex::new(JoinSet::new()),
             }),
@@ -164,6 +172,18 @@ impl Runtime for DockerRuntime {
 
     fn teardown(&self) -> Boxed<'_, Result<(), Failure>> {
         Box::pin(self.shared.teardown())
+    }
+
+    fn usage(&self) -> Boxed<'_, Result<Usage, Failure>> {
+        Box::pin(self.shared.usage())
+    }
+
+    fn disk<'a>(&'a self, only: Option<&'a Uid>) -> Boxed<'a, Result<Vec<DiskUsage>, Failure>> {
+        Box::pin(self.shared.disk(only))
+    }
+
+    fn root(&self) -> Boxed<'_, Result<Option<PathBuf>, Failure>> {
+        Box::pin(self.shared.root())
     }
 }
 
@@ -241,6 +261,7 @@ impl Shared {
             }
             Command::RemovePod => {
                 self.remove_all(Some(&pod.uid)).await?;
+                self.remove_directory(&pod.uid).await?;
                 Ok(Done::Ok)
             }
         }
@@ -421,6 +442,10 @@ impl Shared {
 
     async fn teardown(&self) -> Result<(), Failure> {
         self.remove_all(None).await?;
+        let run_dir = self.settings.run_dir.clone();
+        for uid in self.on_disk(move || disk::pods(&run_dir)).await? {
+            self.remove_directory(&uid).await?;
+        }
         let docker = self.client().await?;
         let mut known = self.network.lock().await;
         *known = None;
@@ -433,6 +458,18 @@ impl Shared {
             }
         }
         Ok(())
+    }
+
+    /// Removes a pod's directory.
+    async fn remove_directory(&self, uid: &Uid) -> Result<(), Failure> {
+        let (run_dir, uid) = (self.settings.run_dir.clone(), uid.clone());
+        self.on_disk(move || disk::remove_pod(&run_dir, &uid)).await
+    }
+
+    /// Does something that waits for the disk.
+    async fn on_disk<T: Send + 'static>(&self, act: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> Result<T, Failure> {
+        let done = tokio::task::spawn_blocking(act).await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        done.map_err(|error| Failure::Failed(format!("in {}: {}", self.settings.run_dir.display(), Chain(&error))))
     }
 
     /// Ids and labels of our containers.
