@@ -93,6 +93,7 @@ pub fn amounts(info: &Info) -> NodeAmounts {
         memory_bytes: info.memory_bytes,
         memory_capacity_bytes: info.memory_capacity_bytes,
         storage_bytes: info.storage_bytes,
+        pids: None,
     }
 }
 

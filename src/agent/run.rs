@@ -26,6 +26,7 @@ use super::health::sysinfo::Sensors;
 use super::led::gpio;
 use super::led::shelf::Shelf;
 use super::node::{Node, NodeConfig};
+use super::pods::resource_field::NodeAmounts;
 use super::prober;
 use super::register;
 use super::runtime::run::{Health as RuntimeHealth, drive};
@@ -107,7 +108,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
             storage_bytes: sensors.read().disk_total_bytes,
             volumes_dir: "",
         };
-        register::amounts(&register::info(&facts))
+        NodeAmounts { pids: config.pods.pids_limit, ..register::amounts(&register::info(&facts)) }
     };
     let mut rng = Rng::from_os("agent");
     let agent = Agent {
@@ -121,6 +122,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
                 RuntimeKind::Simulated => "simulated",
             },
             amounts,
+            allowed_sysctls: config.pods.allowed_sysctls.clone(),
         }),
         session: Session::new(kept.as_ref().map(|kept| (kept.store.clone(), kept.share.clone())), rng.clone()),
         shelf: Shelf::new(board.clone()),
@@ -216,7 +218,9 @@ fn make_runtime(config: &AgentConfig, board: &Board, clock: SystemClock) -> Arc<
             use super::runtime::{docker, naming};
             let owner = naming::Owner { cluster_uid: config.cluster_uid.clone(), node: config.node.clone() };
             let socket = config.docker_socket.to_string_lossy().into_owned();
-            Arc::new(docker::DockerRuntime::new(docker::Settings::new(socket, owner, &config.run_dir)))
+            let mut settings = docker::Settings::new(socket, owner, &config.run_dir);
+            settings.seccomp_dir.clone_from(&config.pods.seccomp_dir);
+            Arc::new(docker::DockerRuntime::new(settings))
         }
         _ => {
             let settings = simulated::Settings {

@@ -132,6 +132,11 @@ pub(in crate::agent) fn tell(pod: &mut Pod, command: &Command, about: &About, no
         (Command::PullImage { image }, About::Image(name)) => {
             out.push(event(&spec.pod, field_path(spec, name), Severity::Normal, "Pulling", format!("Pulling image \"{image}\"")));
         }
+        (Command::StartContainer(plan), About::Start(name)) => {
+            for note in &plan.notes {
+                out.push(event(&spec.pod, field_path(spec, name), Severity::Warning, note.reason, note.message.clone()));
+            }
+        }
         (Command::Signal { ids, signal: Signal::Term }, _) => {
             for run in pod.observed.containers.iter().filter(|run| ids.contains(&run.id)) {
                 let failing = pod.memory.probes.failing(&run.id).filter(|_| pod.state == PodState::Live);
@@ -197,7 +202,11 @@ pub(in crate::agent) fn learn(pod: &mut Pod, about: About, result: &Result<Done,
             }
             // The image may have been removed since it was looked for.
             pod.memory.images.remove(&name);
-            trouble(&mut pod.memory, &name, now, "CreateContainerError", failure);
+            let reason = match failure {
+                Failure::Unfit(_) => "CreateContainerConfigError",
+                Failure::Unavailable(_) | Failure::Refused(_) | Failure::Failed(_) => "CreateContainerError",
+            };
+            trouble(&mut pod.memory, &name, now, reason, failure);
         }
         (About::Stop(ids), Err(failure)) => {
             pod.memory.kills.retain(|id, _| !ids.contains(id));
@@ -273,7 +282,9 @@ fn image(pod: &mut Pod, name: &str, result: &Result<Done, Failure>, now: Now, ou
                 Failure::Failed(message) if container.pull == PullPolicy::Always && stale.is_none() => {
                     ImageState::Unreachable { failures, message: message.clone() }
                 }
-                Failure::Failed(_) | Failure::Refused(_) | Failure::Unavailable(_) => failed(failure.to_string(), false),
+                Failure::Failed(_) | Failure::Refused(_) | Failure::Unavailable(_) | Failure::Unfit(_) => {
+                    failed(failure.to_string(), false)
+                }
             }
         }
     };
