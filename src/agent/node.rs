@@ -22,9 +22,10 @@ use crate::link::message::{NodeEvent, PodReport};
 use crate::link::share::Share;
 use crate::step::Machine;
 
+use super::hooks::{HookOrder, HookOutcome};
 use super::pleg;
 use super::pods::env::{ConfigError, Sources};
-use super::pods::known::{Pod, Severity, event, field_path, learn, tell};
+use super::pods::known::{Pod, Severity, event, expire, field_path, hooked, keep_lost, learn, tell, tell_ending};
 use super::pods::lifecycle::PodState;
 use super::pods::plan::{self, About, FailureCondition, ImageState, Memory, PodFailure};
 use super::pods::resource_field::NodeAmounts;
@@ -72,6 +73,8 @@ pub enum Input {
         /// One more condition that is true of it, such as `DisruptionTarget`.
         condition: Option<FailureCondition>,
     },
+    /// A hook has ended.
+    Hooked(HookOutcome),
     /// The node's addresses changed.
     Addresses(Vec<String>),
     /// The master asks for every status.
@@ -107,6 +110,8 @@ pub struct Outcome {
 pub enum Effect {
     /// For the runtime.
     Run(Order),
+    /// For the hooks' hand; its outcome comes as [`Input::Hooked`].
+    Hook(HookOrder),
     /// For the master: the newest status of a pod, because it changed.
     Report(PodReport),
     /// For `kubectl describe`.
@@ -224,6 +229,10 @@ impl Node {
                 nothing.pod = pod.pod_ref();
                 nothing
             });
+            let mut after = after;
+            if pod.seen && !matches!(pod.state, PodState::Terminating { .. } | PodState::Gone) {
+                keep_lost(&pod.observed, &mut after, now);
+            }
             for change in pleg::changes(&pod.observed, &after) {
                 if pod.seen {
                     tracing::debug!(pod = %format_args!("{}/{}", after.pod.namespace, after.pod.name), ?change, "container changed");
@@ -241,6 +250,7 @@ impl Node {
                 after.containers.iter().map(|run| &run.id).chain(after.sandboxes.iter().map(|sandbox| &sandbox.id)).collect();
             pod.memory.dues.retain(|id, _| ids.contains(id));
             pod.memory.kills.retain(|id, _| ids.contains(id));
+            pod.memory.post_start.retain(|id, _| ids.contains(id));
             pod.observed = after;
             pod.stamp = stamp;
             pod.seen = true;
@@ -260,12 +270,9 @@ impl Node {
         };
         // Which image is here now, if this was about one at all.
         let fetch_ended = match (&about, &result) {
-            (About::Image(name), Ok(Done::Pulled { .. })) => Some(
-                self.pods
-                    .get(&uid)
-                    .and_then(|pod| pod.spec.as_ref()?.all().find(|container| container.name == *name))
-                    .map(|container| container.image.clone()),
-            ),
+            (About::Image(name), Ok(Done::Pulled { .. })) => {
+                Some(self.pods.get(&uid).and_then(|pod| pod.spec.as_ref()?.any(name)).map(|container| container.image.clone()))
+            }
             (About::Image(_), _) => Some(None),
             _ => None,
         };
@@ -333,6 +340,7 @@ impl Node {
         if !pod.observed.containers.iter().any(|run| run.state.is_running()) {
             pod.state = pod.state.finish();
         }
+        let active_until = if pod.state == PodState::Live { expire(pod, now, out) } else { None };
         let ending = match &pod.spec {
             Some(spec) if wanted => spec.deletion,
             Some(spec) => Some(spec.deletion.unwrap_or(spec.grace)),
@@ -358,6 +366,7 @@ impl Node {
         }
         let host_ip = self.config.host_ips.first().map(String::as_str).unwrap_or_default();
         let pod_ip = pod.observed.sandboxes.last().and_then(|sandbox| sandbox.ip.clone());
+        let address = pod_ip.clone().unwrap_or_else(|| host_ip.to_owned());
         let sources = Sources {
             share: &share,
             node_name: &self.config.name,
@@ -366,7 +375,7 @@ impl Node {
             node: self.config.amounts,
         };
         pod.wants_slot = false;
-        pod.wake = None;
+        pod.wake = active_until;
         if pod.flight.is_none() {
             let view = plan::View {
                 spec: pod.spec.as_ref(),
@@ -377,14 +386,18 @@ impl Node {
                 now,
             };
             let next = plan::next(view, &mut pod.memory);
-            pod.wake = next.wake;
+            pod.wake = next.wake.into_iter().chain(pod.wake).min();
             pod.wants_slot = next.wants_slot;
+            for start in next.hooks {
+                tell_ending(pod, std::slice::from_ref(&start.container), out);
+                out.push(Effect::Hook(HookOrder { pod: pod.pod_ref(), address: address.clone(), start }));
+            }
             if let Some((command, about)) = next.order {
                 if command == Command::RemovePod {
                     pod.removal.get_or_insert(pod.observed.containers.len());
                 }
                 self.tickets += 1;
-                tell(pod, &command, &about, now, out);
+                tell(pod, &command, &about, out);
                 let order = Order { ticket: self.tickets, pod: pod.pod_ref(), command };
                 pod.flight = Some((self.tickets, about));
                 out.push(Effect::Run(order));
@@ -511,6 +524,14 @@ impl Machine for Node {
             Input::Fail { uid, reason, message, grace, condition } => {
                 let failure = PodFailure { reason, message, condition: condition.map(|condition| (condition, now.wall)) };
                 self.fail(now, &uid, failure, grace, out);
+            }
+            Input::Hooked(outcome) => {
+                let uid = outcome.uid.clone();
+                if let Some(pod) = self.pods.get_mut(&uid)
+                    && hooked(pod, outcome, out)
+                {
+                    self.settle(now, &uid, out);
+                }
             }
             Input::Addresses(host_ips) => {
                 self.config.host_ips = host_ips;

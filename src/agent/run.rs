@@ -23,6 +23,7 @@ use super::config::{AgentConfig, Runtime as RuntimeKind};
 use super::disk;
 use super::health::judge::Pressures;
 use super::health::sysinfo::Sensors;
+use super::hooks;
 use super::led::gpio;
 use super::led::shelf::Shelf;
 use super::node::{Node, NodeConfig};
@@ -42,7 +43,7 @@ use crate::rng::Rng;
 use crate::task::Supervisor;
 use crate::tls::Credentials;
 
-/// Orders on their way to the runtime: one a pod, and far more pods than a node may have.
+/// Orders on their way to the runtime, and to the hooks' hand: one a pod, and far more pods than a node may have.
 const ORDERS: usize = 1024;
 /// Outcomes and listings on their way back.
 const INPUTS: usize = 256;
@@ -75,6 +76,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
     );
     let runtime = make_runtime(config, &board, clock);
     let (orders, orders_out) = mpsc::channel(ORDERS);
+    let (hooks, hooks_out) = mpsc::channel(ORDERS);
     let (inputs, inputs_in) = mpsc::channel(INPUTS);
     let (runtime_health, runtime_is) = watch::channel(RuntimeHealth::Unknown);
     let (keep, kept_changes) = watch::channel(None);
@@ -125,6 +127,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         bus,
         topics,
         orders,
+        hooks,
         keep,
         connected: false,
         info: None,
@@ -137,6 +140,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         rng,
     };
     supervisor.spawn("link", link);
+    supervisor.spawn("hooks", hooks::run::serve(runtime.clone(), hooks_out, inputs.clone(), stop.clone()));
     supervisor.spawn("runtime", drive(runtime, orders_out, inputs, runtime_health, stop.clone()));
     supervisor.spawn("checkpoint", checkpoint(config.data_dir.clone(), kept_changes, stop.clone()));
     supervisor.spawn("node", agent.run(kept.map(|kept| kept.share), events, inputs_in, runtime_is, stop));

@@ -159,10 +159,17 @@ impl Agent {
         let runtime = Arc::new(runtime);
         let (inputs, mut inbox) = mpsc::channel(64);
         let (orders, order_box) = mpsc::channel(1024);
+        let (hooks, hook_box) = mpsc::channel(1024);
         let (health, healthy) = watch::channel(Health::Unknown);
         let stop = CancellationToken::new();
         let said = Arc::new(Mutex::new(Said::default()));
         let hand = tokio::spawn(drive(Arc::clone(&runtime) as Arc<dyn Runtime>, order_box, inputs.clone(), health, stop.clone()));
+        let hooked = tokio::spawn(bramble::agent::hooks::run::serve(
+            Arc::clone(&runtime) as Arc<dyn Runtime>,
+            hook_box,
+            inputs.clone(),
+            stop.clone(),
+        ));
         let (stopped, told) = (stop.clone(), Arc::clone(&said));
         let brain = tokio::spawn(async move {
             let clock = SystemClock::start();
@@ -183,6 +190,7 @@ impl Agent {
                     let mut told = told.lock().unwrap();
                     match effect {
                         Effect::Run(order) => orders.try_send(order).unwrap(),
+                        Effect::Hook(order) => hooks.try_send(order).unwrap(),
                         Effect::Report(report) => {
                             told.reports.insert(report.name.clone(), report);
                         }
@@ -192,7 +200,7 @@ impl Agent {
                 }
             }
         });
-        Self { inputs, said, stop, tasks: vec![hand, brain], runtime, health: healthy }
+        Self { inputs, said, stop, tasks: vec![hand, hooked, brain], runtime, health: healthy }
     }
 
     pub async fn want(&self, share: Share) {

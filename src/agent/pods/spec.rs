@@ -15,9 +15,13 @@ use crate::api::quantity::Quantity;
 use crate::api::{Generation, Object};
 
 mod container;
+mod hook;
+mod probe;
 mod volume;
 
 pub use container::{Amounts, ContainerSpec, MountSpec, PullPolicy};
+pub use hook::{Hook, Lifecycle};
+pub use probe::{Action, HttpGet, Probe, Probes};
 pub use volume::{Files, VolumeSource, VolumeSpec};
 
 use container::container;
@@ -56,6 +60,12 @@ pub struct PodSpec {
     pub init: Vec<ContainerSpec>,
     /// `spec.containers` in order.
     pub containers: Vec<ContainerSpec>,
+    /// `spec.ephemeralContainers` in order: a person's, started in the pod as it runs, once.
+    pub ephemeral: Vec<ContainerSpec>,
+    /// `spec.activeDeadlineSeconds`.
+    pub active_deadline: Option<Duration>,
+    /// `spec.readinessGates`: conditions that somebody else sets, each with what the master holds of it.
+    pub gates: Vec<Gate>,
     /// `spec.volumes`.
     pub volumes: Vec<VolumeSpec>,
     /// The phase that the master has stored, when it is final.
@@ -71,10 +81,27 @@ pub struct PodSpec {
 }
 
 impl PodSpec {
-    /// Init containers, then containers.
+    /// Init containers, then containers, then ephemeral ones.
     pub fn all(&self) -> impl Iterator<Item = &ContainerSpec> {
-        self.init.iter().chain(&self.containers)
+        self.init.iter().chain(&self.containers).chain(&self.ephemeral)
     }
+
+    /// A container of any kind by its name.
+    #[must_use]
+    pub fn any(&self, name: &str) -> Option<&ContainerSpec> {
+        self.all().find(|container| container.name == name)
+    }
+}
+
+/// One of `spec.readinessGates`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gate {
+    /// The condition's type.
+    pub kind: String,
+    /// The condition's status; `None`: nobody has set it.
+    pub status: Option<String>,
+    /// When that changed, RFC 3339.
+    pub since: String,
 }
 
 /// `spec.restartPolicy`.
@@ -101,7 +128,7 @@ pub fn read(object: &Object) -> PodSpec {
     let mut containers = |key: &str| -> Vec<ContainerSpec> {
         list(spec, key).iter().map(|raw| container(raw, pod_security, &mut ignored)).collect()
     };
-    let (init, containers) = (containers("initContainers"), containers("containers"));
+    let (init, main, ephemeral) = (containers("initContainers"), containers("containers"), containers("ephemeralContainers"));
     ignored_of_pod(spec, pod_security, &mut ignored);
     let grace = seconds(spec.get("terminationGracePeriodSeconds")).unwrap_or(Duration::from_secs(30));
     let deletion = object.is_deleting().then(|| seconds(object.at(&["metadata", "deletionGracePeriodSeconds"])).unwrap_or(grace));
@@ -132,7 +159,10 @@ pub fn read(object: &Object) -> PodSpec {
             (false, false) => PidNamespace::Container,
         },
         init,
-        containers,
+        containers: main,
+        ephemeral,
+        active_deadline: seconds(spec.get("activeDeadlineSeconds")),
+        gates: list(spec, "readinessGates").iter().map(|gate| self::gate(object, text(gate, "conditionType"))).collect(),
         volumes,
         final_status: object.at(&["status"]).filter(|status| matches!(text(status, "phase"), "Succeeded" | "Failed")).cloned(),
         known_restarts: ["initContainerStatuses", "containerStatuses"]
@@ -156,15 +186,22 @@ pub fn read(object: &Object) -> PodSpec {
     }
 }
 
+/// A readiness gate with what is known of its condition.
+fn gate(object: &Object, kind: &str) -> Gate {
+    let known = object.list_at(&["status", "conditions"]).iter().find(|condition| text(condition, "type") == kind);
+    Gate {
+        kind: kind.to_owned(),
+        status: known.map(|condition| text(condition, "status").to_owned()),
+        since: known.map(|condition| text(condition, "lastTransitionTime").to_owned()).unwrap_or_default(),
+    }
+}
+
 /// What of the pod itself is asked for and not done.
 fn ignored_of_pod(spec: &Value, security: &Value, ignored: &mut Vec<String>) {
     for (key, what) in [
-        ("activeDeadlineSeconds", "activeDeadlineSeconds is not kept by this node yet"),
         ("dnsConfig", "dnsConfig is not set by this node yet"),
-        ("readinessGates", "readinessGates are not waited for by this node yet"),
         ("imagePullSecrets", "imagePullSecrets are not used by this node yet: images are pulled without credentials"),
         ("runtimeClassName", "runtimeClassName is not chosen by this node"),
-        ("ephemeralContainers", "ephemeralContainers are not started by this node yet"),
     ] {
         let asked = spec.get(key).is_some_and(|value| match value {
             Value::Null => false,
@@ -225,8 +262,7 @@ mod tests {
     #[test]
     fn what_is_not_honoured_is_said() {
         let read = spec(json!({
-            "activeDeadlineSeconds": 5,
-            "imagePullSecrets": [],
+            "imagePullSecrets": [{"name": "s"}],
             "containers": [{"name": "a", "image": "i", "readinessProbe": {"exec": {}}, "ports": [{"hostPort": 80}],
                             "securityContext": {"runAsNonRoot": true}}],
         }));

@@ -26,7 +26,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-pub use observed::{Listing, ObservedContainer, ObservedPod, ObservedSandbox, RunState};
+pub use observed::{Listing, ObservedContainer, ObservedPod, ObservedSandbox, RunState, Trace};
 pub use plans::{ContainerPlan, Limits, MountPlan, MountSource, PidNamespace, SandboxPlan, Security, VolumeFile, VolumePlan};
 
 use crate::api::Uid;

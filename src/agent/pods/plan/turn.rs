@@ -55,7 +55,7 @@ pub(super) fn turn(
         }
         Some(run) => match &run.state {
             RunState::Running { .. } if run.spec_hash != container.hash => {
-                return stop(std::slice::from_ref(&run.id), now.after(spec.grace), view.now, memory);
+                return stop(view, std::slice::from_ref(&run.id), now.after(spec.grace), memory);
             }
             RunState::Running { .. } => return Next::default(),
             RunState::Created => Turn { attempt: run.attempt, streak: run.streak },
@@ -108,4 +108,19 @@ pub(super) fn turn(
         ImageState::Failed { .. } => pull(about),
         ImageState::Ready => Next::order(Command::StartContainer(Box::new(plan)), About::Start(name.clone())),
     }
+}
+
+/// Starts an ephemeral container, once.
+pub(super) fn ephemeral(
+    view: View<'_>,
+    spec: &PodSpec,
+    container: &ContainerSpec,
+    sandbox: &ObservedSandbox,
+    memory: &mut Memory,
+) -> Next {
+    // Made and not started yet, or not made at all. What ran, and whose remains are gone, is not started again.
+    if memory.attempts.contains_key(&container.name) && newest(view.observed, &container.name).is_none() {
+        return Next::default();
+    }
+    turn(view, spec, container, sandbox, memory)
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::hook::Lifecycle;
 use super::{amount, flag, list, strings, text};
 use crate::agent::runtime::{Limits, Security};
 use crate::api::quantity::Quantity;
@@ -63,6 +64,14 @@ pub struct ContainerSpec {
     pub tty: bool,
     /// `stdin`.
     pub stdin: bool,
+    /// `lifecycle`.
+    pub lifecycle: Lifecycle,
+    /// `terminationMessagePath`: where its last words are read.
+    pub last_words_path: String,
+    /// `terminationMessagePolicy: FallbackToLogsOnError`.
+    pub last_words_from_log: bool,
+    /// `targetContainerName` of an ephemeral container: whose processes it sees.
+    pub target: Option<String>,
     /// Why it can never be started here.
     pub refused: Option<String>,
 }
@@ -87,7 +96,6 @@ pub(super) fn container(raw: &Value, pod_security: &Value, ignored: &mut Vec<Str
         ("livenessProbe", "livenessProbe is not run on this node yet: the container is never restarted for it"),
         ("readinessProbe", "readinessProbe is not run on this node yet: the container counts as ready while it runs"),
         ("startupProbe", "startupProbe is not run on this node yet"),
-        ("lifecycle", "lifecycle hooks are not run on this node yet"),
     ] {
         if raw.get(key).is_some_and(|probe| !probe.is_null()) {
             say(what);
@@ -172,6 +180,13 @@ pub(super) fn container(raw: &Value, pod_security: &Value, ignored: &mut Vec<Str
         },
         tty: flag(raw, "tty"),
         stdin: flag(raw, "stdin"),
+        lifecycle: super::hook::lifecycle(raw),
+        last_words_path: Some(text(raw, "terminationMessagePath"))
+            .filter(|path| !path.is_empty())
+            .unwrap_or("/dev/termination-log")
+            .to_owned(),
+        last_words_from_log: text(raw, "terminationMessagePolicy") == "FallbackToLogsOnError",
+        target: Some(text(raw, "targetContainerName").to_owned()).filter(|name| !name.is_empty()),
         refused,
         name,
         image,

@@ -7,7 +7,7 @@ use bollard::errors::Error;
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum};
 
 use super::{QUICK, Shared};
-use crate::agent::runtime::{Failure, Listing, ObservedContainer, ObservedPod, ObservedSandbox, PodRef, RunState, naming};
+use crate::agent::runtime::{Failure, Listing, ObservedContainer, ObservedPod, ObservedSandbox, PodRef, RunState, Trace, naming};
 use crate::agent::volumes::disk;
 use crate::api::{Uid, time};
 
@@ -46,6 +46,9 @@ impl Shared {
                     image: labels.image,
                     image_id,
                     sandbox_id: labels.sandbox_id,
+                    message: String::new(),
+                    oom: inspect.state.as_ref().and_then(|state| state.oom_killed).unwrap_or_default(),
+                    trace: Trace::There,
                     state,
                 });
             }
