@@ -23,12 +23,14 @@ pub mod tar;
 pub mod translate;
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
 pub use observed::{Listing, ObservedContainer, ObservedPod, ObservedSandbox, RunState, Trace};
 pub use plans::{ContainerPlan, Limits, MountPlan, MountSource, PidNamespace, SandboxPlan, Security, VolumeFile, VolumePlan};
 
+use crate::agent::stats::{DiskUsage, Usage};
 use crate::api::Uid;
 use crate::link::call::{Chunks, LogRequest};
 
@@ -191,4 +193,10 @@ pub trait Runtime: Send + Sync + 'static {
     fn version(&self) -> Boxed<'_, Result<String, Failure>>;
     /// Removes everything that this node has made, and what nobody else uses any more of what it shares.
     fn teardown(&self) -> Boxed<'_, Result<(), Failure>>;
+    /// What each container that runs uses. Asked for only when somebody wants to know.
+    fn usage(&self) -> Boxed<'_, Result<Usage, Failure>>;
+    /// What pods, or one, have on disk. Slow and hard on the disk.
+    fn disk<'a>(&'a self, only: Option<&'a Uid>) -> Boxed<'a, Result<Vec<DiskUsage>, Failure>>;
+    /// The folder with images and containers; none where there is none.
+    fn root(&self) -> Boxed<'_, Result<Option<PathBuf>, Failure>>;
 }
