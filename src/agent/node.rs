@@ -25,7 +25,7 @@ use crate::step::Machine;
 use super::hooks::{HookOrder, HookOutcome};
 use super::pleg;
 use super::pods::env::{ConfigError, Sources};
-use super::pods::known::{Pod, Severity, event, expire, field_path, hooked, keep_lost, learn, tell, tell_ending};
+use super::pods::known::{Pod, Severity, event, expire, field_path, hooked, keep_lost, learn, tell, tell_ending, tell_oom};
 use super::pods::lifecycle::PodState;
 use super::pods::plan::{self, About, FailureCondition, ImageState, Memory, PodFailure};
 use super::pods::resource_field::NodeAmounts;
@@ -251,6 +251,9 @@ impl Node {
             pod.memory.dues.retain(|id, _| ids.contains(id));
             pod.memory.kills.retain(|id, _| ids.contains(id));
             pod.memory.post_start.retain(|id, _| ids.contains(id));
+            if pod.seen {
+                tell_oom(pod, &after, out);
+            }
             pod.observed = after;
             pod.stamp = stamp;
             pod.seen = true;

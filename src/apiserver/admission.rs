@@ -6,8 +6,10 @@
 
 use serde_json::{Value, json};
 
-use crate::api::core::volume::{CLAIM_PROTECTION, Claim, DEFAULT_CLASS, LOCAL_CLASS, LOCAL_PROVISIONER, VOLUME_PROTECTION, default_class};
 use crate::api::core::priority;
+use crate::api::core::volume::{
+    CLAIM_PROTECTION, Claim, DEFAULT_CLASS, LOCAL_CLASS, LOCAL_PROVISIONER, VOLUME_PROTECTION, default_class,
+};
 use crate::api::registry::{self, Subresource};
 use crate::api::status::ApiError;
 use crate::api::{Key, Object, Resource, time};
@@ -81,8 +83,11 @@ pub fn complete_by_cluster(view: &View, resource: &'static Resource, object: &mu
         let account = Key::new(&registry::SERVICE_ACCOUNTS, object.namespace(), object.str_at(&["spec", "serviceAccountName"]));
         priority::pull_secrets(object, view.get(&account).map(AsRef::as_ref));
         let classes = view.list(&registry::PRIORITY_CLASSES, None).map(AsRef::as_ref);
-        priority::resolve(object, classes)
-            .map_err(|why| ApiError::NotAdmitted { resource, name: object.name().to_owned(), why })?;
+        priority::resolve(object, classes).map_err(|why| ApiError::NotAdmitted {
+            resource,
+            name: object.name().to_owned(),
+            why,
+        })?;
     } else if *resource == registry::PERSISTENT_VOLUME_CLAIMS && Claim(object).class().is_none() {
         let classes = view.list(&registry::STORAGE_CLASSES, None).map(AsRef::as_ref);
         if let Some(class) = default_class(classes) {
@@ -109,7 +114,9 @@ pub fn admit_change(view: &View, resource: &'static Resource, old: &Object, new:
         }
         let class = Key::new(&registry::STORAGE_CLASSES, "", Claim(old).class().unwrap_or_default());
         if !view.get(&class).is_some_and(|class| class.bool_at(&["allowVolumeExpansion"])) {
-            return refuse("only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize");
+            return refuse(
+                "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize",
+            );
         }
     }
     Ok(())
@@ -292,8 +299,13 @@ mod tests {
     #[test]
     fn a_claim_without_a_class_takes_the_default_one_and_is_held() {
         let view = started();
-        for (spec, class) in [(json!({}), Some("local")), (json!({"storageClassName": ""}), Some("")), (json!({"storageClassName": "nfs"}), Some("nfs"))] {
-            let mut claim = Object::from_value(json!({"metadata": {"name": "data", "namespace": "default"}, "spec": spec})).unwrap();
+        for (spec, class) in [
+            (json!({}), Some("local")),
+            (json!({"storageClassName": ""}), Some("")),
+            (json!({"storageClassName": "nfs"}), Some("nfs")),
+        ] {
+            let mut claim =
+                Object::from_value(json!({"metadata": {"name": "data", "namespace": "default"}, "spec": spec})).unwrap();
             complete(&registry::PERSISTENT_VOLUME_CLAIMS, &mut claim);
             complete_by_cluster(&view, &registry::PERSISTENT_VOLUME_CLAIMS, &mut claim).unwrap();
             assert_eq!(Claim(&claim).class(), class);
@@ -304,12 +316,12 @@ mod tests {
     #[test]
     fn only_one_priority_class_is_the_default_and_a_pod_names_one_that_is_there() {
         let mut view = started();
-        let class = |name: &str| {
-            Object::from_value(json!({"metadata": {"name": name}, "value": 5, "globalDefault": true})).unwrap()
-        };
+        let class =
+            |name: &str| Object::from_value(json!({"metadata": {"name": name}, "value": 5, "globalDefault": true})).unwrap();
         let key = Key::new(&registry::PRIORITY_CLASSES, "", "usual");
         view.apply(Revision(2), Op::create(key, class("usual")).into());
-        let admit = |object: &mut Object, resource| complete_by_cluster(&view, resource, object).map_err(|error| error.to_string());
+        let admit =
+            |object: &mut Object, resource| complete_by_cluster(&view, resource, object).map_err(|error| error.to_string());
         assert_eq!(
             admit(&mut class("other"), &registry::PRIORITY_CLASSES).unwrap_err(),
             "priorityclasses.scheduling.k8s.io \"other\" is forbidden: PriorityClass usual is already marked as default. Only one default can exist"
@@ -318,7 +330,10 @@ mod tests {
         admit(&mut pod, &registry::PODS).unwrap();
         assert_eq!((pod.i64_at(&["spec", "priority"]), pod.str_at(&["spec", "priorityClassName"])), (Some(5), "usual"));
         pod.set_at(&["spec", "priorityClassName"], "gone");
-        assert_eq!(admit(&mut pod, &registry::PODS).unwrap_err(), "pods \"p\" is forbidden: no PriorityClass with name gone was found");
+        assert_eq!(
+            admit(&mut pod, &registry::PODS).unwrap_err(),
+            "pods \"p\" is forbidden: no PriorityClass with name gone was found"
+        );
     }
 
     #[test]
@@ -327,10 +342,14 @@ mod tests {
         let claim = |size: &str, phase: &str| {
             Object::from_value(json!({"metadata": {"name": "c"}, "spec": {"storageClassName": "local", "resources": {"requests": {"storage": size}}}, "status": {"phase": phase}})).unwrap()
         };
-        let grow = |phase: &str| admit_change(&view, &registry::PERSISTENT_VOLUME_CLAIMS, &claim("1Gi", phase), &claim("2Gi", phase));
+        let grow =
+            |phase: &str| admit_change(&view, &registry::PERSISTENT_VOLUME_CLAIMS, &claim("1Gi", phase), &claim("2Gi", phase));
         assert!(grow("Pending").unwrap_err().to_string().ends_with("Only bound persistent volume claims can be expanded"));
         assert!(grow("Bound").unwrap_err().to_string().ends_with("the storageclass that provisions the pvc must support resize"));
-        assert_eq!(admit_change(&view, &registry::PERSISTENT_VOLUME_CLAIMS, &claim("1Gi", "Bound"), &claim("1Gi", "Bound")), Ok(()));
+        assert_eq!(
+            admit_change(&view, &registry::PERSISTENT_VOLUME_CLAIMS, &claim("1Gi", "Bound"), &claim("1Gi", "Bound")),
+            Ok(())
+        );
     }
 
     #[test]

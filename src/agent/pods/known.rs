@@ -163,6 +163,22 @@ pub(in crate::agent) fn tell_ending(pod: &mut Pod, ids: &[String], out: &mut Vec
     }
 }
 
+/// Says when a process of a container was killed for its memory and the container runs on: nothing else would show it. The
+/// word is the one of upstream's node-problem-detector; the kubelet says nothing of it.
+pub(in crate::agent) fn tell_oom(pod: &Pod, after: &ObservedPod, out: &mut Vec<Effect>) {
+    let Some(spec) = &pod.spec else { return };
+    for run in after.containers.iter().filter(|run| run.oom && run.state.is_running()) {
+        let new = pod.observed.containers.iter().any(|before| before.id == run.id && !before.oom);
+        if new {
+            let text = format!(
+                "A process of container {} was killed because the container needed more memory than its limit; the container runs on",
+                run.name
+            );
+            out.push(event(&spec.pod, field_path(spec, &run.name), Severity::Warning, "OOMKilling", text));
+        }
+    }
+}
+
 /// Takes in what became of a hook, and says it; `false` when nobody waits for it any more. What it said is not for everybody who
 /// may read events. Source: the kubelet, which keeps it back as well.
 pub(in crate::agent) fn hooked(pod: &mut Pod, outcome: HookOutcome, out: &mut Vec<Effect>) -> bool {

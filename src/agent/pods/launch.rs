@@ -70,6 +70,9 @@ pub fn container(
         security: container.security.clone(),
         tty: container.tty,
         stdin: container.stdin,
+        last_words_path: container.last_words_path.clone(),
+        last_words_from_log: container.last_words_from_log,
+        processes_of: None,
         volumes,
         env,
     })

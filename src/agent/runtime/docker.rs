@@ -9,6 +9,7 @@
 
 mod exec;
 mod images;
+mod last_words;
 mod logs;
 mod observe;
 mod usage;
@@ -93,6 +94,8 @@ struct Shared {
     sandbox_image: tokio::sync::Mutex<Option<String>>,
     network: tokio::sync::Mutex<Option<String>>,
     digests: Mutex<HashMap<String, String>>,
+    /// By container id, of those that have ended.
+    last_words: Mutex<HashMap<String, String>>,
     stamp: AtomicU64,
     places: Mutex<usage::Places>,
     /// Readers of logs; they end with their receivers, or with us.
@@ -110,6 +113,7 @@ impl DockerRuntime {
                 sandbox_image: tokio::sync::Mutex::new(None),
                 network: tokio::sync::Mutex::new(None),
                 digests: Mutex::new(HashMap::new()),
+                last_words: Mutex::new(HashMap::new()),
                 stamp: AtomicU64::new(0),
                 places: Mutex::default(),
                 logs: Mutex::new(JoinSet::new()),
@@ -241,8 +245,15 @@ impl Shared {
                 Ok(Done::Ok)
             }
             Command::RemoveContainers { ids } => {
+                let known = self.list(&self.client().await?, Some(&pod.uid)).await?;
                 for id in ids {
                     self.remove_container(id).await?;
+                }
+                for (_, labels) in
+                    known.into_iter().filter(|(id, labels)| ids.contains(id) && labels.container != naming::SANDBOX)
+                {
+                    let (run_dir, uid) = (self.settings.run_dir.clone(), pod.uid.clone());
+                    self.on_disk(move || disk::remove_container(&run_dir, &uid, &labels.container, labels.attempt)).await?;
                 }
                 Ok(Done::Ok)
             }
@@ -278,7 +289,9 @@ impl Shared {
     async fn start_container(&self, plan: &ContainerPlan) -> Result<Done, Failure> {
         let docker = self.client().await?;
         self.fill_volumes(&docker, &plan.sandbox_id, &plan.volumes).await?;
-        let body = translate::container_body(self.owner(), plan);
+        let mut plan = plan.clone();
+        plan.mounts.extend(self.last_words_mount(&plan).await?);
+        let body = translate::container_body(self.owner(), &plan);
         let name = naming::container_name(&plan.pod, &plan.name, plan.attempt);
         let (id, created, warnings) = self.create(&docker, &name, body, &plan.pod).await?;
         self.ask(SLOW, docker.start_container(&id, None)).await?;

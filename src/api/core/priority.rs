@@ -54,7 +54,8 @@ pub fn resolve<'a>(pod: &mut Object, mut classes: impl Iterator<Item = &'a Objec
 
 /// The pull secrets of its service account, for a pod that names none. Source: the `ServiceAccount` admission plug-in.
 pub fn pull_secrets(pod: &mut Object, account: Option<&Object>) {
-    let Some(secrets) = account.map(|account| account.list_at(&["imagePullSecrets"])).filter(|secrets| !secrets.is_empty()) else {
+    let Some(secrets) = account.map(|account| account.list_at(&["imagePullSecrets"])).filter(|secrets| !secrets.is_empty())
+    else {
         return;
     };
     if pod.list_at(&["spec", "imagePullSecrets"]).is_empty() {
@@ -88,15 +89,32 @@ mod tests {
             (&none[..], json!({}), Ok(("", 0, PREEMPTS))),
             (&all[..], json!({}), Ok(("usual", 5, PREEMPTS))),
             (&all[..], json!({"priorityClassName": "high"}), Ok(("high", 1000, "Never"))),
-            (&none[..], json!({"priorityClassName": "system-node-critical"}), Ok(("system-node-critical", 2_000_001_000, PREEMPTS))),
+            (
+                &none[..],
+                json!({"priorityClassName": "system-node-critical"}),
+                Ok(("system-node-critical", 2_000_001_000, PREEMPTS)),
+            ),
             (&all[..], json!({"priorityClassName": "gone"}), Err("no PriorityClass with name gone was found")),
-            (&all[..], json!({"priority": 7}), Err("the integer value of priority (7) must not be provided in pod spec; priority admission controller computed 5 from the given PriorityClass name")),
-            (&all[..], json!({"priorityClassName": "high", "preemptionPolicy": PREEMPTS}), Err("the string value of PreemptionPolicy (PreemptLowerPriority) must not be provided in pod spec; priority admission controller computed Never from the given PriorityClass name")),
+            (
+                &all[..],
+                json!({"priority": 7}),
+                Err(
+                    "the integer value of priority (7) must not be provided in pod spec; priority admission controller computed 5 from the given PriorityClass name",
+                ),
+            ),
+            (
+                &all[..],
+                json!({"priorityClassName": "high", "preemptionPolicy": PREEMPTS}),
+                Err(
+                    "the string value of PreemptionPolicy (PreemptLowerPriority) must not be provided in pod spec; priority admission controller computed Never from the given PriorityClass name",
+                ),
+            ),
         ] {
             let mut pod = object(json!({"spec": spec}));
             let found = resolve(&mut pod, classes.iter().copied());
             let text = |field| pod.str_at(&["spec", field]);
-            let found = found.map(|()| (text("priorityClassName"), pod.i64_at(&["spec", "priority"]).unwrap(), text("preemptionPolicy")));
+            let found =
+                found.map(|()| (text("priorityClassName"), pod.i64_at(&["spec", "priority"]).unwrap(), text("preemptionPolicy")));
             assert_eq!(found, want.map_err(str::to_owned), "{spec}");
         }
     }

@@ -190,9 +190,7 @@ impl<'a> Class<'a> {
 #[must_use]
 pub fn default_class<'a>(classes: impl Iterator<Item = &'a Object>) -> Option<&'a Object> {
     let made = |class: &Object| class.str_at(&["metadata", "creationTimestamp"]).to_owned();
-    classes
-        .filter(|class| Class(class).is_default())
-        .max_by(|a, b| made(a).cmp(&made(b)).then_with(|| b.name().cmp(a.name())))
+    classes.filter(|class| Class(class).is_default()).max_by(|a, b| made(a).cmp(&made(b)).then_with(|| b.name().cmp(a.name())))
 }
 
 /// `Filesystem` or `Block`.

@@ -161,7 +161,10 @@ mod tests {
         assert_eq!(headings(&CLASS_PRINTER), "NAME|PROVISIONER|RECLAIMPOLICY|VOLUMEBINDINGMODE|ALLOWVOLUMEEXPANSION|AGE");
         let class = json!({"metadata": {"annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
             "provisioner": "bramble/local", "volumeBindingMode": "WaitForFirstConsumer"});
-        assert_eq!(row(&CLASS_PRINTER, &object("local", class)), "local (default)|bramble/local|Delete|WaitForFirstConsumer|false|60m");
+        assert_eq!(
+            row(&CLASS_PRINTER, &object("local", class)),
+            "local (default)|bramble/local|Delete|WaitForFirstConsumer|false|60m"
+        );
         assert_eq!(headings(&PRIORITY_CLASS_PRINTER), "NAME|VALUE|GLOBAL-DEFAULT|AGE|PREEMPTIONPOLICY");
         let class = json!({"value": 1000, "globalDefault": true, "preemptionPolicy": "Never"});
         assert_eq!(row(&PRIORITY_CLASS_PRINTER, &object("high", class)), "high|1000|true|60m|Never");

@@ -317,95 +317,158 @@ mod tests {
     #[test]
     fn a_volume_has_a_size_a_way_of_access_and_one_place() {
         let modes = "supported values: \"ReadOnlyMany\", \"ReadWriteMany\", \"ReadWriteOnce\", \"ReadWriteOncePod\"";
-        check(volume_errors, &volume(), vec![
-            (json!({}), "[]"),
-            (json!({"spec": {"capacity": null}}), "spec.capacity: Required value"),
-            (json!({"spec": {"capacity": {"storage": "0"}}}), "spec.capacity[storage]: Invalid value: \"0\": must be greater than zero"),
-            (json!({"spec": {"accessModes": []}}), "spec.accessModes: Required value"),
-            (json!({"spec": {"accessModes": ["Often"]}}), &format!("spec.accessModes[0]: Unsupported value: \"Often\": {modes}")),
-            (json!({"spec": {"local": null}}), "spec: Required value: must specify a volume type"),
-            (json!({"spec": {"nfs": {"server": "a", "path": "/"}}}), "spec.nfs: Forbidden: may not specify more than 1 volume type"),
-            (json!({"spec": {"nodeAffinity": null}}), "metadata.annotations: Required value: Local volume requires node affinity"),
-            (json!({"spec": {"local": {"path": "/a/../b"}}}), "spec.local.path: Invalid value: \"/a/../b\": must not contain '..'"),
-            (
-                json!({"spec": {"local": null, "nfs": {"server": "", "path": "data"}}}),
-                "[spec.nfs.server: Required value, spec.nfs.path: Invalid value: \"data\": must be an absolute path]",
-            ),
-            (
-                json!({"spec": {"persistentVolumeReclaimPolicy": "Burn"}}),
-                "spec.persistentVolumeReclaimPolicy: Unsupported value: \"Burn\": supported values: \"Delete\", \"Recycle\", \"Retain\"",
-            ),
-        ]);
-        check_update(volume_update_errors, &volume(), vec![
-            (json!({"spec": {"capacity": {"storage": "2Gi"}, "persistentVolumeReclaimPolicy": "Delete"}}), "[]"),
-            (
-                json!({"spec": {"local": {"path": "/other"}}}),
-                "spec.persistentvolumesource: Forbidden: spec.persistentvolumesource is immutable after creation",
-            ),
-            (json!({"spec": {"volumeMode": "Block"}}), "spec.volumeMode: Invalid value: \"Block\": field is immutable"),
-            (json!({"spec": {"nodeAffinity": null}}), "spec.nodeAffinity: Invalid value: null: field is immutable"),
-        ]);
+        check(
+            volume_errors,
+            &volume(),
+            vec![
+                (json!({}), "[]"),
+                (json!({"spec": {"capacity": null}}), "spec.capacity: Required value"),
+                (
+                    json!({"spec": {"capacity": {"storage": "0"}}}),
+                    "spec.capacity[storage]: Invalid value: \"0\": must be greater than zero",
+                ),
+                (json!({"spec": {"accessModes": []}}), "spec.accessModes: Required value"),
+                (
+                    json!({"spec": {"accessModes": ["Often"]}}),
+                    &format!("spec.accessModes[0]: Unsupported value: \"Often\": {modes}"),
+                ),
+                (json!({"spec": {"local": null}}), "spec: Required value: must specify a volume type"),
+                (
+                    json!({"spec": {"nfs": {"server": "a", "path": "/"}}}),
+                    "spec.nfs: Forbidden: may not specify more than 1 volume type",
+                ),
+                (
+                    json!({"spec": {"nodeAffinity": null}}),
+                    "metadata.annotations: Required value: Local volume requires node affinity",
+                ),
+                (
+                    json!({"spec": {"local": {"path": "/a/../b"}}}),
+                    "spec.local.path: Invalid value: \"/a/../b\": must not contain '..'",
+                ),
+                (
+                    json!({"spec": {"local": null, "nfs": {"server": "", "path": "data"}}}),
+                    "[spec.nfs.server: Required value, spec.nfs.path: Invalid value: \"data\": must be an absolute path]",
+                ),
+                (
+                    json!({"spec": {"persistentVolumeReclaimPolicy": "Burn"}}),
+                    "spec.persistentVolumeReclaimPolicy: Unsupported value: \"Burn\": supported values: \"Delete\", \"Recycle\", \"Retain\"",
+                ),
+            ],
+        );
+        check_update(
+            volume_update_errors,
+            &volume(),
+            vec![
+                (json!({"spec": {"capacity": {"storage": "2Gi"}, "persistentVolumeReclaimPolicy": "Delete"}}), "[]"),
+                (
+                    json!({"spec": {"local": {"path": "/other"}}}),
+                    "spec.persistentvolumesource: Forbidden: spec.persistentvolumesource is immutable after creation",
+                ),
+                (json!({"spec": {"volumeMode": "Block"}}), "spec.volumeMode: Invalid value: \"Block\": field is immutable"),
+                (json!({"spec": {"nodeAffinity": null}}), "spec.nodeAffinity: Invalid value: null: field is immutable"),
+            ],
+        );
     }
 
     #[test]
     fn a_claim_asks_for_some_space_and_may_only_grow() {
-        check(claim_errors, &claim(), vec![
-            (json!({}), "[]"),
-            (json!({"spec": {"storageClassName": ""}}), "[]"),
-            (json!({"spec": {"accessModes": []}}), "spec.accessModes: Required value: at least 1 access mode is required"),
-            (
-                json!({"spec": {"accessModes": ["ReadWriteOncePod", "ReadWriteOnce"]}}),
-                "spec.accessModes: Forbidden: may not use ReadWriteOncePod with other access modes",
-            ),
-            (json!({"spec": {"resources": null}}), "spec.resources.requests[storage]: Required value"),
-            (
-                json!({"spec": {"resources": {"requests": {"storage": "0"}}}}),
-                "spec.resources.requests[storage]: Invalid value: \"0\": must be greater than zero",
-            ),
-        ]);
+        check(
+            claim_errors,
+            &claim(),
+            vec![
+                (json!({}), "[]"),
+                (json!({"spec": {"storageClassName": ""}}), "[]"),
+                (json!({"spec": {"accessModes": []}}), "spec.accessModes: Required value: at least 1 access mode is required"),
+                (
+                    json!({"spec": {"accessModes": ["ReadWriteOncePod", "ReadWriteOnce"]}}),
+                    "spec.accessModes: Forbidden: may not use ReadWriteOncePod with other access modes",
+                ),
+                (json!({"spec": {"resources": null}}), "spec.resources.requests[storage]: Required value"),
+                (
+                    json!({"spec": {"resources": {"requests": {"storage": "0"}}}}),
+                    "spec.resources.requests[storage]: Invalid value: \"0\": must be greater than zero",
+                ),
+            ],
+        );
         let fixed = "spec: Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
-        check_update(claim_update_errors, &claim(), vec![
-            (json!({"metadata": {"labels": {"a": "b"}}, "spec": {"volumeName": "v"}}), "[]"),
-            (json!({"spec": {"accessModes": ["ReadWriteMany"]}}), fixed),
-            (json!({"spec": {"storageClassName": "other"}}), fixed),
-            (json!({"spec": {"resources": {"requests": {"storage": "2Gi"}}}}), fixed),
-        ]);
+        check_update(
+            claim_update_errors,
+            &claim(),
+            vec![
+                (json!({"metadata": {"labels": {"a": "b"}}, "spec": {"volumeName": "v"}}), "[]"),
+                (json!({"spec": {"accessModes": ["ReadWriteMany"]}}), fixed),
+                (json!({"spec": {"storageClassName": "other"}}), fixed),
+                (json!({"spec": {"resources": {"requests": {"storage": "2Gi"}}}}), fixed),
+            ],
+        );
         let mut bound = claim();
-        json_patch::merge(&mut bound, &json!({"spec": {"volumeName": "v"}, "status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}}));
+        json_patch::merge(
+            &mut bound,
+            &json!({"spec": {"volumeName": "v"}, "status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}}),
+        );
         let less = "spec.resources.requests.storage: Forbidden: field can not be less than status.capacity";
-        check_update(claim_update_errors, &bound, vec![
-            (json!({"spec": {"resources": {"requests": {"storage": "2Gi"}}}}), "[]"),
-            (json!({"spec": {"resources": {"requests": {"storage": "1Mi"}}}}), less),
-            (json!({"spec": {"volumeName": "w"}}), fixed),
-        ]);
+        check_update(
+            claim_update_errors,
+            &bound,
+            vec![
+                (json!({"spec": {"resources": {"requests": {"storage": "2Gi"}}}}), "[]"),
+                (json!({"spec": {"resources": {"requests": {"storage": "1Mi"}}}}), less),
+                (json!({"spec": {"volumeName": "w"}}), fixed),
+            ],
+        );
     }
 
     #[test]
     fn classes_are_what_they_were_made_as() {
         let class = json!({"metadata": {"name": "s"}, "provisioner": "bramble/local", "reclaimPolicy": "Delete", "volumeBindingMode": "Immediate"});
-        check(class_errors, &class, vec![
-            (json!({}), "[]"),
-            (json!({"provisioner": ""}), "provisioner: Required value"),
-            (json!({"reclaimPolicy": "Recycle"}), "reclaimPolicy: Unsupported value: \"Recycle\": supported values: \"Delete\", \"Retain\""),
-        ]);
-        check_update(class_update_errors, &class, vec![
-            (json!({"allowVolumeExpansion": true}), "[]"),
-            (json!({"provisioner": "a/b"}), "provisioner: Forbidden: updates to provisioner are forbidden."),
-            (json!({"volumeBindingMode": "WaitForFirstConsumer"}), "volumeBindingMode: Invalid value: \"WaitForFirstConsumer\": field is immutable"),
-        ]);
+        check(
+            class_errors,
+            &class,
+            vec![
+                (json!({}), "[]"),
+                (json!({"provisioner": ""}), "provisioner: Required value"),
+                (
+                    json!({"reclaimPolicy": "Recycle"}),
+                    "reclaimPolicy: Unsupported value: \"Recycle\": supported values: \"Delete\", \"Retain\"",
+                ),
+            ],
+        );
+        check_update(
+            class_update_errors,
+            &class,
+            vec![
+                (json!({"allowVolumeExpansion": true}), "[]"),
+                (json!({"provisioner": "a/b"}), "provisioner: Forbidden: updates to provisioner are forbidden."),
+                (
+                    json!({"volumeBindingMode": "WaitForFirstConsumer"}),
+                    "volumeBindingMode: Invalid value: \"WaitForFirstConsumer\": field is immutable",
+                ),
+            ],
+        );
         let class = json!({"metadata": {"name": "high"}, "value": 1000, "preemptionPolicy": "Never"});
-        check(priority_class_errors, &class, vec![
-            (json!({}), "[]"),
-            (json!({"value": 1_000_000_001}), "value: Forbidden: maximum allowed value of a user defined priority is 1000000000"),
-            (json!({"metadata": {"name": "system-node-critical"}, "value": 2_000_001_000}), "[]"),
-            (
-                json!({"metadata": {"name": "system-mine"}}),
-                "metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use only",
-            ),
-        ]);
-        check_update(priority_class_update_errors, &class, vec![
-            (json!({"description": "a"}), "[]"),
-            (json!({"value": 5}), "value: Forbidden: may not be changed in an update."),
-        ]);
+        check(
+            priority_class_errors,
+            &class,
+            vec![
+                (json!({}), "[]"),
+                (
+                    json!({"value": 1_000_000_001}),
+                    "value: Forbidden: maximum allowed value of a user defined priority is 1000000000",
+                ),
+                (json!({"metadata": {"name": "system-node-critical"}, "value": 2_000_001_000}), "[]"),
+                (
+                    json!({"metadata": {"name": "system-mine"}}),
+                    "metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use only",
+                ),
+            ],
+        );
+        check_update(
+            priority_class_update_errors,
+            &class,
+            vec![
+                (json!({"description": "a"}), "[]"),
+                (json!({"value": 5}), "value: Forbidden: may not be changed in an update."),
+            ],
+        );
     }
 }

@@ -2,6 +2,7 @@
 
 use super::memory::{ImageState, Memory};
 use super::{About, Next, View, newest, stop};
+use crate::agent::pods::env::ConfigError;
 use crate::agent::pods::launch;
 use crate::agent::pods::restart::{self, Turn};
 use crate::agent::pods::spec::{ContainerSpec, PodSpec, PullPolicy};
@@ -80,7 +81,7 @@ pub(super) fn turn(
     if let Some(trouble) = memory.trouble.get(name).filter(|trouble| trouble.due > now) {
         return Next::wait(trouble.due);
     }
-    let plan = match launch::container(spec, container, sandbox, turn, view.sources) {
+    let mut plan = match launch::container(spec, container, sandbox, turn, view.sources) {
         Ok(plan) => plan,
         Err(error) => {
             // The share's next change is the next chance.
@@ -88,6 +89,16 @@ pub(super) fn turn(
             return Next::default();
         }
     };
+    if let Some(target) = &container.target {
+        match newest(view.observed, target).filter(|run| run.state.is_running()) {
+            Some(run) => plan.processes_of = Some(run.id.clone()),
+            None => {
+                let words = format!("the target container {target} does not run");
+                memory.config.insert(name.clone(), ConfigError::Refused(words));
+                return Next::default();
+            }
+        }
+    }
     memory.config.remove(name);
     let image = container.image.clone();
     let about = About::Image(name.clone());
