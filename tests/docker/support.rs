@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bramble::agent::node::{Effect, Input, Node, NodeConfig, PodLight};
+use bramble::agent::prober;
 use bramble::agent::runtime::Runtime;
 use bramble::agent::runtime::docker::{DockerRuntime, Settings};
 use bramble::agent::runtime::naming::Owner;
@@ -170,6 +171,9 @@ impl Agent {
             inputs.clone(),
             stop.clone(),
         ));
+        let (probes, probe_box) = mpsc::channel(1024);
+        let asking =
+            tokio::spawn(prober::run::drive(Arc::clone(&runtime) as Arc<dyn Runtime>, probe_box, inputs.clone(), stop.clone()));
         let (stopped, told) = (stop.clone(), Arc::clone(&said));
         let brain = tokio::spawn(async move {
             let clock = SystemClock::start();
@@ -191,6 +195,7 @@ impl Agent {
                     match effect {
                         Effect::Run(order) => orders.try_send(order).unwrap(),
                         Effect::Hook(order) => hooks.try_send(order).unwrap(),
+                        Effect::Probe(order) => probes.try_send(order).unwrap(),
                         Effect::Report(report) => {
                             told.reports.insert(report.name.clone(), report);
                         }
@@ -200,7 +205,7 @@ impl Agent {
                 }
             }
         });
-        Self { inputs, said, stop, tasks: vec![hand, hooked, brain], runtime, health: healthy }
+        Self { inputs, said, stop, tasks: vec![hand, hooked, asking, brain], runtime, health: healthy }
     }
 
     pub async fn want(&self, share: Share) {
@@ -226,6 +231,10 @@ impl Agent {
 
     pub fn reasons(&self) -> Vec<String> {
         self.said.lock().unwrap().events.iter().map(|event| event.reason.clone()).collect()
+    }
+
+    pub fn lights(&self) -> Vec<PodLight> {
+        self.said.lock().unwrap().lights.clone()
     }
 
     pub fn events(&self) -> Vec<NodeEvent> {

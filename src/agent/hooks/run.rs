@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{HookEnd, HookOrder, HookOutcome};
 use crate::agent::node::Input;
 use crate::agent::pods::spec::Hook;
+use crate::agent::prober::http;
 use crate::agent::runtime::Runtime;
 
 /// Serves hooks until `stop`; what runs then is left: the next agent takes it as done.
@@ -61,7 +62,10 @@ async fn run(runtime: &dyn Runtime, order: &HookOrder) -> HookEnd {
             },
             Err(failure) => HookEnd::Failed(failure.to_string()),
         },
-        Hook::Http(get) => HookEnd::Failed(format!("cannot ask {}:{}", order.address, get.port)),
+        Hook::Http(get) => match http::tell(get, std::slice::from_ref(&order.address)).await {
+            Ok(()) => HookEnd::Done,
+            Err(why) => HookEnd::Failed(why),
+        },
         Hook::Sleep(time) => {
             tokio::time::sleep(*time).await;
             HookEnd::Done

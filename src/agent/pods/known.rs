@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::agent::hooks::{HookEnd, HookOutcome};
 use crate::agent::node::Effect;
+use crate::agent::prober::verdict;
 use crate::agent::runtime::naming::SANDBOX;
 use crate::agent::runtime::{Command, Done, Failure, ObservedContainer, ObservedPod, PodRef, RunState, Trace};
 use crate::api::{Object, Uid};
@@ -155,9 +156,11 @@ pub(in crate::agent) fn tell_ending(pod: &mut Pod, ids: &[String], out: &mut Vec
     for run in pod.observed.containers.iter().filter(|run| ids.contains(&run.id)) {
         let Some(kill) = pod.memory.kills.get_mut(&run.id).filter(|kill| !kill.told) else { continue };
         kill.told = true;
-        let text = match pod.memory.post_start.get(&run.id) {
-            Some(PostStart::Failed) => "FailedPostStartHook".to_owned(),
-            Some(PostStart::Due | PostStart::Runs) | None => format!("Stopping container {}", run.name),
+        let failing = pod.memory.probes.failing(&run.id).filter(|_| pod.state == PodState::Live);
+        let text = match (pod.memory.post_start.get(&run.id), failing) {
+            (Some(PostStart::Failed), _) => "FailedPostStartHook".to_owned(),
+            (_, Some(failing)) => verdict::killing(&run.name, failing.kind, plan::again(spec, run, 1, &pod.memory.probes)),
+            (_, None) => format!("Stopping container {}", run.name),
         };
         out.push(event(&spec.pod, field_path(spec, &run.name), Severity::Normal, "Killing", text));
     }
@@ -281,7 +284,10 @@ pub(in crate::agent) fn learn(pod: &mut Pod, about: About, result: &Result<Done,
             trouble(&mut pod.memory, SANDBOX, now, "ContainerCreating", failure);
         }
         (About::Image(name), result) => image(pod, &name, result, now, out),
-        (About::Start(name), Ok(Done::Started { warnings, id, .. })) => {
+        (About::Start(name), Ok(Done::Started { id, created, warnings })) => {
+            if *created {
+                pod.memory.probes.born(&name, id);
+            }
             let path = field_path(spec, &name);
             if spec.any(&name).is_some_and(|container| container.lifecycle.post_start.is_some()) {
                 pod.memory.post_start.insert(id.clone(), PostStart::Due);

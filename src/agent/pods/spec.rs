@@ -263,11 +263,11 @@ mod tests {
     fn what_is_not_honoured_is_said() {
         let read = spec(json!({
             "imagePullSecrets": [{"name": "s"}],
-            "containers": [{"name": "a", "image": "i", "readinessProbe": {"exec": {}}, "ports": [{"hostPort": 80}],
+            "containers": [{"name": "a", "image": "i", "ports": [{"hostPort": 80}],
                             "securityContext": {"runAsNonRoot": true}}],
         }));
         assert_eq!(read.ignored.len(), 4, "{:?}", read.ignored);
-        assert!(read.ignored.iter().any(|text| text.starts_with("container a: readinessProbe")));
+        assert!(read.ignored.iter().any(|text| text.starts_with("container a: lifecycle")));
     }
 
     #[test]
@@ -275,6 +275,7 @@ mod tests {
         let cases = [
             json!({"volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": "x"}]}),
             json!({"volumeDevices": [{"name": "v"}]}),
+            json!({"livenessProbe": {"tcpSocket": {"port": "web"}}}),
             json!({"securityContext": {"runAsNonRoot": true, "runAsUser": 0}}),
             json!({"securityContext": {"seccompProfile": {"type": "Localhost"}}}),
             json!({"resources": {"limits": {"nvidia.com/gpu": 1}}}),

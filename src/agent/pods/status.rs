@@ -16,7 +16,7 @@ use crate::api::time::rfc3339;
 use crate::clock::{Now, Wall};
 
 use super::lifecycle::PodState;
-use super::plan::{ImageState, Memory, PostStart, init_failed, newest, previous};
+use super::plan::{ImageState, Memory, PostStart, again, has_started, init_failed, newest, previous};
 use super::restart;
 use super::spec::{ContainerSpec, PodSpec, RestartPolicy};
 
@@ -73,6 +73,7 @@ pub struct View<'a> {
 }
 
 /// One container's state, before it is JSON.
+#[derive(Default)]
 struct Shown<'a> {
     run: Option<&'a ObservedContainer>,
     last: Option<&'a ObservedContainer>,
@@ -80,6 +81,8 @@ struct Shown<'a> {
     ready: bool,
     /// It runs, and its postStart hook is not behind it.
     hooked: bool,
+    /// It runs, and its startup probe, if it has one, has succeeded.
+    started: bool,
 }
 
 /// Words the status.
@@ -92,7 +95,7 @@ pub fn pod_status(view: View<'_>) -> Worded {
         let failed = status.get("phase").and_then(Value::as_str) == Some("Failed");
         return Worded { status: status.clone(), waits: BTreeMap::new(), light: failed.then_some(LightState::NotReady) };
     }
-    let initialized = is_initialized(spec, observed);
+    let initialized = is_initialized(spec, observed, view.memory);
     let init: Vec<(&ContainerSpec, Shown<'_>)> =
         spec.init.iter().map(|container| (container, shown(view, container, true, initialized))).collect();
     let main: Vec<(&ContainerSpec, Shown<'_>)> =
@@ -114,6 +117,8 @@ pub fn pod_status(view: View<'_>) -> Worded {
 
     let ready = unready.is_empty() && !done && !main.is_empty();
     let ready_since = if ready { latest(spec, observed, started) } else { latest(spec, observed, finished).or(start) };
+    // A probe's word is newer than the container's start; its end is newer than both.
+    let ready_since = ready_since.max(view.memory.probes.turned());
     let ready_since = ready_since.map(rfc3339);
     let unready_reason = match phase {
         "Succeeded" => Some(("PodCompleted", String::new())),
@@ -229,6 +234,8 @@ fn light(
         _ if waits("CrashLoopBackOff") => LightState::CrashLoop,
         _ if view.pulling => LightState::Pulling,
         _ if ready => LightState::Ready,
+        // Nobody has found fault with it yet.
+        _ if main.iter().all(|(_, shown)| shown.ready || (!shown.started && is_running(shown))) => LightState::Starting,
         "Pending" if !waits("ErrImagePull") && !waits("ImagePullBackOff") && !waits("ErrImageNeverPull") => LightState::Starting,
         _ => LightState::NotReady,
     })
@@ -244,15 +251,23 @@ fn closed_gates(spec: &PodSpec) -> Vec<String> {
     closed.collect()
 }
 
+fn is_running(shown: &Shown<'_>) -> bool {
+    shown.run.is_some_and(|run| run.state.is_running())
+}
+
 /// Whether all init containers have done their part in the sandbox that runs.
-fn is_initialized(spec: &PodSpec, observed: &ObservedPod) -> bool {
+fn is_initialized(spec: &PodSpec, observed: &ObservedPod, memory: &Memory) -> bool {
     // A container that ran proves it, also when the runtime forgot the init containers.
     let begun = spec.containers.iter().any(|container| newest(observed, &container.name).is_some());
     begun
-        || spec.init.iter().all(|container| match newest(observed, &container.name).map(|run| &run.state) {
-            Some(RunState::Exited { exit_code: 0, .. }) => !container.sidecar,
-            Some(RunState::Running { .. }) => container.sidecar,
-            Some(RunState::Created | RunState::Exited { .. }) | None => false,
+        || spec.init.iter().all(|container| {
+            newest(observed, &container.name).is_some_and(|run| match run.state {
+                RunState::Exited { exit_code: 0, .. } => !container.sidecar,
+                RunState::Running { .. } => {
+                    container.sidecar && has_started(memory, run) && memory.probes.started(container, &run.id)
+                }
+                RunState::Created | RunState::Exited { .. } => false,
+            })
         })
 }
 
@@ -273,21 +288,31 @@ fn shown<'a>(view: View<'a>, container: &ContainerSpec, init: bool, initialized:
     let ending = view.state != PodState::Live;
     match run.map(|run| (run, &run.state)) {
         Some((run, RunState::Running { .. })) => match memory.post_start.get(&run.id) {
-            None => Shown { run: Some(run), last, waiting: None, ready: !init || container.sidecar, hooked: false },
+            None => {
+                let ready = (!init || container.sidecar) && memory.probes.ready(container, &run.id);
+                let started = memory.probes.started(container, &run.id);
+                Shown { run: Some(run), last, ready, started, ..Shown::default() }
+            }
             // Source: v1 ContainerState is Running only after postStart has ended well.
             Some(hook) => {
                 let reason = match hook {
                     PostStart::Failed => "PostStartHookError",
                     PostStart::Due | PostStart::Runs => waits_to_begin(view.spec, init, initialized),
                 };
-                Shown { run: Some(run), last, waiting: Some((reason.to_owned(), String::new())), ready: false, hooked: true }
+                Shown {
+                    run: Some(run),
+                    last,
+                    waiting: Some((reason.to_owned(), String::new())),
+                    hooked: true,
+                    ..Shown::default()
+                }
             }
         },
         Some((run, RunState::Exited { exit_code, .. })) => {
             let done = init && !container.sidecar && *exit_code == 0;
-            let again = container.sidecar || restart::again(view.spec.restart_policy, *exit_code);
+            let again = container.sidecar || again(view.spec, run, *exit_code, &memory.probes);
             if done || ending || !again {
-                return Shown { run: Some(run), last, waiting: None, ready: done, hooked: false };
+                return Shown { run: Some(run), last, ready: done, ..Shown::default() };
             }
             let waiting = hindrance(memory, container, view.now).or_else(|| {
                 let due = memory.dues.get(&run.id).copied().unwrap_or_default();
@@ -307,15 +332,15 @@ fn shown<'a>(view: View<'a>, container: &ContainerSpec, init: bool, initialized:
             });
             // While it waits, the end is the last state; before that it is the present one.
             if waiting.is_some() {
-                Shown { run: Some(run), last: Some(run), waiting, ready: false, hooked: false }
+                Shown { run: Some(run), last: Some(run), waiting, ..Shown::default() }
             } else {
-                Shown { run: Some(run), last, waiting: None, ready: false, hooked: false }
+                Shown { run: Some(run), last, ..Shown::default() }
             }
         }
         Some((_, RunState::Created)) | None => {
             let waiting = hindrance(memory, container, view.now)
                 .unwrap_or_else(|| (waits_to_begin(view.spec, init, initialized).to_owned(), String::new()));
-            Shown { run: None, last, waiting: Some(waiting), ready: false, hooked: false }
+            Shown { last, waiting: Some(waiting), ..Shown::default() }
         }
     }
 }
@@ -375,7 +400,8 @@ fn phase(view: View<'_>, initialized: bool, main: &[(&ContainerSpec, Shown<'_>)]
             Some(RunState::Running { .. }) => running += 1,
             Some(RunState::Exited { exit_code, .. }) => {
                 stopped += 1;
-                failed += usize::from(*exit_code != 0);
+                let condemned = shown.run.is_some_and(|run| view.memory.probes.failing(&run.id).is_some());
+                failed += usize::from(*exit_code != 0 || condemned);
             }
             Some(RunState::Created) | None if shown.last.is_some() => {
                 stopped += 1;
@@ -407,7 +433,6 @@ fn phase(view: View<'_>, initialized: bool, main: &[(&ContainerSpec, Shown<'_>)]
 
 fn container_status(view: View<'_>, container: &ContainerSpec, shown: &Shown<'_>) -> Value {
     let (run, scheme) = (shown.run, view.scheme);
-    let running = run.is_some_and(|run| run.state.is_running()) && !shown.hooked;
     let words = LAST_WORDS_OF_POD / view.spec.all().count().max(1);
     let state = match (&shown.waiting, run) {
         (Some(_), None) if view.state == PodState::Finished && was_lost(view, container) => json!({"terminated": {
@@ -428,7 +453,7 @@ fn container_status(view: View<'_>, container: &ContainerSpec, shown: &Shown<'_>
         "image": known.map_or(container.image.as_str(), |run| run.image.as_str()),
         "imageID": known.map(|run| run.image_id.as_str()).unwrap_or_default(),
         "ready": shown.ready,
-        "started": running,
+        "started": shown.started,
         "restartCount": known.map_or(0, |run| run.attempt),
         "state": state,
         "lastState": shown.last.map_or_else(|| json!({}), |run| self::state(run, scheme, words)),
@@ -444,7 +469,7 @@ fn container_status(view: View<'_>, container: &ContainerSpec, shown: &Shown<'_>
 /// Whether a container of a pod that has ended must have run, or been about to, and nothing is left of it. Source: the kubelet's
 /// status manager, TerminatePod.
 fn was_lost(view: View<'_>, container: &ContainerSpec) -> bool {
-    view.spec.containers.iter().any(|main| main.name == container.name) && is_initialized(view.spec, view.observed)
+    view.spec.containers.iter().any(|main| main.name == container.name) && is_initialized(view.spec, view.observed, view.memory)
 }
 
 /// `running` or `terminated`, as the runtime tells it.

@@ -10,6 +10,7 @@ use crate::agent::hooks::{HookEnd, HookOrder, HookOutcome};
 use crate::agent::node::{Effect, Input, Node, NodeConfig, Outcome, PodLight};
 use crate::agent::pods::plan::FailureCondition;
 use crate::agent::pods::status::LightState;
+use crate::agent::prober::{Answer, Ask, Order, Sign};
 use crate::agent::runtime::simulated::{self, Settings, Simulated};
 use crate::api::{Object, Uid};
 use crate::clock::{Now, Tick, Wall};
@@ -18,6 +19,7 @@ use crate::link::share::Share;
 use crate::step::Machine;
 
 mod life;
+mod probes_tests;
 
 const START: i64 = 1_795_378_000_000;
 
@@ -34,6 +36,11 @@ struct World {
     pulling: usize,
     most_pulls: usize,
     pending: std::collections::VecDeque<simulated::Effect>,
+    /// Probes that wait for their answer.
+    asked: std::collections::VecDeque<Ask>,
+    asks: usize,
+    /// Probes are not answered.
+    mute: bool,
 }
 
 impl World {
@@ -60,6 +67,9 @@ impl World {
             pulling: 0,
             most_pulls: 0,
             pending: std::collections::VecDeque::new(),
+            asked: std::collections::VecDeque::new(),
+            asks: 0,
+            mute: false,
         };
         let listing = world.sim.listing(None);
         world.input(Input::Observed(listing));
@@ -93,10 +103,33 @@ impl World {
                     self.pending.extend(answers);
                 }
                 Effect::Hook(order) => self.hooks.push((self.tick, order)),
+                Effect::Probe(order) => self.probe(order),
                 Effect::Report(report) => self.reports.entry(report.name.clone()).or_default().push((self.tick, report)),
                 Effect::Event(event) => self.events.push((self.tick, event)),
                 Effect::Lights(lights) => self.lights = lights,
             }
+        }
+    }
+
+    fn probe(&mut self, order: Order) {
+        match order {
+            Order::Ask(ask) => {
+                self.asks += 1;
+                self.asked.push_back(*ask);
+            }
+            Order::Forget(container) => self.asked.retain(|ask| ask.ticket.container != container),
+        }
+    }
+
+    /// Answers what was asked, as the containers' scripts have it.
+    fn answer_probes(&mut self) {
+        while let Some(ask) = self.asked.pop_front() {
+            let sign = match self.sim.answer(self.now(), &ask.ticket.container) {
+                Some(0) => Sign::Good,
+                Some(_) => Sign::Bad("sick".to_owned()),
+                None => Sign::Errored("not running".to_owned()),
+            };
+            self.input(Input::Probed(Answer { ticket: ask.ticket, sign }));
         }
     }
 
@@ -122,6 +155,9 @@ impl World {
             let mut effects = Vec::new();
             self.node.handle(self.now(), input, &mut effects);
             self.carry_out(effects);
+        }
+        if !self.mute {
+            self.answer_probes();
         }
     }
 

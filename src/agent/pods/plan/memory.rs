@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::agent::pods::env::ConfigError;
+use crate::agent::prober::Watch;
 use crate::backoff::Policy;
 use crate::clock::{Tick, Wall};
 
@@ -120,6 +121,8 @@ pub struct Memory {
     pub kills: BTreeMap<String, Kill>,
     /// By the runtime's id. A hook that an earlier agent began is not begun again, and counts as having ended well: upstream's way.
     pub post_start: BTreeMap<String, PostStart>,
+    /// What the probes have found, and which are to come.
+    pub probes: Watch,
     /// By container: the highest attempt seen.
     pub attempts: BTreeMap<String, u32>,
     /// When the deadline of its activity was first looked at, and how long it had been active by then.

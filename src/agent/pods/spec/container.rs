@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::hook::Lifecycle;
+use super::probe::Probes;
 use super::{amount, flag, list, strings, text};
 use crate::agent::runtime::{Limits, Security};
 use crate::api::quantity::Quantity;
@@ -72,6 +73,8 @@ pub struct ContainerSpec {
     pub last_words_from_log: bool,
     /// `targetContainerName` of an ephemeral container: whose processes it sees.
     pub target: Option<String>,
+    /// `startupProbe`, `livenessProbe`, `readinessProbe`.
+    pub probes: Probes,
     /// Why it can never be started here.
     pub refused: Option<String>,
 }
@@ -92,15 +95,6 @@ pub(super) fn container(raw: &Value, pod_security: &Value, ignored: &mut Vec<Str
     let name = text(raw, "name").to_owned();
     let image = text(raw, "image").to_owned();
     let mut say = |what: &str| ignored.push(format!("container {name}: {what}"));
-    for (key, what) in [
-        ("livenessProbe", "livenessProbe is not run on this node yet: the container is never restarted for it"),
-        ("readinessProbe", "readinessProbe is not run on this node yet: the container counts as ready while it runs"),
-        ("startupProbe", "startupProbe is not run on this node yet"),
-    ] {
-        if raw.get(key).is_some_and(|probe| !probe.is_null()) {
-            say(what);
-        }
-    }
     if list(raw, "ports").iter().any(|port| port.get("hostPort").and_then(Value::as_u64).unwrap_or_default() > 0) {
         say("hostPort is not opened on this node yet");
     }
@@ -122,6 +116,10 @@ pub(super) fn container(raw: &Value, pod_security: &Value, ignored: &mut Vec<Str
             None => say("runAsNonRoot is not checked against the image's user on this node yet; set runAsUser"),
         }
     }
+    let probes = super::probe::probes(raw).unwrap_or_else(|why| {
+        refused = Some(why);
+        Probes::default()
+    });
     let seccomp = either("seccompProfile").map(|profile| text(profile, "type")).unwrap_or_default();
     if seccomp == "Localhost" {
         refused = Some("seccompProfile of type Localhost cannot be given by this node yet".to_owned());
@@ -187,6 +185,7 @@ pub(super) fn container(raw: &Value, pod_security: &Value, ignored: &mut Vec<Str
             .to_owned(),
         last_words_from_log: text(raw, "terminationMessagePolicy") == "FallbackToLogsOnError",
         target: Some(text(raw, "targetContainerName").to_owned()).filter(|name| !name.is_empty()),
+        probes,
         refused,
         name,
         image,
