@@ -174,6 +174,7 @@ impl Node {
                 pod.spec = Some(spec::read(raw));
                 pod.raw = Some(Arc::clone(raw));
             }
+            pod.memory.mounts.looked = false;
             if pod.observed.pod.name.is_empty() {
                 pod.observed.pod = pod.pod_ref();
             }

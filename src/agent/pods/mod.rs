@@ -7,6 +7,7 @@
 //!  env.rs       environment variables: sources, fields, $(VAR)
 //!  resource_field.rs  limits and requests as numbers that a container can read
 //!  lifecycle.rs Live → Finished → Terminating → Gone; only forward
+//!  mount.rs     when its volumes are set up, written anew and measured
 //!  restart.rs   whether and when a dead container is started again
 //!  plan.rs      at most one command per pod
 //!  status.rs    PodStatus, as the runtime's own times tell it
@@ -17,6 +18,7 @@ pub mod env;
 pub mod known;
 pub mod launch;
 pub mod lifecycle;
+pub mod mount;
 pub mod plan;
 pub mod resource_field;
 pub mod restart;

@@ -19,6 +19,7 @@ use crate::clock::{Now, Tick};
 use super::env::{ConfigError, Sources};
 use super::launch;
 use super::lifecycle::PodState;
+use super::mount::{self, Mounts};
 use super::restart::{self, Turn};
 use super::spec::{ContainerSpec, PodSpec, PullPolicy, RestartPolicy};
 
@@ -99,6 +100,8 @@ pub struct Memory {
     pub kills: BTreeMap<String, Kill>,
     /// By container: the highest attempt seen.
     pub attempts: BTreeMap<String, u32>,
+    /// What was done for its volumes.
+    pub mounts: Mounts,
 }
 
 /// What a command is about, so that its outcome finds its place.
@@ -112,6 +115,10 @@ pub enum About {
     Start(String),
     /// These are told to end.
     Stop(Vec<String>),
+    /// The volumes, as this digest has them.
+    Volumes([u8; 16]),
+    /// How much is in volumes.
+    Usage,
     /// What is dead is removed.
     Cleanup,
 }
@@ -128,11 +135,11 @@ pub struct Next {
 }
 
 impl Next {
-    fn order(command: Command, about: About) -> Self {
+    pub(super) fn order(command: Command, about: About) -> Self {
         Self { order: Some((command, about)), ..Self::default() }
     }
 
-    fn wait(until: Tick) -> Self {
+    pub(super) fn wait(until: Tick) -> Self {
         Self { wake: Some(until), ..Self::default() }
     }
 
@@ -244,6 +251,10 @@ fn finished(view: View<'_>, memory: &mut Memory) -> Next {
 }
 
 fn live(view: View<'_>, spec: &PodSpec, memory: &mut Memory) -> Next {
+    let volumes = mount::set_up(view, spec, memory);
+    if volumes.order.is_some() {
+        return volumes;
+    }
     let observed = view.observed;
     let last = observed.sandboxes.last();
     let sandbox = last.filter(|sandbox| sandbox.state.is_running());
@@ -281,7 +292,7 @@ fn live(view: View<'_>, spec: &PodSpec, memory: &mut Memory) -> Next {
     for container in &spec.containers {
         next = next.or(|| turn(view, spec, container, sandbox, memory));
     }
-    next.or(|| surplus(observed))
+    next.or(|| surplus(observed)).or(|| mount::measure(view, spec, memory)).or(|| volumes)
 }
 
 fn exited_well(run: &ObservedContainer) -> bool {
@@ -350,6 +361,9 @@ fn turn(view: View<'_>, spec: &PodSpec, container: &ContainerSpec, sandbox: &Obs
     };
     if let Some(trouble) = memory.trouble.get(name).filter(|trouble| trouble.due > now) {
         return Next::wait(trouble.due);
+    }
+    if let Some(next) = mount::hindrance(memory, name) {
+        return next;
     }
     let plan = match launch::container(spec, container, sandbox, turn, view.sources) {
         Ok(plan) => plan,

@@ -218,6 +218,8 @@ impl Shared {
             Command::FindImage { image } => self.find_image(image).await,
             Command::PullImage { image } => self.pull_image(image).await,
             Command::StartContainer(plan) => self.start_container(plan).await,
+            Command::SetUpVolumes(plan) => self.set_up_volumes(pod, plan).await,
+            Command::MeasureVolumes { volumes } => self.measure_volumes(pod, volumes).await,
             Command::Signal { ids, signal } => {
                 for id in ids {
                     self.signal(id, *signal).await?;
@@ -251,6 +253,8 @@ impl Shared {
             *self.network.lock().await = None;
         }
         let (id, created, warnings) = made?;
+        // Before it runs: a sandbox that runs has its volumes as they are to be.
+        self.open_volumes(&docker, &id, &plan.volumes).await?;
         let started = self.ask(SLOW, docker.start_container(&id, None)).await;
         if let Err(failure) = started {
             *self.network.lock().await = None;
@@ -261,8 +265,8 @@ impl Shared {
 
     async fn start_container(&self, plan: &ContainerPlan) -> Result<Done, Failure> {
         let docker = self.client().await?;
-        self.fill_volumes(&docker, &plan.sandbox_id, &plan.volumes).await?;
-        let body = translate::container_body(self.owner(), plan);
+        let placed = self.place_mounts(&docker, plan).await?;
+        let body = translate::container_body(self.owner(), &placed);
         let name = naming::container_name(&plan.pod, &plan.name, plan.attempt);
         let (id, created, warnings) = self.create(&docker, &name, body, &plan.pod).await?;
         self.ask(SLOW, docker.start_container(&id, None)).await?;

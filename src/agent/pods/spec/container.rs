@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{amount, flag, list, strings, text};
-use crate::agent::runtime::{Limits, Security};
+use crate::agent::runtime::{Limits, Propagation, Recursive, Security};
 use crate::api::quantity::Quantity;
 
 /// `imagePullPolicy`.
@@ -74,8 +74,16 @@ pub struct MountSpec {
     pub volume: String,
     /// Where.
     pub path: String,
+    /// Which part of the volume; empty: all.
+    pub sub_path: String,
+    /// The same with `$(VAR)` in it.
+    pub sub_path_expr: String,
     /// Whether it cannot write.
     pub read_only: bool,
+    /// Whether what is mounted below is read-only too.
+    pub recursive_read_only: Recursive,
+    /// Whether mounts that are made later cross.
+    pub propagation: Propagation,
 }
 
 /// Reads a container.
@@ -100,10 +108,6 @@ pub(super) fn container(raw: &Value, pod_security: &Value, ignored: &mut Vec<Str
     let either = |key: &str| security.get(key).filter(|value| !value.is_null()).or_else(|| pod_security.get(key));
     let user = either("runAsUser").and_then(Value::as_u64);
     let mut refused = None;
-    if list(raw, "volumeMounts").iter().any(|mount| !text(mount, "subPath").is_empty() || !text(mount, "subPathExpr").is_empty())
-    {
-        refused = Some("volumeMounts.subPath cannot be given by this node yet".to_owned());
-    }
     if !list(raw, "volumeDevices").is_empty() {
         refused = Some("volumeDevices (raw block volumes) cannot be given by this node".to_owned());
     }
@@ -153,7 +157,19 @@ pub(super) fn container(raw: &Value, pod_security: &Value, ignored: &mut Vec<Str
             .map(|mount| MountSpec {
                 volume: text(mount, "name").to_owned(),
                 path: text(mount, "mountPath").to_owned(),
+                sub_path: text(mount, "subPath").to_owned(),
+                sub_path_expr: text(mount, "subPathExpr").to_owned(),
                 read_only: flag(mount, "readOnly"),
+                recursive_read_only: match text(mount, "recursiveReadOnly") {
+                    "Enabled" => Recursive::Enabled,
+                    "IfPossible" => Recursive::IfPossible,
+                    _ => Recursive::Disabled,
+                },
+                propagation: match text(mount, "mountPropagation") {
+                    "HostToContainer" => Propagation::HostToContainer,
+                    "Bidirectional" => Propagation::Bidirectional,
+                    _ => Propagation::None,
+                },
             })
             .collect(),
         limits,
