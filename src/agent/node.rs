@@ -26,7 +26,8 @@ use super::pleg;
 use super::pods::env::{ConfigError, Sources};
 use super::pods::known::{Pod, Severity, event, field_path, learn, tell};
 use super::pods::lifecycle::PodState;
-use super::pods::plan::{self, About, ImageState, Memory};
+use super::pods::mount;
+use super::pods::plan::{self, About, FailureCondition, ImageState, Memory, PodFailure};
 use super::pods::resource_field::NodeAmounts;
 use super::pods::spec::{self, PodSpec};
 use super::pods::status::{self, LightState};
@@ -57,6 +58,21 @@ pub enum Input {
     Observed(Listing),
     /// An order was carried out, or not.
     Outcome(Outcome),
+    /// The node gives a pod up: what runs of it is ended within the grace and not started again, and once nothing runs its phase
+    /// is `Failed` with these words. Its dead containers stay for their logs until it is deleted. A pod that has ended already,
+    /// is being deleted, or is not known, is left as it is; of several failures the first one's words stay.
+    Fail {
+        /// Which.
+        uid: Uid,
+        /// `status.reason`, as the kubelet words it: `Evicted`, `DeadlineExceeded`.
+        reason: String,
+        /// `status.message`.
+        message: String,
+        /// TERM at once, KILL after so long.
+        grace: Duration,
+        /// One more condition that is true of it, such as `DisruptionTarget`.
+        condition: Option<FailureCondition>,
+    },
     /// The node's addresses changed.
     Addresses(Vec<String>),
     /// The master asks for every status.
@@ -255,6 +271,12 @@ impl Node {
             (About::Image(_), _) => Some(None),
             _ => None,
         };
+        let overfull = match (&about, &result) {
+            (About::Usage, Ok(Done::Measured(measured))) => {
+                self.pods.get(&uid).and_then(|pod| mount::exceeded(pod.spec.as_ref()?, measured))
+            }
+            _ => None,
+        };
         if let Some(pod) = self.pods.get_mut(&uid) {
             // Not looked at afterwards: what is known of it is old. A listing comes.
             pod.seen = after.is_some();
@@ -266,6 +288,13 @@ impl Node {
         }
         if let Some(image) = fetch_ended {
             self.next_fetch(now, image.as_deref(), out);
+        }
+        if let Some(message) = overfull {
+            if let Some(spec) = self.pods.get(&uid).and_then(|pod| pod.spec.as_ref()) {
+                out.push(event(&spec.pod, None, Severity::Warning, "Evicted", message.clone()));
+            }
+            let failure = PodFailure { reason: "Evicted".to_owned(), message, condition: None };
+            self.fail(now, &uid, failure, mount::EVICTION_GRACE, out);
         }
     }
 
@@ -289,6 +318,19 @@ impl Node {
         }
     }
 
+    /// The node gives a pod up.
+    fn fail(&mut self, now: Now, uid: &Uid, failure: PodFailure, grace: Duration, out: &mut Vec<Effect>) {
+        let Some(pod) = self.pods.get_mut(uid) else { return };
+        match pod.state {
+            PodState::Live => pod.memory.failure = Some(failure),
+            // It ends already, and not sooner by itself.
+            PodState::Ending { .. } if pod.memory.failure.is_some() => {}
+            PodState::Ending { .. } | PodState::Finished | PodState::Terminating { .. } | PodState::Gone => return,
+        }
+        pod.state = pod.state.end(now.tick, grace);
+        self.settle(now, uid, out);
+    }
+
     /// Brings one pod's state, order, status and light up to date.
     fn settle(&mut self, now: Now, uid: &Uid, out: &mut Vec<Effect>) {
         let Some(share) = self.share.clone() else { return };
@@ -301,6 +343,9 @@ impl Node {
         if let Some(spec) = &pod.spec
             && plan::is_finished(spec, &pod.observed)
         {
+            pod.state = pod.state.end(now.tick, spec.grace);
+        }
+        if !pod.observed.containers.iter().any(|run| run.state.is_running()) {
             pod.state = pod.state.finish();
         }
         let ending = match &pod.spec {
@@ -478,6 +523,10 @@ impl Machine for Node {
             Input::Desired(share) => self.desired(now, share, out),
             Input::Observed(listing) => self.observed(now, listing, out),
             Input::Outcome(outcome) => self.outcome(now, outcome, out),
+            Input::Fail { uid, reason, message, grace, condition } => {
+                let failure = PodFailure { reason, message, condition: condition.map(|condition| (condition, now.wall)) };
+                self.fail(now, &uid, failure, grace, out);
+            }
             Input::Addresses(host_ips) => {
                 self.config.host_ips = host_ips;
                 let uids: Vec<Uid> = self.pods.keys().cloned().collect();

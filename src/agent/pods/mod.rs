@@ -6,10 +6,10 @@
 //!  dir.rs       where the pod's own files lie on the node
 //!  env.rs       environment variables: sources, fields, $(VAR)
 //!  resource_field.rs  limits and requests as numbers that a container can read
-//!  lifecycle.rs Live → Finished → Terminating → Gone; only forward
+//!  lifecycle.rs Live → Ending → Finished → Terminating → Gone; only forward
 //!  mount.rs     when its volumes are set up, written anew and measured
 //!  restart.rs   whether and when a dead container is started again
-//!  plan.rs      at most one command per pod
+//!  plan.rs      at most one command per pod: turn.rs starts, ending.rs stops, memory.rs is what is remembered
 //!  status.rs    PodStatus, as the runtime's own times tell it
 //! ```
 

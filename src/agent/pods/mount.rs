@@ -20,6 +20,8 @@ use crate::clock::Tick;
 pub const VOLUMES: &str = "VOLUMES";
 /// Between two looks at how much is in an emptyDir with a limit. Source: the kubelet's volume stats period, 1 min.
 const MEASURE: Duration = Duration::from_secs(60);
+/// What a pod has to end that filled a volume. Source: the kubelet's immediateEvictionGracePeriodSeconds.
+pub const EVICTION_GRACE: Duration = Duration::from_secs(1);
 
 /// What is remembered of a pod's volumes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -11,6 +11,7 @@ mod exec;
 mod images;
 mod logs;
 mod observe;
+mod usage;
 mod volumes;
 
 use std::collections::HashMap;
@@ -37,6 +38,7 @@ use super::{
     Boxed, Changed, Changes, Command, ContainerPlan, Done, Executed, Failure, Listing, PodRef, Runtime, SandboxPlan, Signal,
     translate,
 };
+use crate::agent::stats::{DiskUsage, Usage};
 use crate::agent::volumes::disk;
 use crate::api::Uid;
 use crate::error::Chain;
@@ -92,6 +94,7 @@ struct Shared {
     network: tokio::sync::Mutex<Option<String>>,
     digests: Mutex<HashMap<String, String>>,
     stamp: AtomicU64,
+    places: Mutex<usage::Places>,
     /// Readers of logs; they end with their receivers, or with us.
     logs: Mutex<JoinSet<()>>,
 }
@@ -108,6 +111,7 @@ impl DockerRuntime {
                 network: tokio::sync::Mutex::new(None),
                 digests: Mutex::new(HashMap::new()),
                 stamp: AtomicU64::new(0),
+                places: Mutex::default(),
                 logs: Mutex::new(JoinSet::new()),
             }),
         }
@@ -155,6 +159,18 @@ impl Runtime for DockerRuntime {
 
     fn teardown(&self) -> Boxed<'_, Result<(), Failure>> {
         Box::pin(self.shared.teardown())
+    }
+
+    fn usage(&self) -> Boxed<'_, Result<Usage, Failure>> {
+        Box::pin(self.shared.usage())
+    }
+
+    fn disk<'a>(&'a self, only: Option<&'a Uid>) -> Boxed<'a, Result<Vec<DiskUsage>, Failure>> {
+        Box::pin(self.shared.disk(only))
+    }
+
+    fn root(&self) -> Boxed<'_, Result<Option<PathBuf>, Failure>> {
+        Box::pin(self.shared.root())
     }
 }
 

@@ -24,6 +24,7 @@ pub mod translate;
 mod volume_plans;
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ pub use volume_plans::{
     ContentFile, ContentPlan, MountPlan, MountSource, Propagation, Recursive, VolumeKind, VolumePlan, VolumesPlan,
 };
 
+use crate::agent::stats::{DiskUsage, Usage};
 use crate::api::Uid;
 use crate::link::call::{Chunks, LogRequest};
 
@@ -206,4 +208,10 @@ pub trait Runtime: Send + Sync + 'static {
     fn version(&self) -> Boxed<'_, Result<String, Failure>>;
     /// Removes everything that this node has made, and what nobody else uses any more of what it shares.
     fn teardown(&self) -> Boxed<'_, Result<(), Failure>>;
+    /// What each container that runs uses. Asked for only when somebody wants to know.
+    fn usage(&self) -> Boxed<'_, Result<Usage, Failure>>;
+    /// What pods, or one, have on disk. Slow and hard on the disk.
+    fn disk<'a>(&'a self, only: Option<&'a Uid>) -> Boxed<'a, Result<Vec<DiskUsage>, Failure>>;
+    /// The folder with images and containers; none where there is none.
+    fn root(&self) -> Boxed<'_, Result<Option<PathBuf>, Failure>>;
 }

@@ -235,7 +235,12 @@ mod tests {
                 mount("/there", host("/srv/there", false)),
             ],
             pid: PidNamespace::Pod,
-            limits: Limits { cpu_milli: Some(500), memory_bytes: Some(64 << 20), cpu_request_milli: Some(100) },
+            limits: Limits {
+                cpu_milli: Some(500),
+                memory_bytes: Some(64 << 20),
+                cpu_request_milli: Some(100),
+                ..Limits::default()
+            },
             security: Security {
                 user: Some(1000),
                 group: Some(1001),

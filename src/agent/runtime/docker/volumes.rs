@@ -108,7 +108,7 @@ impl Shared {
     pub(super) async fn place_mounts(&self, docker: &Docker, plan: &ContainerPlan) -> Result<ContainerPlan, Failure> {
         let mut placed = plan.clone();
         for mount in &mut placed.mounts {
-            self.place(docker, plan, mount).await.map_err(|failure| match failure {
+            self.place_mount(docker, plan, mount).await.map_err(|failure| match failure {
                 Failure::Failed(why) => Failure::Failed(format!(
                     "failed to prepare the volumeMount at \"{}\" of container \"{}\": {why}",
                     mount.path, plan.name
@@ -119,7 +119,7 @@ impl Shared {
         Ok(placed)
     }
 
-    async fn place(&self, docker: &Docker, plan: &ContainerPlan, mount: &mut MountPlan) -> Result<(), Failure> {
+    async fn place_mount(&self, docker: &Docker, plan: &ContainerPlan, mount: &mut MountPlan) -> Result<(), Failure> {
         if mount.read_only && mount.recursive_read_only == Recursive::Enabled && !speaks(docker, RECURSIVE) {
             return Err(Failure::Failed("recursiveReadOnly needs Docker 25 (API 1.44)".to_owned()));
         }
