@@ -251,6 +251,8 @@ impl Shared {
             Command::FindImage { image } => self.find_image(image).await,
             Command::PullImage { image } => self.pull_image(image).await,
             Command::StartContainer(plan) => self.start_container(plan).await,
+            Command::SetUpVolumes(plan) => self.set_up_volumes(pod, plan).await,
+            Command::MeasureVolumes { volumes } => self.measure_volumes(pod, volumes).await,
             Command::Signal { ids, signal } => {
                 for id in ids {
                     self.signal(id, *signal).await?;
@@ -291,7 +293,7 @@ impl Shared {
         };
         let name = naming::container_name(&plan.pod, naming::SANDBOX, plan.attempt);
         let body = |sheltered| translate::sandbox_body(self.owner(), plan, &translate::SandboxHost { sheltered, ..on.clone() });
-        match self.make_and_start(&docker, &name, &plan.pod, true, body).await {
+        match self.make_and_start(&docker, &name, &plan.pod, true, &plan.volumes, body).await {
             Ok((id, created, warnings)) => Ok(Done::Started { id, created, warnings }),
             Err(Started::NotMade(failure)) => {
                 // A person may have removed the image or the network: look again next time.
@@ -313,14 +315,13 @@ impl Shared {
     async fn start_container(&self, plan: &ContainerPlan) -> Result<Done, Failure> {
         let docker = self.client().await?;
         let (on, mut missing) = self.container_host(&docker, plan).await?;
-        self.fill_volumes(&docker, &plan.sandbox_id, &plan.volumes).await?;
-        let mut plan = plan.clone();
+        let mut plan = self.place_mounts(&docker, plan).await?;
         plan.mounts.extend(self.last_words_mount(&plan).await?);
         let plan = &plan;
         let name = naming::container_name(&plan.pod, &plan.name, plan.attempt);
         let body =
             |sheltered| translate::container_body(self.owner(), plan, &translate::ContainerHost { sheltered, ..on.clone() });
-        match self.make_and_start(&docker, &name, &plan.pod, plan.limits.oom_score < 0, body).await {
+        match self.make_and_start(&docker, &name, &plan.pod, plan.limits.oom_score < 0, &[], body).await {
             Ok((id, created, mut warnings)) => {
                 warnings.append(&mut missing);
                 Ok(Done::Started { id, created, warnings })

@@ -13,6 +13,7 @@ mod mounts;
 mod network;
 mod rights;
 
+pub use mounts::root_mode;
 pub use network::{asks_resolv_conf, has_servers};
 pub use rights::{asks_image_user, user};
 

@@ -45,7 +45,7 @@ impl Shared {
             made.set_permissions(std::fs::Permissions::from_mode(0o666))
         })
         .await?;
-        Ok(Some(MountPlan { path, source: MountSource::Host { path: source, make: false }, read_only: false }))
+        Ok(Some(MountPlan { path, source: MountSource::Host { path: source, make: false }, ..MountPlan::default() }))
     }
 
     /// The last words of a run that has ended; read once.
