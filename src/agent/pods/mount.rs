@@ -111,7 +111,10 @@ pub(super) fn hindrance(memory: &mut Memory, container: &str) -> Option<Next> {
         memory.config.insert(container.to_owned(), error.clone());
         return Some(Next::default());
     }
-    memory.trouble.get(VOLUMES).map(|trouble| Next::wait(trouble.due))
+    let due = memory.trouble.get(VOLUMES)?.due;
+    // What it waited for has come; now this is what is wrong.
+    memory.config.remove(container);
+    Some(Next::wait(due))
 }
 
 /// Looks at how much is in the volumes that may not hold more than so much.
