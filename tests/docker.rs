@@ -20,6 +20,8 @@ mod limits;
 mod logs;
 #[path = "docker/namespaces.rs"]
 mod namespaces;
+#[path = "docker/own_docker.rs"]
+mod own_docker;
 #[path = "docker/pods.rs"]
 mod pods;
 #[path = "docker/pressure.rs"]

@@ -27,6 +27,7 @@ use super::led::gpio;
 use super::led::shelf::Shelf;
 use super::node::{Node, NodeConfig};
 use super::pods::resource_field::NodeAmounts;
+use super::prober;
 use super::register;
 use super::runtime::run::{Health as RuntimeHealth, drive};
 use super::runtime::{Runtime, simulated};
@@ -45,7 +46,9 @@ use crate::tls::Credentials;
 
 /// Orders on their way to the runtime: one a pod, and far more pods than a node may have.
 const ORDERS: usize = 1024;
-/// Outcomes and listings on their way back.
+/// Questions on their way to the prober: at most three a container, and it takes them at once.
+const PROBES: usize = 1024;
+/// Outcomes, listings and answers on their way back.
 const INPUTS: usize = 256;
 
 /// Gives a node's tasks to the supervisor.
@@ -76,6 +79,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
     );
     let runtime = make_runtime(config, &board, clock);
     let (orders, orders_out) = mpsc::channel(ORDERS);
+    let (probes, probes_out) = mpsc::channel(PROBES);
     let (inputs, inputs_in) = mpsc::channel(INPUTS);
     let (runtime_health, runtime_is) = watch::channel(RuntimeHealth::Unknown);
     let (keep, kept_changes) = watch::channel(None);
@@ -127,6 +131,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         bus,
         topics,
         orders,
+        probes,
         keep,
         connected: false,
         info: None,
@@ -139,6 +144,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         rng,
     };
     supervisor.spawn("link", link);
+    supervisor.spawn("prober", prober::run::drive(runtime.clone(), probes_out, inputs.clone(), stop.clone()));
     supervisor.spawn("runtime", drive(runtime, orders_out, inputs, runtime_health, stop.clone()));
     supervisor.spawn("checkpoint", checkpoint(config.data_dir.clone(), kept_changes, stop.clone()));
     supervisor.spawn("node", agent.run(kept.map(|kept| kept.share), events, inputs_in, runtime_is, stop));

@@ -17,10 +17,12 @@ use crate::api::{Generation, Object};
 
 mod container;
 mod network;
+mod probe;
 mod security;
 mod volume;
 
 pub use container::{Amounts, ContainerSpec, MountSpec, PullPolicy};
+pub use probe::{Action, HttpGet, Probe, Probes};
 pub use volume::{Files, VolumeSource, VolumeSpec};
 
 use container::container;
@@ -263,10 +265,10 @@ mod tests {
             "activeDeadlineSeconds": 5,
             "imagePullSecrets": [],
             "hostUsers": false, "dnsPolicy": "ClusterFirstWithHostNet",
-            "containers": [{"name": "a", "image": "i", "readinessProbe": {"exec": {}}}],
+            "containers": [{"name": "a", "image": "i", "lifecycle": {"preStop": {}}}],
         }));
         assert_eq!(read.ignored.len(), 4, "{:?}", read.ignored);
-        assert!(read.ignored.iter().any(|text| text.starts_with("container a: readinessProbe")));
+        assert!(read.ignored.iter().any(|text| text.starts_with("container a: lifecycle")));
     }
 
     #[test]
@@ -274,6 +276,7 @@ mod tests {
         let cases = [
             json!({"volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": "x"}]}),
             json!({"volumeDevices": [{"name": "v"}]}),
+            json!({"livenessProbe": {"tcpSocket": {"port": "web"}}}),
             json!({"securityContext": {"seccompProfile": {"type": "Localhost"}}}),
             json!({"securityContext": {"seccompProfile": {"type": "Localhost", "localhostProfile": "../p"}}}),
             json!({"resources": {"limits": {"nvidia.com/gpu": 1}}}),

@@ -33,6 +33,7 @@ pub use plans::{
     VolumeFile, VolumePlan,
 };
 
+use crate::agent::prober::Sign;
 use crate::agent::stats::{DiskUsage, Usage};
 use crate::api::Uid;
 use crate::link::call::{Chunks, LogRequest};
@@ -195,6 +196,10 @@ pub trait Runtime: Send + Sync + 'static {
     /// Runs a command in a running container (the runtime's id), as its user and in its working directory, without a terminal. It
     /// has `limit` from its start on. `Err` says that it could not be asked for; that it failed is an exit code.
     fn exec<'a>(&'a self, container: &'a str, command: &'a [String], limit: Duration) -> Boxed<'a, Result<Executed, Failure>>;
+    /// What a probe of this container finds where nothing runs in truth; `None`: ask the container itself.
+    fn answers(&self, _container: &str) -> Option<Sign> {
+        None
+    }
     /// `docker://20.10.24`, the node's `containerRuntimeVersion`.
     fn version(&self) -> Boxed<'_, Result<String, Failure>>;
     /// Removes everything that this node has made, and what nobody else uses any more of what it shares.

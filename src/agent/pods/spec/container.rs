@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::probe::Probes;
 use super::security::security;
 use super::{amount, flag, list, strings, text};
 use crate::agent::runtime::{Limits, Security};
@@ -66,6 +67,8 @@ pub struct ContainerSpec {
     pub stdin: bool,
     /// `stdinOnce`.
     pub stdin_once: bool,
+    /// `startupProbe`, `livenessProbe`, `readinessProbe`.
+    pub probes: Probes,
     /// Why it can never be started here.
     pub refused: Option<String>,
 }
@@ -86,12 +89,7 @@ pub(super) fn container(raw: &Value, pod_security: &Value, ignored: &mut Vec<Str
     let name = text(raw, "name").to_owned();
     let image = text(raw, "image").to_owned();
     let mut say = |what: &str| ignored.push(format!("container {name}: {what}"));
-    for (key, what) in [
-        ("livenessProbe", "livenessProbe is not run on this node yet: the container is never restarted for it"),
-        ("readinessProbe", "readinessProbe is not run on this node yet: the container counts as ready while it runs"),
-        ("startupProbe", "startupProbe is not run on this node yet"),
-        ("lifecycle", "lifecycle hooks are not run on this node yet"),
-    ] {
+    for (key, what) in [("lifecycle", "lifecycle hooks are not run on this node yet")] {
         if raw.get(key).is_some_and(|probe| !probe.is_null()) {
             say(what);
         }
@@ -109,6 +107,10 @@ pub(super) fn container(raw: &Value, pod_security: &Value, ignored: &mut Vec<Str
     if !list(raw, "volumeDevices").is_empty() {
         refused = Some("volumeDevices (raw block volumes) cannot be given by this node".to_owned());
     }
+    let probes = super::probe::probes(raw).unwrap_or_else(|why| {
+        refused = Some(why);
+        Probes::default()
+    });
     let (limits, requests) = (amounts(raw, "limits"), amounts(raw, "requests"));
     for other in limits.keys().filter(|name| !matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage")) {
         refused = Some(format!("resource {other} cannot be given by this node yet"));
@@ -142,6 +144,7 @@ pub(super) fn container(raw: &Value, pod_security: &Value, ignored: &mut Vec<Str
         tty: flag(raw, "tty"),
         stdin: flag(raw, "stdin"),
         stdin_once: flag(raw, "stdinOnce"),
+        probes,
         refused,
         name,
         image,
