@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use node_loop::{Agent, beat};
+use node_loop::{Agent, Inboxes, beat};
 
 use super::config::{AgentConfig, Runtime as RuntimeKind};
 use super::disk;
@@ -33,6 +33,7 @@ use super::runtime::run::{Health as RuntimeHealth, drive};
 use super::runtime::{Runtime, simulated};
 use super::streams::Streams;
 use super::uplink::Uplink;
+use super::volumes;
 use crate::board::Board;
 use crate::clock::{SystemClock, Tick};
 use crate::error::{Chain, Report};
@@ -83,6 +84,10 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
     let (inputs, inputs_in) = mpsc::channel(INPUTS);
     let (runtime_health, runtime_is) = watch::channel(RuntimeHealth::Unknown);
     let (keep, kept_changes) = watch::channel(None);
+    let (discard, to_discard) = watch::channel(Arc::new(Share::default()));
+    // A list at a time: the next one is newer.
+    let (discarded, discarded_in) = mpsc::channel(1);
+    let volumes_dir = volumes_dir(&config.data_dir);
 
     let mut sensors = Sensors::new(Path::new("/"), &config.data_dir);
     let machine = sensors.machine();
@@ -101,6 +106,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
             container_runtime: "",
             addresses: Vec::new(),
             storage_bytes: sensors.read().disk_total_bytes,
+            volumes_dir: "",
         };
         NodeAmounts { pids: config.pods.pids_limit, ..register::amounts(&register::info(&facts)) }
     };
@@ -133,6 +139,8 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         orders,
         probes,
         keep,
+        discard,
+        volumes_dir: volumes_dir.to_string_lossy().into_owned(),
         connected: false,
         info: None,
         pressures: Pressures::default(),
@@ -147,8 +155,17 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
     supervisor.spawn("prober", prober::run::drive(runtime.clone(), probes_out, inputs.clone(), stop.clone()));
     supervisor.spawn("runtime", drive(runtime, orders_out, inputs, runtime_health, stop.clone()));
     supervisor.spawn("checkpoint", checkpoint(config.data_dir.clone(), kept_changes, stop.clone()));
-    supervisor.spawn("node", agent.run(kept.map(|kept| kept.share), events, inputs_in, runtime_is, stop));
+    supervisor.spawn("volumes", volumes::discard::run(volumes_dir, to_discard, discarded, stop.clone()));
+    let inboxes = Inboxes { events, inputs: inputs_in, runtime_is, discarded: discarded_in };
+    supervisor.spawn("node", agent.run(kept.map(|kept| kept.share), inboxes, stop));
     Ok(())
+}
+
+/// Where the node makes volumes for claims.
+fn volumes_dir(data_dir: &Path) -> std::path::PathBuf {
+    let absolute = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+    // `.` and a last `/` are not for comparing.
+    absolute.components().collect::<std::path::PathBuf>().join("volumes")
 }
 
 fn board(config: &AgentConfig) -> Result<Board, Report> {

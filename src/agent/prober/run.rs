@@ -92,9 +92,12 @@ pub(super) fn hosts(named: Option<&str>, addresses: &[String]) -> Vec<String> {
 mod tests {
     use std::time::Duration;
 
+    use std::path::PathBuf;
+
     use super::*;
     use crate::agent::prober::Ticket;
     use crate::agent::runtime::{Boxed, Changes, Command, Done, Executed, Failure, Listing, PodRef};
+    use crate::agent::stats::{DiskUsage, Usage};
     use crate::api::Uid;
     use crate::link::call::{Chunks, LogRequest};
 
@@ -121,6 +124,15 @@ mod tests {
             Box::pin(std::future::pending())
         }
         fn teardown(&self) -> Boxed<'_, Result<(), Failure>> {
+            Box::pin(std::future::pending())
+        }
+        fn usage(&self) -> Boxed<'_, Result<Usage, Failure>> {
+            Box::pin(std::future::pending())
+        }
+        fn disk<'a>(&'a self, _: Option<&'a Uid>) -> Boxed<'a, Result<Vec<DiskUsage>, Failure>> {
+            Box::pin(std::future::pending())
+        }
+        fn root(&self) -> Boxed<'_, Result<Option<PathBuf>, Failure>> {
             Box::pin(std::future::pending())
         }
     }

@@ -65,10 +65,10 @@ pub struct ContainerSpec {
     pub tty: bool,
     /// `stdin`.
     pub stdin: bool,
-    /// `stdinOnce`.
-    pub stdin_once: bool,
     /// `startupProbe`, `livenessProbe`, `readinessProbe`.
     pub probes: Probes,
+    /// `stdinOnce`.
+    pub stdin_once: bool,
     /// Why it can never be started here.
     pub refused: Option<String>,
 }
@@ -143,8 +143,8 @@ pub(super) fn container(raw: &Value, pod_security: &Value, ignored: &mut Vec<Str
         security: security.security,
         tty: flag(raw, "tty"),
         stdin: flag(raw, "stdin"),
-        stdin_once: flag(raw, "stdinOnce"),
         probes,
+        stdin_once: flag(raw, "stdinOnce"),
         refused,
         name,
         image,
