@@ -21,6 +21,9 @@ mod probe;
 mod security;
 mod volume;
 
+#[cfg(test)]
+mod field_tests;
+
 pub use container::{Amounts, ContainerSpec, MountSpec, PullPolicy};
 pub use probe::{Action, HttpGet, Probe, Probes};
 pub use volume::{Files, VolumeSource, VolumeSpec};
