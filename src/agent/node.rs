@@ -10,6 +10,7 @@
 //! * A pod has at most one order out. Orders carry a ticket; an outcome with another one is dropped and counted.
 //! * Listings carry a stamp, taken when they began: what an older one says about a pod is dropped.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,10 +24,11 @@ use crate::link::share::Share;
 use crate::rng::Rng;
 use crate::step::Machine;
 
+use super::hooks::{HookOrder, HookOutcome};
 use super::pleg;
 use super::pods::admission::{self, Rejection};
 use super::pods::env::{ConfigError, Sources};
-use super::pods::known::{Pod, Severity, event, field_path, learn, tell};
+use super::pods::known::{Pod, Severity, event, expire, field_path, hooked, keep_lost, learn, tell, tell_ending, tell_oom};
 use super::pods::lifecycle::PodState;
 use super::pods::plan::{self, About, FailureCondition, ImageState, Memory, PodFailure};
 use super::pods::ports;
@@ -80,6 +82,8 @@ pub enum Input {
         /// One more condition that is true of it, such as `DisruptionTarget`.
         condition: Option<FailureCondition>,
     },
+    /// A hook has ended.
+    Hooked(HookOutcome),
     /// The node's addresses changed.
     Addresses(Vec<String>),
     /// The master asks for every status.
@@ -115,6 +119,8 @@ pub struct Outcome {
 pub enum Effect {
     /// For the runtime.
     Run(Order),
+    /// For the hooks' hand; its outcome comes as [`Input::Hooked`].
+    Hook(HookOrder),
     /// For the prober's hand.
     Probe(prober::Order),
     /// For the master: the newest status of a pod, because it changed.
@@ -238,6 +244,10 @@ impl Node {
                 nothing.pod = pod.pod_ref();
                 nothing
             });
+            let mut after = after;
+            if pod.seen && !matches!(pod.state, PodState::Terminating { .. } | PodState::Gone) {
+                keep_lost(&pod.observed, &mut after, now);
+            }
             for change in pleg::changes(&pod.observed, &after) {
                 if pod.seen {
                     tracing::debug!(pod = %format_args!("{}/{}", after.pod.namespace, after.pod.name), ?change, "container changed");
@@ -255,6 +265,10 @@ impl Node {
                 after.containers.iter().map(|run| &run.id).chain(after.sandboxes.iter().map(|sandbox| &sandbox.id)).collect();
             pod.memory.dues.retain(|id, _| ids.contains(id));
             pod.memory.kills.retain(|id, _| ids.contains(id));
+            pod.memory.post_start.retain(|id, _| ids.contains(id));
+            if pod.seen {
+                tell_oom(pod, &after, out);
+            }
             pod.observed = after;
             pod.stamp = stamp;
             pod.seen = true;
@@ -278,12 +292,9 @@ impl Node {
         };
         // Which image is here now, if this was about one at all.
         let fetch_ended = match (&about, &result) {
-            (About::Image(name), Ok(Done::Pulled { .. })) => Some(
-                self.pods
-                    .get(&uid)
-                    .and_then(|pod| pod.spec.as_ref()?.all().find(|container| container.name == *name))
-                    .map(|container| container.image.clone()),
-            ),
+            (About::Image(name), Ok(Done::Pulled { .. })) => {
+                Some(self.pods.get(&uid).and_then(|pod| pod.spec.as_ref()?.any(name)).map(|container| container.image.clone()))
+            }
             (About::Image(_), _) => Some(None),
             _ => None,
         };
@@ -373,6 +384,7 @@ impl Node {
         if !pod.observed.containers.iter().any(|run| run.state.is_running()) {
             pod.state = pod.state.finish();
         }
+        let active_until = if pod.state == PodState::Live { expire(pod, now, out) } else { None };
         let ending = match &pod.spec {
             Some(spec) if wanted => spec.deletion,
             Some(spec) => Some(spec.deletion.unwrap_or(spec.grace)),
@@ -387,7 +399,12 @@ impl Node {
         }
         if let Some(spec) = &pod.spec {
             let mut orders = Vec::new();
-            pod.memory.probes.follow(spec, &pod.observed, pod.state, now, &mut self.rng, &mut orders);
+            // Whose postStart hook is not behind it does not count as running yet.
+            let mut begun = Cow::Borrowed(&pod.observed);
+            if !pod.memory.post_start.is_empty() {
+                begun.to_mut().containers.retain(|run| plan::has_started(&pod.memory, run));
+            }
+            pod.memory.probes.follow(spec, &begun, pod.state, now, &mut self.rng, &mut orders);
             out.extend(orders.into_iter().map(Effect::Probe));
         }
         if pod.state == PodState::Gone && !wanted {
@@ -403,6 +420,7 @@ impl Node {
         }
         let host_ip = self.config.host_ips.first().map(String::as_str).unwrap_or_default();
         let pod_ip = pod.observed.sandboxes.last().and_then(|sandbox| sandbox.ip.clone());
+        let address = pod_ip.clone().unwrap_or_else(|| host_ip.to_owned());
         let sources = Sources {
             share: &share,
             node_name: &self.config.name,
@@ -411,7 +429,7 @@ impl Node {
             node: self.config.amounts,
         };
         pod.wants_slot = false;
-        pod.wake = None;
+        pod.wake = active_until;
         if pod.flight.is_none() {
             let view = plan::View {
                 spec: pod.spec.as_ref(),
@@ -422,14 +440,18 @@ impl Node {
                 now,
             };
             let next = plan::next(view, &mut pod.memory);
-            pod.wake = next.wake;
+            pod.wake = next.wake.into_iter().chain(pod.wake).min();
             pod.wants_slot = next.wants_slot;
+            for start in next.hooks {
+                tell_ending(pod, std::slice::from_ref(&start.container), out);
+                out.push(Effect::Hook(HookOrder { pod: pod.pod_ref(), address: address.clone(), start }));
+            }
             if let Some((command, about)) = next.order {
                 if command == Command::RemovePod {
                     pod.removal.get_or_insert(pod.observed.containers.len());
                 }
                 self.tickets += 1;
-                tell(pod, &command, &about, now, out);
+                tell(pod, &command, &about, out);
                 let order = Order { ticket: self.tickets, pod: pod.pod_ref(), command };
                 pod.flight = Some((self.tickets, about));
                 out.push(Effect::Run(order));
@@ -598,6 +620,14 @@ impl Machine for Node {
             Input::Fail { uid, reason, message, grace, condition } => {
                 let failure = PodFailure { reason, message, condition: condition.map(|condition| (condition, now.wall)) };
                 self.fail(now, &uid, failure, grace, out);
+            }
+            Input::Hooked(outcome) => {
+                let uid = outcome.uid.clone();
+                if let Some(pod) = self.pods.get_mut(&uid)
+                    && hooked(pod, outcome, out)
+                {
+                    self.settle(now, &uid, out);
+                }
             }
             Input::Addresses(host_ips) => {
                 self.config.host_ips = host_ips;

@@ -23,6 +23,7 @@ use super::config::{AgentConfig, Runtime as RuntimeKind};
 use super::disk;
 use super::health::judge::Pressures;
 use super::health::sysinfo::Sensors;
+use super::hooks;
 use super::led::gpio;
 use super::led::shelf::Shelf;
 use super::node::{Node, NodeConfig};
@@ -45,7 +46,7 @@ use crate::rng::Rng;
 use crate::task::Supervisor;
 use crate::tls::Credentials;
 
-/// Orders on their way to the runtime: one a pod, and far more pods than a node may have.
+/// Orders on their way to the runtime, and to the hooks' hand: one a pod, and far more pods than a node may have.
 const ORDERS: usize = 1024;
 /// Questions on their way to the prober: at most three a container, and it takes them at once.
 const PROBES: usize = 1024;
@@ -80,6 +81,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
     );
     let runtime = make_runtime(config, &board, clock);
     let (orders, orders_out) = mpsc::channel(ORDERS);
+    let (hooks, hooks_out) = mpsc::channel(ORDERS);
     let (probes, probes_out) = mpsc::channel(PROBES);
     let (inputs, inputs_in) = mpsc::channel(INPUTS);
     let (runtime_health, runtime_is) = watch::channel(RuntimeHealth::Unknown);
@@ -137,6 +139,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         bus,
         topics,
         orders,
+        hooks,
         probes,
         keep,
         discard,
@@ -152,6 +155,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         rng,
     };
     supervisor.spawn("link", link);
+    supervisor.spawn("hooks", hooks::run::serve(runtime.clone(), hooks_out, inputs.clone(), stop.clone()));
     supervisor.spawn("prober", prober::run::drive(runtime.clone(), probes_out, inputs.clone(), stop.clone()));
     supervisor.spawn("runtime", drive(runtime, orders_out, inputs, runtime_health, stop.clone()));
     supervisor.spawn("checkpoint", checkpoint(config.data_dir.clone(), kept_changes, stop.clone()));

@@ -175,10 +175,17 @@ impl Agent {
         let runtime = Arc::new(runtime);
         let (inputs, mut inbox) = mpsc::channel(64);
         let (orders, order_box) = mpsc::channel(1024);
+        let (hooks, hook_box) = mpsc::channel(1024);
         let (health, healthy) = watch::channel(Health::Unknown);
         let stop = CancellationToken::new();
         let said = Arc::new(Mutex::new(Said::default()));
         let hand = tokio::spawn(drive(Arc::clone(&runtime) as Arc<dyn Runtime>, order_box, inputs.clone(), health, stop.clone()));
+        let hooked = tokio::spawn(bramble::agent::hooks::run::serve(
+            Arc::clone(&runtime) as Arc<dyn Runtime>,
+            hook_box,
+            inputs.clone(),
+            stop.clone(),
+        ));
         let (probes, probe_box) = mpsc::channel(1024);
         let asking =
             tokio::spawn(prober::run::drive(Arc::clone(&runtime) as Arc<dyn Runtime>, probe_box, inputs.clone(), stop.clone()));
@@ -198,6 +205,7 @@ impl Agent {
                     let mut told = told.lock().unwrap();
                     match effect {
                         Effect::Run(order) => orders.try_send(order).unwrap(),
+                        Effect::Hook(order) => hooks.try_send(order).unwrap(),
                         Effect::Probe(order) => probes.try_send(order).unwrap(),
                         Effect::Report(report) => {
                             told.reports.insert(report.name.clone(), report);
@@ -208,7 +216,7 @@ impl Agent {
                 }
             }
         });
-        Self { inputs, said, stop, tasks: vec![hand, asking, brain], runtime, health: healthy }
+        Self { inputs, said, stop, tasks: vec![hand, hooked, asking, brain], runtime, health: healthy }
     }
 
     pub async fn want(&self, share: Share) {

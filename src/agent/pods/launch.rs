@@ -81,6 +81,9 @@ pub fn container(
         stdin: container.stdin,
         stdin_once: container.stdin_once,
         notes,
+        last_words_path: container.last_words_path.clone(),
+        last_words_from_log: container.last_words_from_log,
+        processes_of: None,
         volumes,
         env,
     })

@@ -16,6 +16,7 @@ use crate::api::quantity::Quantity;
 use crate::api::{Generation, Object};
 
 mod container;
+mod hook;
 mod network;
 mod probe;
 mod security;
@@ -25,6 +26,7 @@ mod volume;
 mod field_tests;
 
 pub use container::{Amounts, ContainerSpec, MountSpec, PullPolicy};
+pub use hook::{Hook, Lifecycle};
 pub use probe::{Action, HttpGet, Probe, Probes};
 pub use volume::{Files, VolumeSource, VolumeSpec};
 
@@ -78,6 +80,12 @@ pub struct PodSpec {
     pub init: Vec<ContainerSpec>,
     /// `spec.containers` in order.
     pub containers: Vec<ContainerSpec>,
+    /// `spec.ephemeralContainers` in order: a person's, started in the pod as it runs, once.
+    pub ephemeral: Vec<ContainerSpec>,
+    /// `spec.activeDeadlineSeconds`.
+    pub active_deadline: Option<Duration>,
+    /// `spec.readinessGates`: conditions that somebody else sets, each with what the master holds of it.
+    pub gates: Vec<Gate>,
     /// `spec.volumes`.
     pub volumes: Vec<VolumeSpec>,
     /// The phase that the master has stored, when it is final.
@@ -93,10 +101,27 @@ pub struct PodSpec {
 }
 
 impl PodSpec {
-    /// Init containers, then containers.
+    /// Init containers, then containers, then ephemeral ones.
     pub fn all(&self) -> impl Iterator<Item = &ContainerSpec> {
-        self.init.iter().chain(&self.containers)
+        self.init.iter().chain(&self.containers).chain(&self.ephemeral)
     }
+
+    /// A container of any kind by its name.
+    #[must_use]
+    pub fn any(&self, name: &str) -> Option<&ContainerSpec> {
+        self.all().find(|container| container.name == name)
+    }
+}
+
+/// One of `spec.readinessGates`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gate {
+    /// The condition's type.
+    pub kind: String,
+    /// The condition's status; `None`: nobody has set it.
+    pub status: Option<String>,
+    /// When that changed, RFC 3339.
+    pub since: String,
 }
 
 /// `spec.restartPolicy`.
@@ -123,7 +148,8 @@ pub fn read(object: &Object) -> PodSpec {
     let mut containers = |key: &str| -> Vec<ContainerSpec> {
         list(spec, key).iter().map(|raw| container(raw, pod_security, &mut ignored)).collect()
     };
-    let (mut init, mut containers) = (containers("initContainers"), containers("containers"));
+    let (mut init, mut main, mut ephemeral) =
+        (containers("initContainers"), containers("containers"), containers("ephemeralContainers"));
     let names = network::names(spec, name, &pod.namespace);
     let runtime_class = text(spec, "runtimeClassName");
     let refused = names.refused.or_else(|| {
@@ -132,7 +158,7 @@ pub fn read(object: &Object) -> PodSpec {
         })
     });
     if let Some(why) = refused {
-        init.iter_mut().chain(&mut containers).for_each(|container| container.refused = Some(why.clone()));
+        init.iter_mut().chain(&mut main).chain(&mut ephemeral).for_each(|container| container.refused = Some(why.clone()));
     }
     let dns = network::dns(spec, &mut ignored);
     ignored_of_pod(spec, &mut ignored);
@@ -171,7 +197,10 @@ pub fn read(object: &Object) -> PodSpec {
             (false, false) => PidNamespace::Container,
         },
         init,
-        containers,
+        containers: main,
+        ephemeral,
+        active_deadline: seconds(spec.get("activeDeadlineSeconds")),
+        gates: list(spec, "readinessGates").iter().map(|gate| self::gate(object, text(gate, "conditionType"))).collect(),
         volumes,
         final_status: object.at(&["status"]).filter(|status| matches!(text(status, "phase"), "Succeeded" | "Failed")).cloned(),
         known_restarts: ["initContainerStatuses", "containerStatuses"]
@@ -196,15 +225,22 @@ pub fn read(object: &Object) -> PodSpec {
     }
 }
 
+/// A readiness gate with what is known of its condition.
+fn gate(object: &Object, kind: &str) -> Gate {
+    let known = object.list_at(&["status", "conditions"]).iter().find(|condition| text(condition, "type") == kind);
+    Gate {
+        kind: kind.to_owned(),
+        status: known.map(|condition| text(condition, "status").to_owned()),
+        since: known.map(|condition| text(condition, "lastTransitionTime").to_owned()).unwrap_or_default(),
+    }
+}
+
 /// What of the pod itself is asked for and not done.
 fn ignored_of_pod(spec: &Value, ignored: &mut Vec<String>) {
     for (key, what) in [
-        ("activeDeadlineSeconds", "activeDeadlineSeconds is not kept by this node yet"),
-        ("readinessGates", "readinessGates are not waited for by this node yet"),
         ("imagePullSecrets", "imagePullSecrets are not used by this node yet: images are pulled without credentials"),
         ("resources", "resources of the pod as a whole are not enforced by this node: set them for each container"),
         ("resourceClaims", "resourceClaims (dynamic resource allocation) are not given by this node"),
-        ("ephemeralContainers", "ephemeralContainers are not started by this node yet"),
     ] {
         let asked = spec.get(key).is_some_and(|value| match value {
             Value::Null => false,
@@ -265,13 +301,12 @@ mod tests {
     #[test]
     fn what_is_not_honoured_is_said() {
         let read = spec(json!({
-            "activeDeadlineSeconds": 5,
-            "imagePullSecrets": [],
+            "imagePullSecrets": [{"name": "s"}],
             "hostUsers": false, "dnsPolicy": "ClusterFirstWithHostNet",
-            "containers": [{"name": "a", "image": "i", "lifecycle": {"preStop": {}}}],
+            "containers": [{"name": "a", "image": "i", "resources": {"claims": [{"name": "g"}]}}],
         }));
         assert_eq!(read.ignored.len(), 4, "{:?}", read.ignored);
-        assert!(read.ignored.iter().any(|text| text.starts_with("container a: lifecycle")));
+        assert!(read.ignored.iter().any(|text| text.starts_with("container a: resources.claims")));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::config::AgentConfig;
 use crate::agent::health::judge::Pressures;
 use crate::agent::health::sysinfo::{Machine as Facts, Sensors};
+use crate::agent::hooks::{HookEnd, HookOrder, HookOutcome};
 use crate::agent::led::Driver;
 use crate::agent::led::shelf::{PodLight, PodState, Shelf, ShelfEffect, ShelfInput};
 use crate::agent::node::{self, Effect, Input, Node, Order, Outcome};
@@ -61,6 +62,7 @@ pub(super) struct Agent {
     pub(super) bus: Arc<dyn Bus>,
     pub(super) topics: Topics,
     pub(super) orders: mpsc::Sender<Order>,
+    pub(super) hooks: mpsc::Sender<HookOrder>,
     pub(super) probes: mpsc::Sender<prober::Order>,
     pub(super) keep: watch::Sender<Option<(String, Arc<Share>)>>,
     pub(super) discard: watch::Sender<Arc<Share>>,
@@ -146,13 +148,19 @@ impl Agent {
     }
 
     fn carry_out(&mut self, effects: Vec<Effect>) {
-        let mut refused = Vec::new();
+        let (mut refused, mut unrun) = (Vec::new(), Vec::new());
         for effect in effects {
             match effect {
                 Effect::Run(order) => {
                     if let Err(error) = self.orders.try_send(order) {
                         let (mpsc::error::TrySendError::Full(order) | mpsc::error::TrySendError::Closed(order)) = error;
                         refused.push(order);
+                    }
+                }
+                Effect::Hook(hook) => {
+                    if let Err(error) = self.hooks.try_send(hook) {
+                        let (mpsc::error::TrySendError::Full(hook) | mpsc::error::TrySendError::Closed(hook)) = error;
+                        unrun.push(hook);
                     }
                 }
                 Effect::Probe(order) => {
@@ -165,6 +173,11 @@ impl Agent {
                 Effect::Event(event) => self.uplink.event(event),
                 Effect::Lights(lights) => self.light(ShelfInput::Pods(lights.into_iter().map(pod_light).collect())),
             }
+        }
+        for HookOrder { pod, start, .. } in unrun {
+            let end = HookEnd::Failed("more hooks are under way than this node can run".to_owned());
+            let outcome = HookOutcome { uid: pod.uid, container: start.container, moment: start.moment, end };
+            self.feed(Input::Hooked(outcome));
         }
         for order in refused {
             let result = Err(Failure::Unavailable("more is under way than this node can do".to_owned()));

@@ -10,6 +10,7 @@
 mod exec;
 mod host;
 mod images;
+mod last_words;
 mod logs;
 mod observe;
 mod usage;
@@ -103,6 +104,8 @@ struct Shared {
     sandbox_image: tokio::sync::Mutex<Option<String>>,
     network: tokio::sync::Mutex<Option<String>>,
     digests: Mutex<HashMap<String, String>>,
+    /// By container id, of those that have ended.
+    last_words: Mutex<HashMap<String, String>>,
     stamp: AtomicU64,
     places: Mutex<usage::Places>,
     /// Whether Docker may shelter containers from the kernel (`host.rs`).
@@ -122,6 +125,7 @@ impl DockerRuntime {
                 sandbox_image: tokio::sync::Mutex::new(None),
                 network: tokio::sync::Mutex::new(None),
                 digests: Mutex::new(HashMap::new()),
+                last_words: Mutex::new(HashMap::new()),
                 stamp: AtomicU64::new(0),
                 places: Mutex::default(),
                 shelter: AtomicU8::new(host::UNKNOWN),
@@ -254,8 +258,15 @@ impl Shared {
                 Ok(Done::Ok)
             }
             Command::RemoveContainers { ids } => {
+                let known = self.list(&self.client().await?, Some(&pod.uid)).await?;
                 for id in ids {
                     self.remove_container(id).await?;
+                }
+                for (_, labels) in
+                    known.into_iter().filter(|(id, labels)| ids.contains(id) && labels.container != naming::SANDBOX)
+                {
+                    let (run_dir, uid) = (self.settings.run_dir.clone(), pod.uid.clone());
+                    self.on_disk(move || disk::remove_container(&run_dir, &uid, &labels.container, labels.attempt)).await?;
                 }
                 Ok(Done::Ok)
             }
@@ -303,6 +314,9 @@ impl Shared {
         let docker = self.client().await?;
         let (on, mut missing) = self.container_host(&docker, plan).await?;
         self.fill_volumes(&docker, &plan.sandbox_id, &plan.volumes).await?;
+        let mut plan = plan.clone();
+        plan.mounts.extend(self.last_words_mount(&plan).await?);
+        let plan = &plan;
         let name = naming::container_name(&plan.pod, &plan.name, plan.attempt);
         let body =
             |sheltered| translate::container_body(self.owner(), plan, &translate::ContainerHost { sheltered, ..on.clone() });

@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
-pub use observed::{Listing, ObservedContainer, ObservedPod, ObservedSandbox, RunState};
+pub use observed::{Listing, ObservedContainer, ObservedPod, ObservedSandbox, RunState, Trace};
 pub use plans::{
     AppArmor, ContainerPlan, Dns, Limits, MountPlan, MountSource, Note, PidNamespace, PortPlan, SandboxPlan, Seccomp, Security,
     VolumeFile, VolumePlan,

@@ -134,6 +134,12 @@ pub struct ContainerPlan {
     pub stdin_once: bool,
     /// What is said when it is started.
     pub notes: Vec<Note>,
+    /// Where it leaves its last words; empty: nowhere.
+    pub last_words_path: String,
+    /// The end of its log stands in for last words when it fails without any.
+    pub last_words_from_log: bool,
+    /// The runtime's id of the container whose processes it sees, in place of `pid`.
+    pub processes_of: Option<String>,
     /// The pod's volumes that live in the runtime, so that their files are there before it starts.
     pub volumes: Vec<VolumePlan>,
 }

@@ -121,7 +121,11 @@ fn host_config(owner: &Owner, plan: &ContainerPlan, on: &ContainerHost) -> Value
         "RestartPolicy": {"Name": "no"},
     });
     match plan.pid {
-        PidNamespace::Container => {}
+        PidNamespace::Container => {
+            if let Some(id) = &plan.processes_of {
+                set(&mut host, "PidMode", json!(format!("container:{id}")));
+            }
+        }
         PidNamespace::Pod => set(&mut host, "PidMode", json!(joined)),
         PidNamespace::Host => set(&mut host, "PidMode", json!("host")),
     }

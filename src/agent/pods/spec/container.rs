@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::hook::Lifecycle;
 use super::probe::Probes;
 use super::security::security;
 use super::{amount, flag, list, strings, text};
@@ -65,6 +66,14 @@ pub struct ContainerSpec {
     pub tty: bool,
     /// `stdin`.
     pub stdin: bool,
+    /// `lifecycle`.
+    pub lifecycle: Lifecycle,
+    /// `terminationMessagePath`: where its last words are read.
+    pub last_words_path: String,
+    /// `terminationMessagePolicy: FallbackToLogsOnError`.
+    pub last_words_from_log: bool,
+    /// `targetContainerName` of an ephemeral container: whose processes it sees.
+    pub target: Option<String>,
     /// `startupProbe`, `livenessProbe`, `readinessProbe`.
     pub probes: Probes,
     /// `stdinOnce`.
@@ -89,11 +98,6 @@ pub(super) fn container(raw: &Value, pod_security: &Value, ignored: &mut Vec<Str
     let name = text(raw, "name").to_owned();
     let image = text(raw, "image").to_owned();
     let mut say = |what: &str| ignored.push(format!("container {name}: {what}"));
-    for (key, what) in [("lifecycle", "lifecycle hooks are not run on this node yet")] {
-        if raw.get(key).is_some_and(|probe| !probe.is_null()) {
-            say(what);
-        }
-    }
     let security = security(raw.get("securityContext").unwrap_or(&Value::Null), pod_security);
     security.ignored.iter().for_each(|what| say(what));
     if raw.get("resources").is_some_and(|resources| !list(resources, "claims").is_empty()) {
@@ -143,6 +147,13 @@ pub(super) fn container(raw: &Value, pod_security: &Value, ignored: &mut Vec<Str
         security: security.security,
         tty: flag(raw, "tty"),
         stdin: flag(raw, "stdin"),
+        lifecycle: super::hook::lifecycle(raw),
+        last_words_path: Some(text(raw, "terminationMessagePath"))
+            .filter(|path| !path.is_empty())
+            .unwrap_or("/dev/termination-log")
+            .to_owned(),
+        last_words_from_log: text(raw, "terminationMessagePolicy") == "FallbackToLogsOnError",
+        target: Some(text(raw, "targetContainerName").to_owned()).filter(|name| !name.is_empty()),
         probes,
         stdin_once: flag(raw, "stdinOnce"),
         refused,
