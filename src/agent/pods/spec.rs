@@ -22,6 +22,9 @@ mod probe;
 mod security;
 mod volume;
 
+#[cfg(test)]
+mod field_tests;
+
 pub use container::{Amounts, ContainerSpec, MountSpec, PullPolicy};
 pub use hook::{Hook, Lifecycle};
 pub use probe::{Action, HttpGet, Probe, Probes};
