@@ -327,7 +327,8 @@ spec:
   containers:
   - name: app
     image: {BUSYBOX}
-{STAYS}---
+    command: [sh, -c, 'trap exit TERM; while true; do sleep 0.2; done']
+---
 apiVersion: v1
 kind: Pod
 metadata: {{name: late}}
