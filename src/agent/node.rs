@@ -26,10 +26,12 @@ use crate::step::Machine;
 
 use super::hooks::{HookOrder, HookOutcome};
 use super::pleg;
+use super::pods::admission::{self, Rejection};
 use super::pods::env::{ConfigError, Sources};
 use super::pods::known::{Pod, Severity, event, expire, field_path, hooked, keep_lost, learn, tell, tell_ending, tell_oom};
 use super::pods::lifecycle::PodState;
 use super::pods::plan::{self, About, FailureCondition, ImageState, Memory, PodFailure};
+use super::pods::ports;
 use super::pods::resource_field::NodeAmounts;
 use super::pods::spec::{self, PodSpec};
 use super::pods::status::{self, LightState};
@@ -50,6 +52,8 @@ pub struct NodeConfig {
     pub scheme: &'static str,
     /// What it has.
     pub amounts: NodeAmounts,
+    /// Sysctls that its pods may set beyond the safe ones.
+    pub allowed_sysctls: Vec<String>,
 }
 
 /// What can happen to a node.
@@ -282,6 +286,10 @@ impl Node {
             self.dropped += 1;
             return;
         };
+        let result = match (&about, result) {
+            (About::Sandbox, Err(failure)) => Err(self.name_holder(&uid, failure)),
+            (_, result) => result,
+        };
         // Which image is here now, if this was about one at all.
         let fetch_ended = match (&about, &result) {
             (About::Image(name), Ok(Done::Pulled { .. })) => {
@@ -302,6 +310,14 @@ impl Node {
         if let Some(image) = fetch_ended {
             self.next_fetch(now, image.as_deref(), out);
         }
+    }
+
+    /// Says who has the port, when a sandbox could not start because another pod has it.
+    fn name_holder(&self, uid: &Uid, failure: Failure) -> Failure {
+        let Some(wanted) = self.pods.get(uid).and_then(|pod| pod.raw.as_deref()) else { return failure };
+        let holds = |pod: &&Pod| pod.observed.sandboxes.iter().any(|sandbox| sandbox.state.is_running());
+        let others = self.pods.iter().filter(|(other, _)| *other != uid).map(|(_, pod)| pod).filter(holds);
+        ports::with_holder(failure, wanted, others.filter_map(|pod| pod.raw.as_deref()))
     }
 
     /// A fetch has ended, well when the image is named: who wants the same finds it, and the first of the others is next.
@@ -345,6 +361,20 @@ impl Node {
         let wanted = share.pods.contains_key(uid);
         if self.listed.is_none() || !pod.seen {
             return;
+        }
+        // What runs was taken once, by this agent or by the one before it.
+        if let Some(spec) = &pod.spec
+            && wanted
+            && pod.state == PodState::Live
+            && pod.observed.is_nothing()
+            && pod.flight.is_none()
+            && spec.final_status.is_none()
+            && let Some(Rejection { reason, message }) = admission::rejection(spec, &self.config.allowed_sysctls)
+        {
+            out.push(event(&spec.pod, None, Severity::Warning, reason, message.clone()));
+            let message = format!("Pod was rejected: {message}");
+            pod.memory.failure = Some(PodFailure { reason: reason.to_owned(), message, condition: None });
+            pod.state = pod.state.end(now.tick, Duration::ZERO);
         }
         if let Some(spec) = &pod.spec
             && plan::is_finished(spec, &pod.observed, &pod.memory.probes)

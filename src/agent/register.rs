@@ -29,6 +29,8 @@ pub struct Facts<'a> {
     pub addresses: Vec<String>,
     /// Room for images and containers.
     pub storage_bytes: u64,
+    /// Where volumes are made for claims.
+    pub volumes_dir: &'a str,
 }
 
 /// What the node says.
@@ -77,6 +79,7 @@ pub fn info(facts: &Facts<'_>) -> Info {
         boot_id: machine.boot_id.clone(),
         machine_id: machine.machine_id.clone(),
         container_runtime: facts.container_runtime.to_owned(),
+        volumes_dir: facts.volumes_dir.to_owned(),
         bramble_version: env!("CARGO_PKG_VERSION").to_owned(),
         labels: labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect::<BTreeMap<_, _>>(),
     }
@@ -90,6 +93,7 @@ pub fn amounts(info: &Info) -> NodeAmounts {
         memory_bytes: info.memory_bytes,
         memory_capacity_bytes: info.memory_capacity_bytes,
         storage_bytes: info.storage_bytes,
+        pids: None,
     }
 }
 
@@ -98,7 +102,17 @@ mod tests {
     use super::*;
 
     fn facts<'a>(machine: &'a Machine, board: &'a Board, capacity: Capacity, runtime: Runtime) -> Facts<'a> {
-        Facts { node: "pi", machine, board, capacity, runtime, container_runtime: "", addresses: Vec::new(), storage_bytes: 1 }
+        Facts {
+            node: "pi",
+            machine,
+            board,
+            capacity,
+            runtime,
+            container_runtime: "",
+            addresses: Vec::new(),
+            storage_bytes: 1,
+            volumes_dir: "/v",
+        }
     }
 
     #[test]

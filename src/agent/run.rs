@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use node_loop::{Agent, beat};
+use node_loop::{Agent, Inboxes, beat};
 
 use super::config::{AgentConfig, Runtime as RuntimeKind};
 use super::disk;
@@ -27,12 +27,14 @@ use super::hooks;
 use super::led::gpio;
 use super::led::shelf::Shelf;
 use super::node::{Node, NodeConfig};
+use super::pods::resource_field::NodeAmounts;
 use super::prober;
 use super::register;
 use super::runtime::run::{Health as RuntimeHealth, drive};
 use super::runtime::{Runtime, simulated};
 use super::streams::Streams;
 use super::uplink::Uplink;
+use super::volumes;
 use crate::board::Board;
 use crate::clock::{SystemClock, Tick};
 use crate::error::{Chain, Report};
@@ -84,6 +86,10 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
     let (inputs, inputs_in) = mpsc::channel(INPUTS);
     let (runtime_health, runtime_is) = watch::channel(RuntimeHealth::Unknown);
     let (keep, kept_changes) = watch::channel(None);
+    let (discard, to_discard) = watch::channel(Arc::new(Share::default()));
+    // A list at a time: the next one is newer.
+    let (discarded, discarded_in) = mpsc::channel(1);
+    let volumes_dir = volumes_dir(&config.data_dir);
 
     let mut sensors = Sensors::new(Path::new("/"), &config.data_dir);
     let machine = sensors.machine();
@@ -102,8 +108,9 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
             container_runtime: "",
             addresses: Vec::new(),
             storage_bytes: sensors.read().disk_total_bytes,
+            volumes_dir: "",
         };
-        register::amounts(&register::info(&facts))
+        NodeAmounts { pids: config.pods.pids_limit, ..register::amounts(&register::info(&facts)) }
     };
     let mut rng = Rng::from_os("agent");
     let agent = Agent {
@@ -117,6 +124,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
                 RuntimeKind::Simulated => "simulated",
             },
             amounts,
+            allowed_sysctls: config.pods.allowed_sysctls.clone(),
         }),
         session: Session::new(kept.as_ref().map(|kept| (kept.store.clone(), kept.share.clone())), rng.clone()),
         shelf: Shelf::new(board.clone()),
@@ -134,6 +142,8 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         hooks,
         probes,
         keep,
+        discard,
+        volumes_dir: volumes_dir.to_string_lossy().into_owned(),
         connected: false,
         info: None,
         pressures: Pressures::default(),
@@ -149,8 +159,17 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
     supervisor.spawn("prober", prober::run::drive(runtime.clone(), probes_out, inputs.clone(), stop.clone()));
     supervisor.spawn("runtime", drive(runtime, orders_out, inputs, runtime_health, stop.clone()));
     supervisor.spawn("checkpoint", checkpoint(config.data_dir.clone(), kept_changes, stop.clone()));
-    supervisor.spawn("node", agent.run(kept.map(|kept| kept.share), events, inputs_in, runtime_is, stop));
+    supervisor.spawn("volumes", volumes::discard::run(volumes_dir, to_discard, discarded, stop.clone()));
+    let inboxes = Inboxes { events, inputs: inputs_in, runtime_is, discarded: discarded_in };
+    supervisor.spawn("node", agent.run(kept.map(|kept| kept.share), inboxes, stop));
     Ok(())
+}
+
+/// Where the node makes volumes for claims.
+fn volumes_dir(data_dir: &Path) -> std::path::PathBuf {
+    let absolute = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+    // `.` and a last `/` are not for comparing.
+    absolute.components().collect::<std::path::PathBuf>().join("volumes")
 }
 
 fn board(config: &AgentConfig) -> Result<Board, Report> {
@@ -203,7 +222,9 @@ fn make_runtime(config: &AgentConfig, board: &Board, clock: SystemClock) -> Arc<
             use super::runtime::{docker, naming};
             let owner = naming::Owner { cluster_uid: config.cluster_uid.clone(), node: config.node.clone() };
             let socket = config.docker_socket.to_string_lossy().into_owned();
-            Arc::new(docker::DockerRuntime::new(docker::Settings::new(socket, owner, &config.run_dir)))
+            let mut settings = docker::Settings::new(socket, owner, &config.run_dir);
+            settings.seccomp_dir.clone_from(&config.pods.seccomp_dir);
+            Arc::new(docker::DockerRuntime::new(settings))
         }
         _ => {
             let settings = simulated::Settings {

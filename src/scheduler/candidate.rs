@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::node_terms::{Preference, Terms};
+use super::volumes::Needs;
 use crate::api::core::node::Taint;
 use crate::api::core::pod::{HostPort, Pod, Toleration};
 use crate::api::core::resources::Resources;
@@ -26,6 +27,8 @@ pub struct Candidate<'a> {
     pub required: Option<Terms>,
     /// The node affinity that would be nice.
     pub preferred: Vec<Preference>,
+    /// What its claims ask for; nothing until somebody has looked ([`Needs::of`]).
+    pub volumes: Needs,
     tolerations: Vec<Toleration<'a>>,
 }
 
@@ -50,6 +53,7 @@ impl<'a> Candidate<'a> {
                 .and_then(Value::as_array)
                 .map(|list| list.iter().map(Preference::read).collect())
                 .unwrap_or_default(),
+            volumes: Needs::default(),
             tolerations: pod.tolerations().collect(),
         }
     }

@@ -9,8 +9,11 @@ use std::sync::Arc;
 use super::NAME;
 use super::candidate::Candidate;
 use super::cycle::{Decision, schedule_one};
+use super::filter::Rule;
+use super::preempt::{Room, evict, room};
 use super::queue::Queue;
-use super::snapshot::Snapshot;
+use super::snapshot::{Meaning, Snapshot};
+use super::volumes::Needs;
 use crate::api::core::condition::Condition;
 use crate::api::core::event::Occurrence;
 use crate::api::core::pod::Pod;
@@ -30,10 +33,17 @@ pub struct Scheduler {
 /// What one pass decided.
 #[derive(Debug, Default)]
 pub struct Pass {
-    /// Bindings and conditions, each of another pod.
+    /// Bindings and conditions, each of another pod; and what has to be so of claims and volumes before pods can be bound.
     pub writes: Vec<Op>,
     /// What to tell about each, once it is written; by the key of the pod.
     pub events: Vec<(Key, Occurrence)>,
+}
+
+impl Pass {
+    /// Whether these pods can be written about as well, and one more: none of them is yet, and the batch stays a batch.
+    fn has_room_for(&self, pods: &[Key], limit: usize) -> bool {
+        self.writes.len() + pods.len() < limit && !self.writes.iter().any(|op| pods.contains(&op.key))
+    }
 }
 
 impl Scheduler {
@@ -80,8 +90,28 @@ impl Scheduler {
                 self.queue.remove(&key);
                 continue;
             };
-            let pod = Candidate::of(object);
+            if pass.writes.len() >= limit {
+                self.queue.lost(&key);
+                continue;
+            }
+            // What was assumed for it while it waited is assumed no longer.
+            self.snapshot.release(&key);
+            let mut pod = Candidate::of(object);
+            if !object.list_at(&["spec", "volumes"]).is_empty() {
+                pod.volumes = Needs::of(view, object, |claim| self.snapshot.users(claim));
+            }
             match schedule_one(&self.snapshot, &pod, &mut self.ties) {
+                Decision::Node(node) if pod.volumes.waits() => {
+                    let mut steps = self.snapshot.node(&node).map(|node| pod.volumes.steps(node)).unwrap_or_default();
+                    steps.truncate(limit.saturating_sub(pass.writes.len()));
+                    // Whoever came first in this pass decides; the others follow what he began.
+                    let free = !steps.iter().any(|step| pass.writes.iter().any(|op| op.key == step.key));
+                    if free {
+                        self.snapshot.assume(&key, &pod, &node);
+                        pass.writes.extend(steps);
+                    }
+                    self.queue.waits(&key, [Rule::Binding].into(), now.tick);
+                }
                 Decision::Node(node) => {
                     self.snapshot.assume(&key, &pod, &node);
                     let message = format!("Successfully assigned {}/{} to {node}", key.namespace, key.name);
@@ -90,10 +120,34 @@ impl Scheduler {
                 }
                 Decision::Nowhere(refusals) => {
                     let message = refusals.to_string();
-                    self.queue.refused(&key, refusals.rules, now.tick);
+                    let room = if refusals.all.is_some() { Room::None } else { room(&self.snapshot, view, &pod) };
+                    if refusals.all.is_some() {
+                        // A claim that comes is no reason to wait any longer.
+                        self.queue.waits(&key, refusals.rules, now.tick);
+                    } else {
+                        self.queue.refused(&key, refusals.rules, now.tick);
+                    }
                     let mut after = Object::clone(object);
                     let told = Condition { kind: "PodScheduled", status: "False", reason: "Unschedulable", message: &message };
-                    if told.set(&mut after, now.wall) {
+                    told.set(&mut after, now.wall);
+                    match room {
+                        Room::OnItsWay => {
+                            self.snapshot.set_pod(&key, Some(object));
+                        }
+                        Room::By(node, victims) if pass.has_room_for(&victims, limit) => {
+                            for (op, told) in victims.iter().filter_map(|victim| evict(view, victim, object, &node, now)) {
+                                pass.events.push((op.key.clone(), told));
+                                pass.writes.push(op);
+                            }
+                            after.set_at(&["status", "nominatedNodeName"], node.as_str());
+                            self.snapshot.assume(&key, &pod, &node);
+                        }
+                        Room::By(..) => {}
+                        Room::None => {
+                            after.remove_at(&["status", "nominatedNodeName"]);
+                        }
+                    }
+                    if after != **object {
                         pass.writes.push(Op::update(key.clone(), object.revision(), after));
                     }
                     pass.events.push((key, Occurrence::warning(object, NAME, "FailedScheduling", message)));
@@ -105,6 +159,11 @@ impl Scheduler {
 
     /// The write about this pod was refused: nothing of it is assumed any more.
     pub fn lost(&mut self, view: &View, key: &Key) {
+        if *key.resource != PODS {
+            // Who waits for this claim or volume is decided anew.
+            self.queue.wake(Meaning::VolumesChanged);
+            return;
+        }
         self.snapshot.set_pod(key, view.get(key));
         self.queue.lost(key);
     }
@@ -135,6 +194,7 @@ fn waits(pod: &Arc<Object>) -> bool {
 fn bound(pod: &Object, node: &str, now: Now) -> Object {
     let mut after = pod.clone();
     after.set_at(&["spec", "nodeName"], node);
+    after.remove_at(&["status", "nominatedNodeName"]);
     Condition { kind: "PodScheduled", status: "True", reason: "", message: "" }.set(&mut after, now.wall);
     after
 }
@@ -144,7 +204,7 @@ fn bound(pod: &Object, node: &str, now: Now) -> Object {
 mod tests {
     use super::*;
     use crate::api::Revision;
-    use crate::api::registry::NODES;
+    use crate::api::registry::{NODES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, STORAGE_CLASSES};
     use crate::store::{Batch, Change};
     use serde_json::{Value, json};
 
@@ -170,6 +230,143 @@ mod tests {
         for event in view.apply(view.revision().next(), Batch(ops)) {
             scheduler.absorb(&event);
         }
+    }
+
+    fn claim(name: &str, mode: &str) -> Op {
+        let claim = json!({"metadata": {"name": name, "namespace": "default", "uid": name}, "spec": {"accessModes": [mode],
+            "storageClassName": "local", "resources": {"requests": {"storage": "1Gi"}}}});
+        Op::create(Key::new(&PERSISTENT_VOLUME_CLAIMS, "default", name), Object::from_value(claim).unwrap())
+    }
+
+    fn with_claim(name: &str) -> Value {
+        json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": name}}], "containers": []})
+    }
+
+    /// What the controller does once a node is chosen.
+    fn bind(view: &mut View, scheduler: &mut Scheduler, name: &str) {
+        let key = Key::new(&PERSISTENT_VOLUME_CLAIMS, "default", name);
+        let before = view.get(&key).unwrap().clone();
+        let node = before.annotation("volume.kubernetes.io/selected-node").unwrap().to_owned();
+        let mut after = Object::clone(&before);
+        after.set_at(&["spec", "volumeName"], name);
+        after.set_at(&["metadata", "annotations", "pv.kubernetes.io/bind-completed"], "yes");
+        let term = json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]});
+        let volume = json!({"metadata": {"name": name}, "spec": {"claimRef": {"namespace": "default", "name": name, "uid": name},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [term]}}}});
+        let made = Op::create(Key::new(&PERSISTENT_VOLUMES, "", name), Object::from_value(volume).unwrap());
+        apply(view, scheduler, vec![made, Op::update(key, before.revision(), after)]);
+    }
+
+    #[test]
+    fn a_pod_is_bound_after_its_claims_and_where_they_are() {
+        let mut view = View::new(Revision(1));
+        let mut scheduler = Scheduler::new(&view, Rng::seeded(1, "ties"));
+        let class =
+            json!({"metadata": {"name": "local"}, "provisioner": "bramble/local", "volumeBindingMode": "WaitForFirstConsumer"});
+        let class = Op::create(Key::new(&STORAGE_CLASSES, "", "local"), Object::from_value(class).unwrap());
+        apply(&mut view, &mut scheduler, vec![class, node("a", "2"), node("b", "2"), pod("web", with_claim("data"))]);
+        let pass = scheduler.decide(&view, NOW, 100);
+        assert_eq!(pass.events[0].1.message, "0/2 nodes are available: persistentvolumeclaim \"data\" not found.");
+        apply(&mut view, &mut scheduler, pass.writes);
+
+        apply(&mut view, &mut scheduler, vec![claim("data", "ReadWriteOncePod")]);
+        let pass = scheduler.decide(&view, NOW, 100);
+        assert_eq!(pass.writes.iter().map(|op| op.key.resource).collect::<Vec<_>>(), [&PERSISTENT_VOLUME_CLAIMS]);
+        assert!(pass.events.is_empty());
+        apply(&mut view, &mut scheduler, pass.writes);
+        assert!(scheduler.decide(&view, NOW, 100).writes.is_empty(), "the choice stands");
+        bind(&mut view, &mut scheduler, "data");
+        let pass = scheduler.decide(&view, NOW, 100);
+        assert_eq!((pass.writes[0].key.name.as_str(), pass.events[0].1.reason.as_str()), ("web", "Scheduled"));
+        apply(&mut view, &mut scheduler, pass.writes);
+
+        // The claim is for one pod at a time.
+        apply(&mut view, &mut scheduler, vec![pod("second", with_claim("data"))]);
+        let told = scheduler.decide(&view, NOW, 100).events.remove(0).1.message;
+        assert!(told.contains("2 node has pod using PersistentVolumeClaim with the same name"), "{told}");
+    }
+
+    #[test]
+    fn the_less_important_make_room_and_no_more_of_them_than_needed() {
+        let mut view = View::new(Revision(1));
+        let mut scheduler = Scheduler::new(&view, Rng::seeded(1, "ties"));
+        apply(&mut view, &mut scheduler, vec![node("a", "2"), node("b", "2")]);
+        let of = |cpu: &str, priority: i64| json!({"priority": priority, "terminationGracePeriodSeconds": 5, "containers": asks(cpu)["containers"]});
+        let bound = |name: &str, node: &str, cpu: &str, priority: i64| {
+            let mut spec = of(cpu, priority);
+            spec["nodeName"] = json!(node);
+            pod(name, spec)
+        };
+        let there = vec![bound("small", "a", "1", 5), bound("rank", "a", "1", 50), bound("whole", "b", "2", 10)];
+        apply(&mut view, &mut scheduler, there);
+        apply(&mut view, &mut scheduler, vec![pod("high", of("1", 100)), pod("low", of("1", 1))]);
+        let pass = scheduler.decide(&view, NOW, 100);
+        let told: Vec<_> = pass.events.iter().map(|(key, told)| format!("{} {}", key.name, told.reason)).collect();
+        assert_eq!(told, ["small Preempted", "high FailedScheduling", "low FailedScheduling"]);
+        apply(&mut view, &mut scheduler, pass.writes);
+        let get = |view: &View, name: &str| view.get(&Key::new(&PODS, "default", name)).unwrap().clone();
+        assert_eq!(get(&view, "high").str_at(&["status", "nominatedNodeName"]), "a");
+        let victim = get(&view, "small");
+        assert_eq!(
+            (victim.deletion_timestamp(), Condition::of(&victim, "DisruptionTarget").map(|it| it.status.to_owned())),
+            (Some("1970-01-01T00:00:05Z"), Some("True".to_owned()))
+        );
+        // While it stops, nobody else has to go; and what comes meanwhile does not take the room.
+        scheduler.heal(&view, Tick(120_000));
+        let later = Now { tick: Tick(200_000), ..NOW };
+        let pass = scheduler.decide(&view, later, 100);
+        assert!(pass.events.iter().all(|(_, told)| told.reason == "FailedScheduling"), "{:?}", pass.events);
+        apply(&mut view, &mut scheduler, pass.writes);
+        let gone = Op { key: Key::new(&PODS, "default", "small"), expect: crate::store::Expect::Any, change: Change::Delete };
+        apply(&mut view, &mut scheduler, vec![gone]);
+        let pass = scheduler.decide(&view, Now { tick: Tick(900_000), ..NOW }, 100);
+        let told: Vec<_> = pass.events.iter().map(|(key, told)| format!("{} {}", key.name, told.reason)).collect();
+        assert_eq!(told, ["high Scheduled", "low FailedScheduling"]);
+        apply(&mut view, &mut scheduler, pass.writes);
+        let high = get(&view, "high");
+        assert_eq!((Pod(&high).node_name(), high.str_at(&["status", "nominatedNodeName"])), ("a", ""));
+    }
+
+    #[test]
+    fn who_may_not_preempt_and_who_is_equal_waits() {
+        let mut view = View::new(Revision(1));
+        let mut scheduler = Scheduler::new(&view, Rng::seeded(1, "ties"));
+        let mut held = asks("2");
+        held["nodeName"] = json!("a");
+        let mut polite = asks("2");
+        (polite["priority"], polite["preemptionPolicy"]) = (json!(100), json!("Never"));
+        let mut too_large = asks("3");
+        too_large["priority"] = json!(100);
+        apply(&mut view, &mut scheduler, vec![node("a", "2"), pod("held", held)]);
+        apply(&mut view, &mut scheduler, vec![pod("polite", polite), pod("equal", asks("1")), pod("large", too_large)]);
+        let pass = scheduler.decide(&view, NOW, 100);
+        assert!(pass.events.iter().all(|(_, told)| told.reason == "FailedScheduling"), "{:?}", pass.events);
+        assert_eq!(pass.events.len(), 3);
+    }
+
+    #[test]
+    fn pods_that_share_a_claim_follow_the_first_and_a_pass_is_never_larger_than_a_batch() {
+        let mut view = View::new(Revision(1));
+        let mut scheduler = Scheduler::new(&view, Rng::seeded(1, "ties"));
+        let class =
+            json!({"metadata": {"name": "local"}, "provisioner": "bramble/local", "volumeBindingMode": "WaitForFirstConsumer"});
+        let class = Op::create(Key::new(&STORAGE_CLASSES, "", "local"), Object::from_value(class).unwrap());
+        apply(&mut view, &mut scheduler, vec![class, node("a", "9"), node("b", "9"), claim("data", "ReadWriteOnce")]);
+        apply(&mut view, &mut scheduler, (0..10).map(|n| pod(&format!("p{n}"), with_claim("data"))).collect());
+        let pass = scheduler.decide(&view, NOW, 100);
+        assert_eq!(pass.writes.len(), 1, "one choice for all");
+        apply(&mut view, &mut scheduler, pass.writes);
+        bind(&mut view, &mut scheduler, "data");
+        let mut bound = 0;
+        for _ in 0..9 {
+            let pass = scheduler.decide(&view, NOW, 3);
+            assert!(pass.writes.len() <= 3);
+            bound += pass.writes.len();
+            apply(&mut view, &mut scheduler, pass.writes);
+        }
+        assert_eq!(bound, 10);
+        let nodes: std::collections::BTreeSet<_> = view.list(&PODS, None).map(|pod| Pod(pod).node_name()).collect();
+        assert_eq!(nodes.len(), 1, "{nodes:?}");
     }
 
     #[test]

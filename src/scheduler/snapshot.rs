@@ -11,7 +11,8 @@ use super::candidate::Candidate;
 use crate::api::core::node::{Effect, NOT_READY, Node, Taint, UNREACHABLE};
 use crate::api::core::pod::{HostPort, Pod};
 use crate::api::core::resources::Resources;
-use crate::api::registry::{NODES, PODS};
+use crate::api::core::volume::claims_of;
+use crate::api::registry::{NODES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, STORAGE_CLASSES};
 use crate::api::{Key, Object, Uid};
 use crate::store::{ChangeEvent, View};
 
@@ -40,11 +41,28 @@ pub struct NodeInfo {
 
 /// What one pod takes of its node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Share {
+pub struct Share {
     node: String,
     requests: Resources,
     ports: Vec<HostPort>,
     owner: Option<Uid>,
+    /// `namespace/name` of its claims.
+    claims: Vec<String>,
+    priority: i64,
+}
+
+impl Share {
+    /// The node that it has, or that it waits for room on.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// The pod's priority.
+    #[must_use]
+    pub fn priority(&self) -> i64 {
+        self.priority
+    }
 }
 
 /// All nodes and what is used of them.
@@ -52,6 +70,8 @@ struct Share {
 pub struct Snapshot {
     nodes: BTreeMap<String, NodeInfo>,
     pods: BTreeMap<Key, Share>,
+    /// How many pods with a node have each claim.
+    claims: BTreeMap<String, usize>,
 }
 
 /// What a change may mean for pods that found no node.
@@ -63,6 +83,8 @@ pub enum Meaning {
     NodeChanged,
     /// A pod gave back what it held.
     Freed,
+    /// A claim, a volume or a class of them changed.
+    VolumesChanged,
 }
 
 impl Snapshot {
@@ -85,6 +107,8 @@ impl Snapshot {
             self.set_node(&event.key.name, event.after.as_ref())
         } else if *event.key.resource == PODS {
             self.set_pod(&event.key, event.after.as_ref())
+        } else if [&PERSISTENT_VOLUME_CLAIMS, &PERSISTENT_VOLUMES, &STORAGE_CLASSES].contains(&event.key.resource) {
+            Meaning::VolumesChanged
         } else {
             Meaning::None
         }
@@ -95,6 +119,18 @@ impl Snapshot {
         self.nodes.iter().filter(|(_, node)| node.object.is_some()).map(|(name, node)| (name.as_str(), node))
     }
 
+    /// A node by its name.
+    #[must_use]
+    pub fn node(&self, name: &str) -> Option<&Object> {
+        self.nodes.get(name)?.object.as_deref()
+    }
+
+    /// How many pods with a node have a claim, by its `namespace/name`.
+    #[must_use]
+    pub fn users(&self, claim: &str) -> usize {
+        self.claims.get(claim).copied().unwrap_or_default()
+    }
+
     /// Counts a pod on a node before the store says so.
     pub fn assume(&mut self, key: &Key, pod: &Candidate<'_>, node: &str) {
         let share = Share {
@@ -102,20 +138,38 @@ impl Snapshot {
             requests: pod.requests.clone(),
             ports: pod.host_ports.clone(),
             owner: pod.owner.clone(),
+            claims: claims(pod.object),
+            priority: Pod(pod.object).priority(),
         };
         self.put(key, Some(share));
     }
 
     /// Takes an assumption back: the pod counts as the store has it.
     pub fn set_pod(&mut self, key: &Key, pod: Option<&Arc<Object>>) -> Meaning {
-        let share =
-            pod.map(|object| Pod(object)).filter(|pod| !pod.node_name().is_empty() && !pod.is_terminal()).map(|pod| Share {
-                node: pod.node_name().to_owned(),
+        let share = pod.map(|object| Pod(object)).filter(|pod| !pod.is_terminal()).and_then(|pod| {
+            // For whom others make room, it is kept.
+            let waits_on = || if pod.is_terminating() { "" } else { pod.0.str_at(&["status", "nominatedNodeName"]) };
+            let node = Some(pod.node_name()).filter(|node| !node.is_empty()).unwrap_or_else(waits_on);
+            (!node.is_empty()).then(|| Share {
+                node: node.to_owned(),
                 requests: pod.requests(),
                 ports: pod.host_ports().collect(),
                 owner: pod.owner().map(|owner| Uid::from(owner.uid)),
-            });
+                claims: claims(pod.0),
+                priority: pod.priority(),
+            })
+        });
         self.put(key, share)
+    }
+
+    /// Forgets what a pod holds: it is about to be decided.
+    pub fn release(&mut self, key: &Key) {
+        self.put(key, None);
+    }
+
+    /// What each pod takes, or waits for.
+    pub fn shares(&self) -> impl Iterator<Item = (&Key, &Share)> {
+        self.pods.iter()
     }
 
     fn put(&mut self, key: &Key, share: Option<Share>) -> Meaning {
@@ -125,6 +179,14 @@ impl Snapshot {
         let mut meaning = Meaning::None;
         if let Some(before) = self.pods.remove(key) {
             meaning = Meaning::Freed;
+            for claim in &before.claims {
+                if let Some(users) = self.claims.get_mut(claim) {
+                    *users = users.saturating_sub(1);
+                    if *users == 0 {
+                        self.claims.remove(claim);
+                    }
+                }
+            }
             if let Some(node) = self.nodes.get_mut(&before.node) {
                 node.release(&before);
                 if node.object.is_none() && node.pods == 0 {
@@ -133,6 +195,9 @@ impl Snapshot {
             }
         }
         if let Some(share) = share {
+            for claim in &share.claims {
+                *self.claims.entry(claim.clone()).or_default() += 1;
+            }
             self.nodes.entry(share.node.clone()).or_default().take(&share);
             self.pods.insert(key.clone(), share);
         }
@@ -168,6 +233,10 @@ impl Snapshot {
     }
 }
 
+fn claims(pod: &Object) -> Vec<String> {
+    claims_of(pod).map(|claim| format!("{}/{}", pod.namespace(), claim.name)).collect()
+}
+
 /// The taints of a node, with the one for its readiness, whether or not somebody has written it down yet.
 fn taints(node: Node<'_>) -> Vec<Taint> {
     let mut taints: Vec<Taint> = node.taints().collect();
@@ -185,7 +254,8 @@ fn taints(node: Node<'_>) -> Vec<Taint> {
 }
 
 impl NodeInfo {
-    fn take(&mut self, share: &Share) {
+    /// One more pod.
+    pub(super) fn take(&mut self, share: &Share) {
         self.pods += 1;
         self.used.add(&share.requests);
         self.ports.extend(share.ports.iter().cloned());
@@ -194,7 +264,8 @@ impl NodeInfo {
         }
     }
 
-    fn release(&mut self, share: &Share) {
+    /// One pod less.
+    pub(super) fn release(&mut self, share: &Share) {
         self.pods -= 1;
         self.used.subtract(&share.requests);
         for port in &share.ports {

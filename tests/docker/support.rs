@@ -108,7 +108,17 @@ impl Drop for Cluster {
 
 /// The image of busybox alone, imported when it is not there.
 fn import_busybox() {
-    let there = Command::new("docker").args(["image", "inspect", BUSYBOX]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    import_busybox_into(SOCKET);
+}
+
+/// The same for another Docker.
+pub fn import_busybox_into(socket: &str) {
+    let host = format!("unix://{socket}");
+    let there = Command::new("docker")
+        .args(["-H", &host, "image", "inspect", BUSYBOX])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
     if there.expect("the docker command").success() {
         return;
     }
@@ -121,7 +131,7 @@ fn import_busybox() {
         tar.link(&format!("bin/{name}"), "busybox");
     }
     let mut import = Command::new("docker")
-        .args(["import", "-", BUSYBOX])
+        .args(["-H", &host, "import", "-", BUSYBOX])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
@@ -157,6 +167,11 @@ impl Agent {
 
     /// An agent whose Docker is reached in another way.
     pub fn start_on(runtime: DockerRuntime) -> Self {
+        Self::start_as(runtime, NodeConfig::default())
+    }
+
+    /// A node that has something of its own.
+    pub fn start_as(runtime: DockerRuntime, config: NodeConfig) -> Self {
         let runtime = Arc::new(runtime);
         let (inputs, mut inbox) = mpsc::channel(64);
         let (orders, order_box) = mpsc::channel(1024);
@@ -177,12 +192,8 @@ impl Agent {
         let (stopped, told) = (stop.clone(), Arc::clone(&said));
         let brain = tokio::spawn(async move {
             let clock = SystemClock::start();
-            let mut node = Node::new(NodeConfig {
-                name: "test-1".into(),
-                host_ips: vec!["192.0.2.1".into()],
-                scheme: "docker",
-                ..NodeConfig::default()
-            });
+            let mut node =
+                Node::new(NodeConfig { name: "test-1".into(), host_ips: vec!["192.0.2.1".into()], scheme: "docker", ..config });
             let mut effects = Vec::new();
             loop {
                 tokio::select! { biased;
@@ -279,6 +290,17 @@ pub fn is_ready(status: &Value) -> bool {
     status["conditions"]
         .as_array()
         .is_some_and(|all| all.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True"))
+}
+
+/// The Docker id of the container at a place of a status.
+pub fn container_id(status: &Value, at: usize) -> String {
+    let id = status["containerStatuses"][at]["containerID"].as_str().unwrap_or_default();
+    id.strip_prefix("docker://").unwrap_or_else(|| panic!("no container at {at}: {status:#}")).to_owned()
+}
+
+/// What a shell script says in the container at a place of a status.
+pub fn shell(status: &Value, at: usize, script: &str) -> String {
+    docker(&["exec", &container_id(status, at), "/bin/sh", "-c", script])
 }
 
 /// A pod of busybox containers: name and shell script each.

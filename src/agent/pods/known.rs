@@ -140,6 +140,11 @@ pub(in crate::agent) fn tell(pod: &mut Pod, command: &Command, about: &About, ou
         (Command::PullImage { image }, About::Image(name)) => {
             out.push(event(&spec.pod, field_path(spec, name), Severity::Normal, "Pulling", format!("Pulling image \"{image}\"")));
         }
+        (Command::StartContainer(plan), About::Start(name)) => {
+            for note in &plan.notes {
+                out.push(event(&spec.pod, field_path(spec, name), Severity::Warning, note.reason, note.message.clone()));
+            }
+        }
         (Command::StartSandbox(_), _)
             if pod.observed.sandboxes.iter().any(|sandbox| matches!(sandbox.state, RunState::Exited { .. })) =>
         {
@@ -311,7 +316,11 @@ pub(in crate::agent) fn learn(pod: &mut Pod, about: About, result: &Result<Done,
             }
             // The image may have been removed since it was looked for.
             pod.memory.images.remove(&name);
-            trouble(&mut pod.memory, &name, now, "CreateContainerError", failure);
+            let reason = match failure {
+                Failure::Unfit(_) => "CreateContainerConfigError",
+                Failure::Unavailable(_) | Failure::Refused(_) | Failure::Failed(_) => "CreateContainerError",
+            };
+            trouble(&mut pod.memory, &name, now, reason, failure);
         }
         (About::Stop(ids), Err(failure)) => {
             trouble(&mut pod.memory, SANDBOX, now, "FailedKillPod", failure);
@@ -388,7 +397,9 @@ fn image(pod: &mut Pod, name: &str, result: &Result<Done, Failure>, now: Now, ou
                 Failure::Failed(message) if container.pull == PullPolicy::Always && stale.is_none() => {
                     ImageState::Unreachable { failures, message: message.clone() }
                 }
-                Failure::Failed(_) | Failure::Refused(_) | Failure::Unavailable(_) => failed(failure.to_string(), false),
+                Failure::Failed(_) | Failure::Refused(_) | Failure::Unavailable(_) | Failure::Unfit(_) => {
+                    failed(failure.to_string(), false)
+                }
             }
         }
     };

@@ -10,13 +10,16 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::agent::runtime::{PidNamespace, PodRef};
+use crate::agent::runtime::{Dns, PidNamespace, PodRef, PortPlan};
+use crate::api::default::pod::qos_class;
 use crate::api::quantity::Quantity;
 use crate::api::{Generation, Object};
 
 mod container;
 mod hook;
+mod network;
 mod probe;
+mod security;
 mod volume;
 
 pub use container::{Amounts, ContainerSpec, MountSpec, PullPolicy};
@@ -48,6 +51,20 @@ pub struct PodSpec {
     pub deletion: Option<Duration>,
     /// Host name within the pod.
     pub hostname: String,
+    /// What comes after it in its full name; empty: nothing.
+    pub domain: String,
+    /// Whom it asks for names.
+    pub dns: Dns,
+    /// Ports of the node that lead to it.
+    pub ports: Vec<PortPlan>,
+    /// `spec.securityContext.sysctls`, with dots.
+    pub sysctls: BTreeMap<String, String>,
+    /// `spec.os.name`; empty: any.
+    pub os: String,
+    /// `spec.securityContext.supplementalGroupsPolicy: Strict`.
+    pub strict_groups: bool,
+    /// `spec.priority`.
+    pub priority: i64,
     /// `name:address` lines of `/etc/hosts`.
     pub extra_hosts: Vec<String>,
     /// `spec.hostNetwork`.
@@ -74,7 +91,7 @@ pub struct PodSpec {
     pub known_restarts: BTreeMap<String, u32>,
     /// When the scheduler bound it, RFC 3339.
     pub scheduled_at: Option<String>,
-    /// `status.qosClass`.
+    /// Its class, as in `status.qosClass`.
     pub qos: String,
     /// What is asked for and not done here, in words for the user.
     pub ignored: Vec<String>,
@@ -128,11 +145,22 @@ pub fn read(object: &Object) -> PodSpec {
     let mut containers = |key: &str| -> Vec<ContainerSpec> {
         list(spec, key).iter().map(|raw| container(raw, pod_security, &mut ignored)).collect()
     };
-    let (init, main, ephemeral) = (containers("initContainers"), containers("containers"), containers("ephemeralContainers"));
-    ignored_of_pod(spec, pod_security, &mut ignored);
+    let (mut init, mut main, mut ephemeral) =
+        (containers("initContainers"), containers("containers"), containers("ephemeralContainers"));
+    let names = network::names(spec, name, &pod.namespace);
+    let runtime_class = text(spec, "runtimeClassName");
+    let refused = names.refused.or_else(|| {
+        (!runtime_class.is_empty()).then(|| {
+            format!("no runtime for {runtime_class:?} is configured: this node runs pods with Docker's default runtime only; remove runtimeClassName")
+        })
+    });
+    if let Some(why) = refused {
+        init.iter_mut().chain(&mut main).chain(&mut ephemeral).for_each(|container| container.refused = Some(why.clone()));
+    }
+    let dns = network::dns(spec, &mut ignored);
+    ignored_of_pod(spec, &mut ignored);
     let grace = seconds(spec.get("terminationGracePeriodSeconds")).unwrap_or(Duration::from_secs(30));
     let deletion = object.is_deleting().then(|| seconds(object.at(&["metadata", "deletionGracePeriodSeconds"])).unwrap_or(grace));
-    let hostname = Some(text(spec, "hostname")).filter(|hostname| !hostname.is_empty()).unwrap_or(name);
     PodSpec {
         generation: object.generation(),
         labels: object.labels().map(owned).collect(),
@@ -145,12 +173,19 @@ pub fn read(object: &Object) -> PodSpec {
         },
         grace,
         deletion,
-        // The kernel's limit.
-        hostname: hostname.chars().take(63).collect::<String>().trim_end_matches(['-', '.']).to_owned(),
-        extra_hosts: list(spec, "hostAliases")
+        hostname: names.host,
+        domain: names.domain,
+        dns,
+        ports: network::ports(spec),
+        // Source: sysctl(8) takes both notations.
+        sysctls: list(pod_security, "sysctls")
             .iter()
-            .flat_map(|alias| strings(alias, "hostnames").into_iter().map(move |host| format!("{host}:{}", text(alias, "ip"))))
+            .map(|sysctl| (text(sysctl, "name").replace('/', "."), text(sysctl, "value").to_owned()))
             .collect(),
+        os: spec.get("os").map(|os| text(os, "name").to_owned()).unwrap_or_default(),
+        strict_groups: text(pod_security, "supplementalGroupsPolicy") == "Strict",
+        priority: spec.get("priority").and_then(Value::as_i64).unwrap_or_default(),
+        extra_hosts: network::hosts(spec),
         host_network: flag(spec, "hostNetwork"),
         host_ipc: flag(spec, "hostIPC"),
         pid: match (flag(spec, "hostPID"), flag(spec, "shareProcessNamespace")) {
@@ -180,7 +215,8 @@ pub fn read(object: &Object) -> PodSpec {
             .iter()
             .find(|condition| text(condition, "type") == "PodScheduled" && text(condition, "status") == "True")
             .map(|condition| text(condition, "lastTransitionTime").to_owned()),
-        qos: object.str_at(&["status", "qosClass"]).to_owned(),
+        // The master says the same; the share comes without its word.
+        qos: qos_class(object).to_owned(),
         ignored,
         pod,
     }
@@ -197,11 +233,11 @@ fn gate(object: &Object, kind: &str) -> Gate {
 }
 
 /// What of the pod itself is asked for and not done.
-fn ignored_of_pod(spec: &Value, security: &Value, ignored: &mut Vec<String>) {
+fn ignored_of_pod(spec: &Value, ignored: &mut Vec<String>) {
     for (key, what) in [
-        ("dnsConfig", "dnsConfig is not set by this node yet"),
         ("imagePullSecrets", "imagePullSecrets are not used by this node yet: images are pulled without credentials"),
-        ("runtimeClassName", "runtimeClassName is not chosen by this node"),
+        ("resources", "resources of the pod as a whole are not enforced by this node: set them for each container"),
+        ("resourceClaims", "resourceClaims (dynamic resource allocation) are not given by this node"),
     ] {
         let asked = spec.get(key).is_some_and(|value| match value {
             Value::Null => false,
@@ -212,8 +248,8 @@ fn ignored_of_pod(spec: &Value, security: &Value, ignored: &mut Vec<String>) {
             ignored.push(what.to_owned());
         }
     }
-    if security.get("sysctls").and_then(Value::as_array).is_some_and(|sysctls| !sysctls.is_empty()) {
-        ignored.push("securityContext.sysctls are not set by this node yet".to_owned());
+    if spec.get("hostUsers").and_then(Value::as_bool) == Some(false) {
+        ignored.push("hostUsers: false is not given by this node: its pods share the host's user ids".to_owned());
     }
 }
 
@@ -263,11 +299,11 @@ mod tests {
     fn what_is_not_honoured_is_said() {
         let read = spec(json!({
             "imagePullSecrets": [{"name": "s"}],
-            "containers": [{"name": "a", "image": "i", "ports": [{"hostPort": 80}],
-                            "securityContext": {"runAsNonRoot": true}}],
+            "hostUsers": false, "dnsPolicy": "ClusterFirstWithHostNet",
+            "containers": [{"name": "a", "image": "i", "resources": {"claims": [{"name": "g"}]}}],
         }));
-        assert_eq!(read.ignored.len(), 3, "{:?}", read.ignored);
-        assert!(read.ignored.iter().any(|text| text.starts_with("container a: hostPort")));
+        assert_eq!(read.ignored.len(), 4, "{:?}", read.ignored);
+        assert!(read.ignored.iter().any(|text| text.starts_with("container a: resources.claims")));
     }
 
     #[test]
@@ -276,8 +312,8 @@ mod tests {
             json!({"volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": "x"}]}),
             json!({"volumeDevices": [{"name": "v"}]}),
             json!({"livenessProbe": {"tcpSocket": {"port": "web"}}}),
-            json!({"securityContext": {"runAsNonRoot": true, "runAsUser": 0}}),
             json!({"securityContext": {"seccompProfile": {"type": "Localhost"}}}),
+            json!({"securityContext": {"seccompProfile": {"type": "Localhost", "localhostProfile": "../p"}}}),
             json!({"resources": {"limits": {"nvidia.com/gpu": 1}}}),
         ];
         for mut container in cases {

@@ -30,7 +30,7 @@ use crate::clock::{Clock, Now, SystemClock, Tick};
 use crate::error::Chain;
 use crate::link::bus::{Bus, BusEvent, Publish};
 use crate::link::codec::{decode, encode};
-use crate::link::message::{Assignment, CallRequest, Credit, Head, Health, Info, SCHEMA};
+use crate::link::message::{Assignment, CallRequest, Credit, Head, Health, Info, SCHEMA, VolumeReport};
 use crate::link::session::{Session, SessionEffect, SessionInput};
 use crate::link::share::Share;
 use crate::link::{NodeTopic, Topics};
@@ -65,6 +65,8 @@ pub(super) struct Agent {
     pub(super) hooks: mpsc::Sender<HookOrder>,
     pub(super) probes: mpsc::Sender<prober::Order>,
     pub(super) keep: watch::Sender<Option<(String, Arc<Share>)>>,
+    pub(super) discard: watch::Sender<Arc<Share>>,
+    pub(super) volumes_dir: String,
     pub(super) connected: bool,
     pub(super) info: Option<Info>,
     pub(super) pressures: Pressures,
@@ -76,19 +78,22 @@ pub(super) struct Agent {
     pub(super) rng: Rng,
 }
 
+/// Where the loop hears from the others.
+pub(super) struct Inboxes {
+    pub(super) events: mpsc::Receiver<BusEvent>,
+    pub(super) inputs: mpsc::Receiver<Input>,
+    pub(super) runtime_is: watch::Receiver<RuntimeHealth>,
+    pub(super) discarded: mpsc::Receiver<Vec<VolumeReport>>,
+}
+
 impl Agent {
     /// Runs until `stop`.
-    pub(super) async fn run(
-        mut self,
-        kept: Option<Arc<Share>>,
-        mut events: mpsc::Receiver<BusEvent>,
-        mut inputs: mpsc::Receiver<Input>,
-        mut runtime_is: watch::Receiver<RuntimeHealth>,
-        stop: CancellationToken,
-    ) {
+    pub(super) async fn run(mut self, kept: Option<Arc<Share>>, inboxes: Inboxes, stop: CancellationToken) {
+        let Inboxes { mut events, mut inputs, mut runtime_is, mut discarded } = inboxes;
         self.light(ShelfInput::Link(false));
         if let Some(share) = kept {
             tracing::info!(node = self.config.node, pods = share.pods.len(), "starts with the share that was kept");
+            self.discard.send_replace(share.clone());
             self.feed(Input::Desired(share));
         }
         loop {
@@ -106,6 +111,7 @@ impl Agent {
                     self.hear(event);
                 }
                 Some(input) = inputs.recv() => self.feed(input),
+                Some(volumes) = discarded.recv() => self.uplink.volumes(volumes),
                 Ok(()) = runtime_is.changed() => {
                     self.runtime_is = runtime_is.borrow_and_update().clone();
                     self.learn_runtime().await;
@@ -284,6 +290,7 @@ impl Agent {
                     tracing::info!(node = self.config.node, pods = share.pods.len(), "new share");
                     self.uplink.keep_only(|uid| share.pods.contains_key(uid));
                     self.keep.send_replace(Some((store, share.clone())));
+                    self.discard.send_replace(share.clone());
                     self.feed(Input::Desired(share));
                 }
                 SessionEffect::Ask(ask) => {
@@ -401,6 +408,7 @@ impl Agent {
             container_runtime: &version,
             addresses: self.addresses.clone(),
             storage_bytes: self.sensors.read().disk_total_bytes,
+            volumes_dir: &self.volumes_dir,
         };
         let info = register::info(&facts);
         if self.info.as_ref() != Some(&info) && !(version.is_empty() && self.info.is_some()) {

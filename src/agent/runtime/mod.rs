@@ -28,7 +28,10 @@ use std::pin::Pin;
 use std::time::Duration;
 
 pub use observed::{Listing, ObservedContainer, ObservedPod, ObservedSandbox, RunState, Trace};
-pub use plans::{ContainerPlan, Limits, MountPlan, MountSource, PidNamespace, SandboxPlan, Security, VolumeFile, VolumePlan};
+pub use plans::{
+    AppArmor, ContainerPlan, Dns, Limits, MountPlan, MountSource, Note, PidNamespace, PortPlan, SandboxPlan, Seccomp, Security,
+    VolumeFile, VolumePlan,
+};
 
 use crate::agent::prober::Sign;
 use crate::agent::stats::{DiskUsage, Usage};
@@ -145,6 +148,9 @@ pub enum Failure {
     /// The runtime cannot do what was asked.
     #[error("{0}")]
     Failed(String),
+    /// What the pod asks does not go with its image, or with this host.
+    #[error("{0}")]
+    Unfit(String),
 }
 
 /// What became of a command that was run in a container.
