@@ -316,3 +316,73 @@ impl Drop for Registry {
         let _ = self.process.wait();
     }
 }
+
+#[test]
+fn people_debug_a_pod_and_read_why_one_failed() {
+    let Some(cluster) = on_docker(&[]) else { return };
+    cluster.apply(&format!(
+        "apiVersion: v1
+kind: Pod
+metadata: {{name: web, labels: {{app: web}}}}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: app
+    image: {BUSYBOX}
+    command: [sh, -c, 'trap exit TERM; while true; do sleep 0.2; done']
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: late}}
+spec:
+  activeDeadlineSeconds: 2
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: app
+    image: {BUSYBOX}
+    command: [sh, -c, 'sleep 1000']
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: words}}
+spec:
+  restartPolicy: Never
+  initContainers:
+  - {{name: one, image: {BUSYBOX}, command: [sh, -c, 'exit 0']}}
+  - {{name: two, image: {BUSYBOX}, command: [sh, -c, 'echo -n no such lamp > /dev/termination-log; exit 4']}}
+  containers:
+  - {{name: app, image: {BUSYBOX}, command: [sh, -c, 'exit 0']}}
+"
+    ));
+    cluster.wait_ready("app=web", 1, SOON);
+    let said = cluster.kubectl(&[
+        "debug",
+        "web",
+        &format!("--image={BUSYBOX}"),
+        "--target=app",
+        "-c",
+        "dbg",
+        "--",
+        "sh",
+        "-c",
+        "echo hi; sleep 1",
+    ]);
+    println!("kubectl debug: {}{}", said.out, said.err);
+    said.expect();
+    wait_until("the debug container has ended", SOON, || {
+        let pod = cluster.get(&["pod", "web"]);
+        let state = pod["status"]["ephemeralContainerStatuses"][0]["state"].clone();
+        if state["terminated"]["reason"] == "Completed" { Ok(()) } else { Err(format!("{state}")) }
+    });
+    assert_eq!(cluster.kubectl(&["logs", "web", "-c", "dbg"]).expect(), "hi\n");
+    let described = |name: &str, all: &[&str]| {
+        wait_until(name, SOON, || {
+            let text = cluster.kubectl(&["describe", "pod", name]).out;
+            if all.iter().all(|words| text.contains(words)) { Ok(()) } else { Err(text) }
+        });
+    };
+    described("web", &["Ephemeral Containers:", "Started container dbg"]);
+    described("late", &["Reason:           DeadlineExceeded", "Pod was active on the node longer than the specified deadline"]);
+    described("words", &["Status:           Failed", "Message:      no such lamp", "Exit Code:    4"]);
+    assert!(cluster.kubectl(&["get", "pods"]).expect().contains("Init:Error"));
+}

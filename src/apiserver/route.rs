@@ -284,6 +284,7 @@ pub fn subresource_name(subresource: Subresource) -> &'static str {
         Subresource::Log => "log",
         Subresource::Binding => "binding",
         Subresource::Eviction => "eviction",
+        Subresource::EphemeralContainers => "ephemeralcontainers",
         Subresource::Finalize => "finalize",
     }
 }
@@ -303,7 +304,7 @@ fn verb_below(method: Method, subresource: Subresource) -> Option<Verb> {
 #[must_use]
 pub fn verbs_below(subresource: Subresource) -> &'static [Verb] {
     match subresource {
-        Subresource::Status | Subresource::Scale => &[Verb::Get, Verb::Patch, Verb::Update],
+        Subresource::Status | Subresource::Scale | Subresource::EphemeralContainers => &[Verb::Get, Verb::Patch, Verb::Update],
         Subresource::Log => &[Verb::Get],
         Subresource::Binding | Subresource::Eviction => &[Verb::Create],
         Subresource::Finalize => &[Verb::Update],

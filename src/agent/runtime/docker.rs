@@ -16,7 +16,7 @@ mod observe;
 mod usage;
 mod volumes;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -104,6 +104,8 @@ struct Shared {
     sandbox_image: tokio::sync::Mutex<Option<String>>,
     network: tokio::sync::Mutex<Option<String>>,
     digests: Mutex<HashMap<String, String>>,
+    /// Containers of which a process was killed for its memory: Docker tells of a child's end by an event alone.
+    oom: Arc<Mutex<BTreeSet<String>>>,
     /// By container id, of those that have ended.
     last_words: Mutex<HashMap<String, String>>,
     stamp: AtomicU64,
@@ -125,6 +127,7 @@ impl DockerRuntime {
                 sandbox_image: tokio::sync::Mutex::new(None),
                 network: tokio::sync::Mutex::new(None),
                 digests: Mutex::new(HashMap::new()),
+                oom: Arc::default(),
                 last_words: Mutex::new(HashMap::new()),
                 stamp: AtomicU64::new(0),
                 places: Mutex::default(),
@@ -507,11 +510,12 @@ impl Shared {
             ("event".to_owned(), words),
         ]);
         let stream = docker.events(Some(EventsOptions { filters: Some(filters), ..EventsOptions::default() }));
-        Ok(Box::new(DockerChanges { stream: Box::pin(stream) }))
+        Ok(Box::new(DockerChanges { stream: Box::pin(stream), oom: Arc::clone(&self.oom) }))
     }
 }
 
 struct DockerChanges {
+    oom: Arc<Mutex<BTreeSet<String>>>,
     stream: std::pin::Pin<Box<dyn Stream<Item = Result<EventMessage, Error>> + Send>>,
 }
 
@@ -519,6 +523,9 @@ impl Changes for DockerChanges {
     fn next(&mut self) -> Boxed<'_, Option<Changed>> {
         Box::pin(async {
             let message = self.stream.next().await?.ok()?;
+            if message.action.as_deref() == Some("oom") {
+                lock(&self.oom).extend(message.actor.as_ref().and_then(|actor| actor.id.clone()));
+            }
             let uid = message.actor.and_then(|actor| actor.attributes?.get(naming::POD_UID).cloned());
             Some(uid.map_or(Changed::All, |uid| Changed::Pod(Uid(uid))))
         })

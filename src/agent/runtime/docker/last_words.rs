@@ -79,9 +79,10 @@ impl Shared {
         words
     }
 
-    /// Forgets the words of runs that are no more.
-    pub(super) fn keep_last_words(&self, there: impl Fn(&str) -> bool) {
+    /// Forgets what is known of runs that are no more.
+    pub(super) fn keep_only(&self, there: impl Fn(&str) -> bool) {
         lock(&self.last_words).retain(|id, _| there(id));
+        lock(&self.oom).retain(|id| there(id));
     }
 }
 
