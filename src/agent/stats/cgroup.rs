@@ -126,8 +126,11 @@ mod tests {
             ("version 1 without memory: Raspberry Pi OS 10", "2:cpu,cpuacct:/docker/a1\n", v1("cpu,cpuacct/docker/a1", None)),
             ("version 2, driver systemd", "0::/system.slice/docker-a1.scope\n", v2("system.slice/docker-a1.scope")),
             ("version 2, driver cgroupfs", "0::/docker/a1\n", v2("docker/a1")),
-            ("version 2, Podman without root", "0::/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-a1.scope/container\n",
-                v2("user.slice/user-1000.slice/user@1000.service/user.slice/libpod-a1.scope/container")),
+            (
+                "version 2, Podman without root",
+                "0::/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-a1.scope/container\n",
+                v2("user.slice/user-1000.slice/user@1000.service/user.slice/libpod-a1.scope/container"),
+            ),
             ("seen from another container", "0::/../a1\n", None),
             ("the root group", "0::/\n", None),
             ("nothing", "", None),
@@ -147,7 +150,10 @@ mod tests {
         assert_eq!(working_set("10000\n", v2, "inactive_file"), Some(5904));
         assert_eq!(working_set("10\n", v2, "inactive_file"), Some(0));
         assert_eq!(working_set("max\n", v2, "inactive_file"), None);
-        assert_eq!(resident("Name:\tx\nVmRSS:\t  900 kB\nRssAnon:\t  100 kB\nRssFile:\t 790 kB\nRssShmem:\t  10 kB\n"), 110 * 1024);
+        assert_eq!(
+            resident("Name:\tx\nVmRSS:\t  900 kB\nRssAnon:\t  100 kB\nRssFile:\t 790 kB\nRssShmem:\t  10 kB\n"),
+            110 * 1024
+        );
         assert_eq!(machine_cpu("cpu  10 1 5 1000 7 2 3 4 9 0\ncpu0 1 1\n"), Some(250_000_000));
     }
 }

@@ -47,8 +47,7 @@ pub fn between(before: &Look, after: &Look) -> NodeStats {
         let used = u128::from(to.saturating_sub(from));
         u64::try_from(used * 1_000_000_000 / window.as_nanos().max(1)).unwrap_or(u64::MAX)
     };
-    let earlier: BTreeMap<&str, u64> =
-        before.containers.iter().map(|usage| (usage.id.as_str(), usage.cpu_nanoseconds)).collect();
+    let earlier: BTreeMap<&str, u64> = before.containers.iter().map(|usage| (usage.id.as_str(), usage.cpu_nanoseconds)).collect();
     let mut pods: BTreeMap<&Uid, PodStats> = BTreeMap::new();
     for usage in &after.containers {
         let pod = pods.entry(&usage.pod.uid).or_insert_with(|| PodStats {

@@ -20,10 +20,8 @@ pub(super) type Places = HashMap<String, Option<Place>>;
 impl Shared {
     pub(super) async fn usage(&self) -> Result<Usage, Failure> {
         let docker = self.client().await?;
-        let filters = HashMap::from([
-            ("label".to_owned(), self.owner().filter(None)),
-            ("status".to_owned(), vec!["running".to_owned()]),
-        ]);
+        let filters =
+            HashMap::from([("label".to_owned(), self.owner().filter(None)), ("status".to_owned(), vec!["running".to_owned()])]);
         let options = ListContainersOptions { filters: Some(filters), ..ListContainersOptions::default() };
         let found = self.ask(QUICK, docker.list_containers(Some(options))).await?;
         let mut places = std::mem::take(&mut *lock(&self.places));
@@ -44,7 +42,13 @@ impl Shared {
             };
             kept.insert(id.clone(), place);
             if let Some((cpu_nanoseconds, memory_bytes)) = used {
-                containers.push(ContainerUsage { pod: labels.pod, container: labels.container, id, cpu_nanoseconds, memory_bytes });
+                containers.push(ContainerUsage {
+                    pod: labels.pod,
+                    container: labels.container,
+                    id,
+                    cpu_nanoseconds,
+                    memory_bytes,
+                });
             }
         }
         *lock(&self.places) = kept;

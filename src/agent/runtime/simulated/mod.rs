@@ -14,7 +14,9 @@ mod usage;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Command, Done, Failure, Limits, Listing, ObservedContainer, ObservedPod, ObservedSandbox, PodRef, RunState, Signal, naming};
+use super::{
+    Command, Done, Failure, Limits, Listing, ObservedContainer, ObservedPod, ObservedSandbox, PodRef, RunState, Signal, naming,
+};
 use crate::api::Uid;
 use crate::clock::{Now, Tick, Wall};
 use crate::step::Machine;

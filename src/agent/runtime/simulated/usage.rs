@@ -54,8 +54,7 @@ mod tests {
 
     #[test]
     fn a_container_uses_about_what_it_asks_for() {
-        let limits =
-            Limits { cpu_request_milli: Some(200), memory_request_bytes: Some(64 << 20), ..Limits::default() };
+        let limits = Limits { cpu_request_milli: Some(200), memory_request_bytes: Some(64 << 20), ..Limits::default() };
         for id in ["a", "b", "c"] {
             let run = ObservedContainer { id: id.into(), ..ObservedContainer::default() };
             let (milli, bytes) = uses(&run, limits);
