@@ -22,6 +22,8 @@ mod pods;
 mod pressure;
 #[path = "docker/probes.rs"]
 mod probes;
+#[path = "docker/proxy.rs"]
+mod proxy;
 #[path = "docker/registry.rs"]
 mod registry;
 #[path = "docker/security.rs"]

@@ -9,6 +9,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::health::judge::Thresholds;
 use crate::config::{BrokerUrl, Faults, FileMay, Flag, Reader};
 
 /// Where the configuration is when nobody says.
@@ -27,6 +28,8 @@ pub struct AgentConfig {
     pub cluster_uid: String,
     /// `data_dir`: the share that it holds, the lock and, by default, the certificates.
     pub data_dir: PathBuf,
+    /// `run_dir`: the pods' own files, for this boot only.
+    pub run_dir: PathBuf,
     /// `[mqtt]`.
     pub mqtt: Mqtt,
     /// `runtime`.
@@ -39,6 +42,8 @@ pub struct AgentConfig {
     pub capacity: Capacity,
     /// `health.interval_seconds`: how often it tells how it is.
     pub health_interval: Duration,
+    /// `[eviction]`: when the node counts as short of something.
+    pub eviction: Thresholds,
     /// `leds.enabled`: whether the board's LEDs are driven.
     pub leds_enabled: bool,
 }
@@ -99,12 +104,17 @@ impl AgentConfig {
         flags: &[Flag],
     ) -> Result<Self, Faults> {
         let host_name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let environment: Vec<(String, String)> = environment.into_iter().collect();
+        // Source: systemd.exec(5); the first of several.
+        let given = environment.iter().find(|(name, _)| name == "RUNTIME_DIRECTORY");
+        let runtime_directory = given.and_then(|(_, value)| value.split(':').next()).filter(|path| path.starts_with('/'));
+        let runtime_directory = runtime_directory.map(PathBuf::from);
         let mut reader = Reader::open(file, environment, flags);
-        let made = Self::read(&mut reader, host_name.trim());
+        let made = Self::read(&mut reader, host_name.trim(), runtime_directory);
         reader.finish(made)
     }
 
-    fn read(r: &mut Reader, host_name: &str) -> Option<Self> {
+    fn read(r: &mut Reader, host_name: &str, runtime_directory: Option<PathBuf>) -> Option<Self> {
         const NAME: &str = "a DNS-1123 label: lower case letters, digits and `-`, at most 63";
         const UID: &str = "the cluster's uid (`cat /var/lib/bramble/cluster-uid` on the master)";
         let label = |name: &str| is_node_name(name).then(|| name.to_owned());
@@ -114,6 +124,7 @@ impl AgentConfig {
         let cluster_uid = r.text("cluster_uid", UID);
         let cluster_uid = r.required("cluster_uid", UID, cluster_uid);
         let data_dir = r.path("data_dir", "a directory").unwrap_or_else(|| DEFAULT_DATA_DIR.into());
+        let run_dir = r.path("run_dir", "a directory").or(runtime_directory).unwrap_or_else(|| data_dir.join("run"));
         let pki = data_dir.join("pki");
         let broker = r.parsed("mqtt.broker", BrokerUrl::EXPECTED, BrokerUrl::parse);
         let mqtt = Mqtt {
@@ -136,12 +147,25 @@ impl AgentConfig {
             text.parse().ok().filter(|&mib: &u64| mib > 0 && mib <= 1 << 30)
         });
         let health_interval = r.seconds("health.interval_seconds", 1).unwrap_or(Duration::from_secs(10));
+        let percent = |text: &str| text.parse().ok().filter(|&percent: &u64| percent <= 100);
+        const PERCENT: &str = "a whole number from 0 (never) to 100";
+        let eviction = Thresholds {
+            memory_bytes: r
+                .parsed("eviction.memory_available_mib", "a whole number of MiB; 0 for never", |text| text.parse::<u32>().ok())
+                .map(|mib| u64::from(mib) << 20),
+            nodefs_percent: r.parsed("eviction.nodefs_available_percent", PERCENT, percent),
+            inodes_percent: r.parsed("eviction.nodefs_inodes_free_percent", PERCENT, percent).unwrap_or(5),
+            imagefs_percent: r.parsed("eviction.imagefs_available_percent", PERCENT, percent),
+            pids_percent: r.parsed("eviction.pid_available_percent", PERCENT, percent).unwrap_or(5),
+            transition: r.seconds("eviction.pressure_transition_seconds", 1).unwrap_or(Duration::from_secs(300)),
+        };
         let leds_enabled = r.switch("leds.enabled").unwrap_or(true);
         Some(Self {
             node: node?,
             cluster,
             cluster_uid: cluster_uid?,
             data_dir,
+            run_dir,
             mqtt,
             // Never simulated unless it says so: a node that pretends to run things is worse than one that refuses.
             runtime: runtime.unwrap_or(Runtime::Docker),
@@ -149,6 +173,7 @@ impl AgentConfig {
             board,
             capacity: Capacity { cpus, memory_mib },
             health_interval,
+            eviction,
             leds_enabled,
         })
     }
@@ -174,6 +199,23 @@ mod tests {
         assert!(config.leds_enabled && config.board.is_none());
         assert_eq!(load("node = 'a'\ncluster_uid = 'u'\nboard = 'auto'").unwrap().board, None);
         assert_eq!(load("node = 'a'\ncluster_uid = 'u'\ncapacity.cpus = 2").unwrap().capacity.cpus, Some(2.0));
+    }
+
+    #[test]
+    fn the_pods_own_files_lie_where_systemd_says_else_with_the_data() {
+        let flags = |run_dir: Option<&str>| {
+            [("node", Some("a")), ("cluster_uid", Some("u")), ("data_dir", Some("/d")), ("run_dir", run_dir)]
+                .map(|(key, value)| Flag { name: key, key, value: value.map(str::to_owned) })
+        };
+        for (given, systemd, run_dir) in [
+            (None, None, "/d/run"),
+            (None, Some("/run/bramble-agent:/run/other"), "/run/bramble-agent"),
+            (Some("/r"), Some("/run/bramble-agent"), "/r"),
+        ] {
+            let environment = systemd.map(|path| ("RUNTIME_DIRECTORY".to_owned(), path.to_owned()));
+            let config = AgentConfig::load(None, environment, &flags(given)).unwrap();
+            assert_eq!(config.run_dir, Path::new(run_dir));
+        }
     }
 
     #[test]
@@ -208,7 +250,7 @@ mod tests {
     #[test]
     fn the_documentation_lists_just_these_keys() {
         let mut reader = Reader::open(None, [], &[]);
-        let _ = AgentConfig::read(&mut reader, "host");
+        let _ = AgentConfig::read(&mut reader, "host", None);
         let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md")).unwrap();
         let section = text.split("\n## ").find(|section| section.starts_with("Agent\n")).unwrap();
         let listed: Vec<&str> = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();

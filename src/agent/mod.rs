@@ -11,6 +11,7 @@
 pub mod checkpoint;
 pub mod config;
 pub mod disk;
+pub mod eviction;
 pub mod health;
 pub mod led;
 pub mod node;
@@ -22,3 +23,4 @@ pub mod runtime;
 pub mod stats;
 pub mod streams;
 pub mod uplink;
+pub mod volumes;

@@ -26,7 +26,8 @@ use super::pleg;
 use super::pods::env::{ConfigError, Sources};
 use super::pods::known::{Pod, Severity, event, field_path, learn, tell};
 use super::pods::lifecycle::PodState;
-use super::pods::plan::{self, About, ImageState, Memory};
+use super::pods::plan::{self, About, FailureCondition, ImageState, Memory, PodFailure};
+use super::pods::resource_field::NodeAmounts;
 use super::pods::spec::{self, PodSpec};
 use super::pods::status::{self, LightState};
 use super::runtime::{Command, Done, Failure, Listing, PodRef, RunState};
@@ -43,6 +44,8 @@ pub struct NodeConfig {
     pub host_ips: Vec<String>,
     /// What container ids begin with: `docker` or `simulated`.
     pub scheme: &'static str,
+    /// What it has.
+    pub amounts: NodeAmounts,
 }
 
 /// What can happen to a node.
@@ -54,6 +57,21 @@ pub enum Input {
     Observed(Listing),
     /// An order was carried out, or not.
     Outcome(Outcome),
+    /// The node gives a pod up: what runs of it is ended within the grace and not started again, and once nothing runs its phase
+    /// is `Failed` with these words. Its dead containers stay for their logs until it is deleted. A pod that has ended already,
+    /// is being deleted, or is not known, is left as it is; of several failures the first one's words stay.
+    Fail {
+        /// Which.
+        uid: Uid,
+        /// `status.reason`, as the kubelet words it: `Evicted`, `DeadlineExceeded`.
+        reason: String,
+        /// `status.message`.
+        message: String,
+        /// TERM at once, KILL after so long.
+        grace: Duration,
+        /// One more condition that is true of it, such as `DisruptionTarget`.
+        condition: Option<FailureCondition>,
+    },
     /// The node's addresses changed.
     Addresses(Vec<String>),
     /// The master asks for every status.
@@ -285,6 +303,19 @@ impl Node {
         }
     }
 
+    /// The node gives a pod up.
+    fn fail(&mut self, now: Now, uid: &Uid, failure: PodFailure, grace: Duration, out: &mut Vec<Effect>) {
+        let Some(pod) = self.pods.get_mut(uid) else { return };
+        match pod.state {
+            PodState::Live => pod.memory.failure = Some(failure),
+            // It ends already, and not sooner by itself.
+            PodState::Ending { .. } if pod.memory.failure.is_some() => {}
+            PodState::Ending { .. } | PodState::Finished | PodState::Terminating { .. } | PodState::Gone => return,
+        }
+        pod.state = pod.state.end(now.tick, grace);
+        self.settle(now, uid, out);
+    }
+
     /// Brings one pod's state, order, status and light up to date.
     fn settle(&mut self, now: Now, uid: &Uid, out: &mut Vec<Effect>) {
         let Some(share) = self.share.clone() else { return };
@@ -297,6 +328,9 @@ impl Node {
         if let Some(spec) = &pod.spec
             && plan::is_finished(spec, &pod.observed)
         {
+            pod.state = pod.state.end(now.tick, spec.grace);
+        }
+        if !pod.observed.containers.iter().any(|run| run.state.is_running()) {
             pod.state = pod.state.finish();
         }
         let ending = match &pod.spec {
@@ -307,7 +341,7 @@ impl Node {
         if let Some(grace) = ending {
             pod.state = pod.state.terminate(now.tick, grace);
         }
-        let nothing = pod.observed.containers.is_empty() && pod.observed.sandboxes.is_empty() && pod.observed.volumes.is_empty();
+        let nothing = pod.observed.is_nothing();
         if nothing && pod.flight.is_none() {
             pod.state = pod.state.vanish();
         }
@@ -324,8 +358,13 @@ impl Node {
         }
         let host_ip = self.config.host_ips.first().map(String::as_str).unwrap_or_default();
         let pod_ip = pod.observed.sandboxes.last().and_then(|sandbox| sandbox.ip.clone());
-        let sources =
-            Sources { share: &share, node_name: &self.config.name, host_ip, pod_ip: pod_ip.as_deref().unwrap_or(host_ip) };
+        let sources = Sources {
+            share: &share,
+            node_name: &self.config.name,
+            host_ips: &self.config.host_ips,
+            pod_ip: pod_ip.as_deref().unwrap_or(host_ip),
+            node: self.config.amounts,
+        };
         pod.wants_slot = false;
         pod.wake = None;
         if pod.flight.is_none() {
@@ -469,6 +508,10 @@ impl Machine for Node {
             Input::Desired(share) => self.desired(now, share, out),
             Input::Observed(listing) => self.observed(now, listing, out),
             Input::Outcome(outcome) => self.outcome(now, outcome, out),
+            Input::Fail { uid, reason, message, grace, condition } => {
+                let failure = PodFailure { reason, message, condition: condition.map(|condition| (condition, now.wall)) };
+                self.fail(now, &uid, failure, grace, out);
+            }
             Input::Addresses(host_ips) => {
                 self.config.host_ips = host_ips;
                 let uids: Vec<Uid> = self.pods.keys().cloned().collect();

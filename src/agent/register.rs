@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::config::{Capacity, Runtime};
 use super::health::sysinfo::Machine;
+use super::pods::resource_field::NodeAmounts;
 use crate::board::Board;
 use crate::link::message::{Info, SCHEMA};
 
@@ -78,6 +79,17 @@ pub fn info(facts: &Facts<'_>) -> Info {
         container_runtime: facts.container_runtime.to_owned(),
         bramble_version: env!("CARGO_PKG_VERSION").to_owned(),
         labels: labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect::<BTreeMap<_, _>>(),
+    }
+}
+
+/// What pods are told that the node has.
+#[must_use]
+pub fn amounts(info: &Info) -> NodeAmounts {
+    NodeAmounts {
+        cpu_milli: info.cpu_milli,
+        memory_bytes: info.memory_bytes,
+        memory_capacity_bytes: info.memory_capacity_bytes,
+        storage_bytes: info.storage_bytes,
     }
 }
 

@@ -21,11 +21,13 @@ use node_loop::{Agent, beat};
 
 use super::config::{AgentConfig, Runtime as RuntimeKind};
 use super::disk;
+use super::health;
 use super::health::judge::Pressures;
 use super::health::sysinfo::Sensors;
 use super::led::gpio;
 use super::led::shelf::Shelf;
 use super::node::{Node, NodeConfig};
+use super::register;
 use super::runtime::run::{Health as RuntimeHealth, drive};
 use super::runtime::{Runtime, simulated};
 use super::streams::Streams;
@@ -76,15 +78,29 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
     let (orders, orders_out) = mpsc::channel(ORDERS);
     let (inputs, inputs_in) = mpsc::channel(INPUTS);
     let (runtime_health, runtime_is) = watch::channel(RuntimeHealth::Unknown);
-    let (keep, kept_changes) = watch::channel(None);
+    let (keep, kept_changes) = watch::channel(kept.as_ref().map(|kept| (kept.store.clone(), kept.share.clone())));
+    let (pressures, pressures_are) = watch::channel(Pressures::default());
 
-    let sensors = Sensors::new(Path::new("/"), &config.data_dir);
+    let mut sensors = Sensors::new(Path::new("/"), &config.data_dir);
     let machine = sensors.machine();
     let (driver, words) = if config.leds_enabled { gpio::driver(&board) } else { gpio::none() };
     if let Some(words) = words {
         tracing::warn!(node = config.node, "{words}");
     }
     let addresses = addresses(&config.mqtt.broker.host);
+    let amounts = {
+        let facts = register::Facts {
+            node: &config.node,
+            machine: &machine,
+            board: &board,
+            capacity: config.capacity,
+            runtime: config.runtime,
+            container_runtime: "",
+            addresses: Vec::new(),
+            storage_bytes: sensors.read().disk_total_bytes,
+        };
+        register::amounts(&register::info(&facts))
+    };
     let mut rng = Rng::from_os("agent");
     let agent = Agent {
         config: config.clone(),
@@ -96,6 +112,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
                 RuntimeKind::Docker => "docker",
                 RuntimeKind::Simulated => "simulated",
             },
+            amounts,
         }),
         session: Session::new(kept.as_ref().map(|kept| (kept.store.clone(), kept.share.clone())), rng.clone()),
         shelf: Shelf::new(board.clone()),
@@ -113,7 +130,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         keep,
         connected: false,
         info: None,
-        pressures: Pressures::default(),
+        pressures: pressures_are,
         runtime_is: RuntimeHealth::Unknown,
         health_at: Tick(0),
         health_told: None,
@@ -122,6 +139,19 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         rng,
     };
     supervisor.spawn("link", link);
+    // A simulated node is a guest of a machine whose levels are not its own.
+    if config.runtime == RuntimeKind::Docker {
+        let parts = health::run::Parts {
+            runtime: runtime.clone(),
+            clock,
+            data_dir: config.data_dir.clone(),
+            thresholds: config.eviction,
+            shares: kept_changes.clone(),
+            inputs: inputs.clone(),
+            pressures,
+        };
+        supervisor.spawn("pressure", health::run::guard(parts, stop.clone()));
+    }
     supervisor.spawn("runtime", drive(runtime, orders_out, inputs, runtime_health, stop.clone()));
     supervisor.spawn("checkpoint", checkpoint(config.data_dir.clone(), kept_changes, stop.clone()));
     supervisor.spawn("node", agent.run(kept.map(|kept| kept.share), events, inputs_in, runtime_is, stop));
@@ -178,7 +208,7 @@ fn make_runtime(config: &AgentConfig, board: &Board, clock: SystemClock) -> Arc<
             use super::runtime::{docker, naming};
             let owner = naming::Owner { cluster_uid: config.cluster_uid.clone(), node: config.node.clone() };
             let socket = config.docker_socket.to_string_lossy().into_owned();
-            Arc::new(docker::DockerRuntime::new(docker::Settings::new(socket, owner)))
+            Arc::new(docker::DockerRuntime::new(docker::Settings::new(socket, owner, &config.run_dir)))
         }
         _ => {
             let settings = simulated::Settings {

@@ -152,6 +152,7 @@ where
                 encode(version, &Packet::ConnAck(packet), &mut answer);
             }
             shared.with(|broker, _, _| broker.counters_mut().malformed += 1);
+            // Told or not, it is cut off.
             let _ = timeout(FAREWELL, farewell(stream, answer)).await;
             return Err(error.into());
         }
@@ -249,6 +250,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<'_, S> {
             }
         }
         let output = std::mem::take(&mut self.output);
+        // The connection ends here, whether its last words arrive or not.
         let _ = timeout(FAREWELL, self.last_words(output)).await;
     }
 

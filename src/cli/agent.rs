@@ -1,12 +1,11 @@
 //! `bramble agent`: configuration, claim, then one node until it is told to stop. `bramble fleet` runs several by the same way.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::daemon::Workers;
+use super::daemon::{ConfigArgs, Workers};
 use crate::agent::config::{AgentConfig, DEFAULT_FILE};
 use crate::clock::SystemClock;
-use crate::config::{Claim, FileMay, Flag};
+use crate::config::{Claim, Flag};
 use crate::error::Report;
 use crate::task::{Ended, Supervisor};
 use crate::telemetry::{self, Systemd};
@@ -17,12 +16,8 @@ const STOP: Duration = Duration::from_secs(5);
 /// Arguments; each wins over its variable and over the file.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The configuration [default: /etc/bramble/agent.toml, if it is there]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Validates the configuration and exits: 0 good, 2 not
-    #[arg(long)]
-    check: bool,
+    #[command(flatten)]
+    config: ConfigArgs,
     /// The node's name [key: node]
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
@@ -44,12 +39,8 @@ pub(super) fn run(args: &Args) -> Result<(), Report> {
         Flag { name: "--broker", key: "mqtt.broker", value: args.broker.clone() },
         Flag { name: "--runtime", key: "runtime", value: args.runtime.clone() },
     ];
-    let file = match &args.config {
-        Some(file) => (file.as_path(), FileMay::NotBeMissing),
-        None => (Path::new(DEFAULT_FILE), FileMay::BeMissing),
-    };
-    let config = AgentConfig::load(Some(file), std::env::vars(), &flags)?;
-    if args.check {
+    let config = AgentConfig::load(Some(args.config.file(DEFAULT_FILE)), std::env::vars(), &flags)?;
+    if args.config.check {
         super::print("the configuration is good\n");
         return Ok(());
     }

@@ -1,11 +1,34 @@
-//! What both daemons' commands share: a runtime, and a stop by signal.
+//! What both daemons' commands share: where their configuration is, a runtime, and a stop by signal.
 
 use std::future::Future;
+use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::config::FileMay;
 use crate::error::Report;
 use crate::task::stop_on_signal;
+
+/// Where a daemon's configuration is, and whether to stop after reading it.
+#[derive(Debug, clap::Args)]
+pub(super) struct ConfigArgs {
+    /// The configuration [default: this daemon's file in /etc/bramble, if it is there]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Validates the configuration and exits: 0 good, 2 not
+    #[arg(long)]
+    pub(super) check: bool,
+}
+
+impl ConfigArgs {
+    /// The file that was named, which must be there, else `default`, which need not.
+    pub(super) fn file<'a>(&'a self, default: &'a str) -> (&'a Path, FileMay) {
+        match &self.config {
+            Some(file) => (file, FileMay::NotBeMissing),
+            None => (Path::new(default), FileMay::BeMissing),
+        }
+    }
+}
 
 /// Threads of the runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

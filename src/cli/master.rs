@@ -1,9 +1,9 @@
 //! `bramble master`: configuration, claim, certificates, then the master until it is told to stop.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::daemon::Workers;
-use crate::config::{Claim, FileMay, Flag};
+use super::daemon::{ConfigArgs, Workers};
+use crate::config::{Claim, Flag};
 use crate::error::Report;
 use crate::master::acl;
 use crate::master::authority::{self, Authority, AuthorityError};
@@ -14,12 +14,8 @@ use crate::telemetry;
 /// Arguments; each wins over its variable and over the file.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The configuration [default: /etc/bramble/master.toml, if it is there]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Validates the configuration and exits: 0 good, 2 not
-    #[arg(long)]
-    check: bool,
+    #[command(flatten)]
+    config: ConfigArgs,
     /// Prints the access rules for a broker of your own (`mqtt.broker`) and exits
     #[arg(long, value_name = "BROKER", conflicts_with = "check")]
     print_acl: Option<Acl>,
@@ -47,12 +43,8 @@ pub(super) fn run(args: &Args) -> Result<(), Report> {
         Flag { name: "--api-listen", key: "api.listen", value: args.api_listen.clone() },
         Flag { name: "--mqtt-listen", key: "mqtt.listen", value: args.mqtt_listen.clone() },
     ];
-    let file = match &args.config {
-        Some(file) => (file.as_path(), FileMay::NotBeMissing),
-        None => (Path::new(DEFAULT_FILE), FileMay::BeMissing),
-    };
-    let mut config = MasterConfig::load(Some(file), std::env::vars(), &flags)?;
-    if args.check {
+    let mut config = MasterConfig::load(Some(args.config.file(DEFAULT_FILE)), std::env::vars(), &flags)?;
+    if args.config.check {
         super::print("the configuration is good\n");
         return Ok(());
     }

@@ -141,6 +141,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(report) => {
             if !report.what.is_empty() {
+                // A closed stderr leaves the exit code to tell it.
                 let _ = std::io::stderr().write_all(told(&report).as_bytes());
             }
             ExitCode::from(report.exit.code())

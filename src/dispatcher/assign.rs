@@ -41,10 +41,15 @@ pub fn share_of(view: &View, node: &str) -> Share {
 /// node must not run a pod again that has ended, even if its containers are lost.
 fn wanted_part(object: &Object) -> Object {
     let mut wanted = object.clone();
-    let phase = object.str_at(&["status", "phase"]).to_owned();
     wanted.raw_mut().remove("status");
-    if phase == "Succeeded" || phase == "Failed" {
-        wanted.set_at(&["status", "phase"], phase);
+    if matches!(object.str_at(&["status", "phase"]), "Succeeded" | "Failed") {
+        // With its reason: a node that starts anew says the same again.
+        for key in ["phase", "reason", "message"] {
+            let words = object.str_at(&["status", key]);
+            if !words.is_empty() {
+                wanted.set_at(&["status", key], words);
+            }
+        }
     }
     for volatile in ["resourceVersion", "managedFields"] {
         wanted.remove_at(&["metadata", volatile]);

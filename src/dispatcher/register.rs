@@ -107,7 +107,12 @@ fn said(health: &Health) -> [(&'static str, &'static str, &'static str, &str); 4
             ("KubeletHasDiskPressure", "the node has little disk left"),
             ("KubeletHasNoDiskPressure", "the node has enough disk"),
         ),
-        ("PIDPressure", "False", "KubeletHasSufficientPID", "the node has enough process numbers"),
+        pick(
+            health.pid_pressure,
+            "PIDPressure",
+            ("KubeletHasInsufficientPID", "the node has few process numbers left"),
+            ("KubeletHasSufficientPID", "the node has enough process numbers"),
+        ),
         ready,
     ]
 }

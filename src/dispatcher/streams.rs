@@ -158,6 +158,7 @@ impl Wire {
     async fn carry(self, call: NewCall, mut inbox: mpsc::Receiver<StreamFrame>) {
         let request = encode(&CallRequest { v: SCHEMA, body: call.body.clone(), credit: WINDOW });
         if !self.publish(&NodeTopic::CallRequest(self.id.clone()), request) {
+            // Who asked may be gone; then nobody is owed an answer (here and below).
             let _ = call.answer.send(Err(CallError::NoAnswer(self.node.clone()))).await;
             return;
         }

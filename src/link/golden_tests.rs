@@ -153,6 +153,7 @@ fn what_a_node_says_of_itself() {
         not_ready_because: Some("Docker does not answer".into()),
         memory_pressure: true,
         disk_pressure: true,
+        pid_pressure: true,
         foreign_store: Some("other".into()),
         ..plain
     };

@@ -233,6 +233,8 @@ pub struct Health {
     pub memory_pressure: bool,
     /// Less disk left than is healthy.
     pub disk_pressure: bool,
+    /// Fewer process numbers left than is healthy.
+    pub pid_pressure: bool,
     /// How many pods run here.
     pub pods: u32,
     /// Which share the node holds.

@@ -168,6 +168,7 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
+        // One that stays is named in the next error.
         let _ = std::fs::remove_file(&self.0);
     }
 }

@@ -297,6 +297,7 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8], mode: u32) -> std::io::Resul
     let beside = folder.join(format!(".{name}.{}", std::process::id()));
     let written = (|| {
         // One left by a process that died with our pid would keep its mode.
+        // The error of the write is what is told.
         let _ = std::fs::remove_file(&beside);
         let mut file = std::fs::File::options().write(true).create_new(true).mode(mode).open(&beside)?;
         file.write_all(bytes)?;

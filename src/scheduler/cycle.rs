@@ -17,7 +17,7 @@ use crate::rng::Rng;
 pub enum Decision {
     /// To this node.
     Node(String),
-    /// Nowhere for now.
+    /// Nowhere, as things stand.
     Nowhere(Refusals),
 }
 

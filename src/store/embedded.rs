@@ -248,7 +248,7 @@ impl<F: Files> Embedded<F> {
         match result {
             Ok(()) => Tended::More,
             Err(error) => {
-                tracing::warn!(error = %Chain(&error), fix = error.fix(), "no checkpoint for now");
+                tracing::warn!(error = %Chain(&error), fix = error.fix(), "no checkpoint could be written; the log grows until one can");
                 if let Some(open) = &mut self.open {
                     open.not_before = open.log_bytes.saturating_mul(2);
                 }

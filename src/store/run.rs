@@ -132,6 +132,7 @@ impl Store {
                 }
                 Err(error) => {
                     drop(journal);
+                    // Nobody waits for a store whose opening was given up.
                     let _ = ready.send(Err(error));
                 }
             }
@@ -262,6 +263,7 @@ impl Writer {
                 let Self { mut journal, shared } = self;
                 let result = journal.close(&shared.read().view);
                 drop(journal);
+                // Whoever asked may have stopped waiting; the journal is closed all the same.
                 let _ = answer.send(result);
                 return;
             }

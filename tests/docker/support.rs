@@ -43,6 +43,8 @@ pub fn docker(args: &[&str]) -> String {
 /// A cluster of one test; everything of it is removed at the end, also of a test that fails.
 pub struct Cluster {
     pub uid: String,
+    /// The agent's `run_dir`.
+    pub run: tempfile::TempDir,
 }
 
 impl Cluster {
@@ -50,7 +52,7 @@ impl Cluster {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let uid = format!("{:04x}{:04x}-test", std::process::id() & 0xffff, COUNT.fetch_add(1, Ordering::SeqCst));
         import_busybox();
-        Self { uid }
+        Self { uid, run: tempfile::tempdir().unwrap() }
     }
 
     pub fn owner(&self) -> Owner {
@@ -58,11 +60,15 @@ impl Cluster {
     }
 
     pub fn runtime(&self) -> DockerRuntime {
-        let mut settings = Settings::new(SOCKET, self.owner());
+        DockerRuntime::new(self.settings())
+    }
+
+    pub fn settings(&self) -> Settings {
+        let mut settings = Settings::new(SOCKET, self.owner(), self.run.path());
         settings.sandbox_command = ["/bramble", "--ignored", "--exact", "sandbox_process", "--nocapture", "--test-threads=1"]
             .map(str::to_owned)
             .to_vec();
-        DockerRuntime::new(settings)
+        settings
     }
 
     /// Ids of everything of this cluster in Docker.
@@ -139,21 +145,33 @@ pub struct Agent {
     stop: CancellationToken,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     pub runtime: Arc<DockerRuntime>,
+    /// Whether Docker answers.
+    pub health: watch::Receiver<Health>,
 }
 
 impl Agent {
     pub fn start(cluster: &Cluster) -> Self {
-        let runtime = Arc::new(cluster.runtime());
+        Self::start_on(cluster.runtime())
+    }
+
+    /// An agent whose Docker is reached in another way.
+    pub fn start_on(runtime: DockerRuntime) -> Self {
+        let runtime = Arc::new(runtime);
         let (inputs, mut inbox) = mpsc::channel(64);
         let (orders, order_box) = mpsc::channel(1024);
-        let (health, _) = watch::channel(Health::Unknown);
+        let (health, healthy) = watch::channel(Health::Unknown);
         let stop = CancellationToken::new();
         let said = Arc::new(Mutex::new(Said::default()));
         let hand = tokio::spawn(drive(Arc::clone(&runtime) as Arc<dyn Runtime>, order_box, inputs.clone(), health, stop.clone()));
         let (stopped, told) = (stop.clone(), Arc::clone(&said));
         let brain = tokio::spawn(async move {
             let clock = SystemClock::start();
-            let mut node = Node::new(NodeConfig { name: "test-1".into(), host_ips: vec!["192.0.2.1".into()], scheme: "docker" });
+            let mut node = Node::new(NodeConfig {
+                name: "test-1".into(),
+                host_ips: vec!["192.0.2.1".into()],
+                scheme: "docker",
+                ..NodeConfig::default()
+            });
             let mut effects = Vec::new();
             loop {
                 tokio::select! { biased;
@@ -174,7 +192,7 @@ impl Agent {
                 }
             }
         });
-        Self { inputs, said, stop, tasks: vec![hand, brain], runtime }
+        Self { inputs, said, stop, tasks: vec![hand, brain], runtime, health: healthy }
     }
 
     pub async fn want(&self, share: Share) {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use serde_json::Value;
 
+use super::resource_field::{NodeAmounts, resource_field};
 use super::spec::{ContainerSpec, PodSpec, flag, text};
 use crate::api::Object;
 use crate::link::share::Share;
@@ -19,10 +20,12 @@ pub struct Sources<'a> {
     pub share: &'a Share,
     /// `spec.nodeName`.
     pub node_name: &'a str,
-    /// `status.hostIP`.
-    pub host_ip: &'a str,
+    /// `status.hostIPs`, the main one first.
+    pub host_ips: &'a [String],
     /// `status.podIP`.
     pub pod_ip: &'a str,
+    /// What the node has.
+    pub node: NodeAmounts,
 }
 
 /// Why a container's configuration is not complete; the words are upstream's.
@@ -146,7 +149,7 @@ pub fn environment(
     for entry in &container.env {
         let value = match entry.get("valueFrom").filter(|from| !from.is_null()) {
             None => Some(expand(text(entry, "value"), &env)),
-            Some(from) => value_from(spec, from, sources)?,
+            Some(from) => value_from(spec, container, from, sources)?,
         };
         if let Some(value) = value {
             put(&mut env, text(entry, "name").to_owned(), value);
@@ -162,7 +165,15 @@ fn put(env: &mut Vec<(String, String)>, name: String, value: String) {
 }
 
 /// The value; `None` when it is optional and missing.
-fn value_from(spec: &PodSpec, from: &Value, sources: Sources<'_>) -> Result<Option<String>, ConfigError> {
+fn value_from(
+    spec: &PodSpec,
+    container: &ContainerSpec,
+    from: &Value,
+    sources: Sources<'_>,
+) -> Result<Option<String>, ConfigError> {
+    if let Some(reference) = from.get("resourceFieldRef") {
+        return resource_field(spec, Some(container), reference, sources.node).map(Some);
+    }
     if let Some(reference) = from.get("fieldRef") {
         return field(spec, text(reference, "fieldPath"), sources).map(Some);
     }
@@ -182,7 +193,11 @@ fn value_from(spec: &PodSpec, from: &Value, sources: Sources<'_>) -> Result<Opti
     Err(ConfigError::Refused(format!("env valueFrom.{kind} cannot be given by this node yet")))
 }
 
-fn field(spec: &PodSpec, path: &str, sources: Sources<'_>) -> Result<String, ConfigError> {
+/// The value of a `fieldRef`.
+///
+/// # Errors
+/// When it is none that a variable may have.
+pub fn field(spec: &PodSpec, path: &str, sources: Sources<'_>) -> Result<String, ConfigError> {
     let subscript = |map: &BTreeMap<String, String>, prefix: &str| {
         let key = path.strip_prefix(prefix)?.strip_prefix("['")?.strip_suffix("']")?;
         Some(map.get(key).cloned().unwrap_or_default())
@@ -193,7 +208,8 @@ fn field(spec: &PodSpec, path: &str, sources: Sources<'_>) -> Result<String, Con
         "metadata.uid" => spec.pod.uid.0.clone(),
         "spec.nodeName" => sources.node_name.to_owned(),
         "spec.serviceAccountName" => spec.service_account.clone(),
-        "status.hostIP" | "status.hostIPs" => sources.host_ip.to_owned(),
+        "status.hostIP" => sources.host_ips.first().cloned().unwrap_or_default(),
+        "status.hostIPs" => sources.host_ips.join(","),
         "status.podIP" | "status.podIPs" => sources.pod_ip.to_owned(),
         _ => match subscript(&spec.labels, "metadata.labels").or_else(|| subscript(&spec.annotations, "metadata.annotations")) {
             Some(value) => value,
@@ -271,7 +287,9 @@ mod tests {
         });
         let spec = super::super::spec::read(&Object::from_value(pod).unwrap());
         let share = share();
-        let sources = Sources { share: &share, node_name: "pi", host_ip: "10.0.0.1", pod_ip: "172.20.0.2" };
+        let host_ips = ["10.0.0.1".to_owned(), "fd00::1".to_owned()];
+        let node = NodeAmounts { cpu_milli: 3900, ..NodeAmounts::default() };
+        let sources = Sources { share: &share, node_name: "pi", host_ips: &host_ips, pod_ip: "172.20.0.2", node };
         environment(&spec, &spec.containers[0], sources)
     }
 
@@ -284,6 +302,9 @@ mod tests {
             (from(json!({"fieldRef": {"fieldPath": "metadata.name"}})), "web"),
             (from(json!({"fieldRef": {"fieldPath": "spec.nodeName"}})), "pi"),
             (from(json!({"fieldRef": {"fieldPath": "status.podIP"}})), "172.20.0.2"),
+            (from(json!({"fieldRef": {"fieldPath": "status.hostIP"}})), "10.0.0.1"),
+            (from(json!({"fieldRef": {"fieldPath": "status.hostIPs"}})), "10.0.0.1,fd00::1"),
+            (from(json!({"resourceFieldRef": {"resource": "limits.cpu"}})), "4"),
             (from(json!({"configMapKeyRef": {"name": "c", "key": "k"}})), "v"),
             (from(json!({"secretKeyRef": {"name": "s", "key": "p"}})), "hunter2"),
         ] {

@@ -66,7 +66,7 @@ pub fn container(
         host_network: spec.host_network,
         host_ipc: spec.host_ipc,
         pid: spec.pid,
-        limits: container.limits,
+        limits: container.cgroup,
         security: container.security.clone(),
         tty: container.tty,
         stdin: container.stdin,

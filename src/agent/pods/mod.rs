@@ -3,18 +3,22 @@
 //! ```text
 //!  spec.rs      raw JSON → checked spec, with words for what this node cannot honour
 //!  launch.rs    checked spec + config maps + addresses → what the runtime is asked for
+//!  dir.rs       where the pod's own files lie on the node
 //!  env.rs       environment variables: sources, fields, $(VAR)
-//!  lifecycle.rs Live → Finished → Terminating → Gone; only forward
+//!  resource_field.rs  limits and requests as numbers that a container can read
+//!  lifecycle.rs Live → Ending → Finished → Terminating → Gone; only forward
 //!  restart.rs   whether and when a dead container is started again
-//!  plan.rs      at most one command per pod
+//!  plan.rs      at most one command per pod: turn.rs starts, ending.rs stops, memory.rs is what is remembered
 //!  status.rs    PodStatus, as the runtime's own times tell it
 //! ```
 
+pub mod dir;
 pub mod env;
 pub mod known;
 pub mod launch;
 pub mod lifecycle;
 pub mod plan;
+pub mod resource_field;
 pub mod restart;
 pub mod spec;
 pub mod status;

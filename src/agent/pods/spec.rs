@@ -11,12 +11,13 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::agent::runtime::{PidNamespace, PodRef};
+use crate::api::quantity::Quantity;
 use crate::api::{Generation, Object};
 
 mod container;
 mod volume;
 
-pub use container::{ContainerSpec, MountSpec, PullPolicy};
+pub use container::{Amounts, ContainerSpec, MountSpec, PullPolicy};
 pub use volume::{Files, VolumeSource, VolumeSpec};
 
 use container::container;
@@ -189,6 +190,11 @@ pub(super) fn flag(value: &Value, key: &str) -> bool {
     value.get(key).and_then(Value::as_bool).unwrap_or_default()
 }
 
+/// A quantity, which JSON may have as text or as a number.
+pub(super) fn amount(value: &Value) -> Option<Quantity> {
+    Quantity::parse(&value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+}
+
 fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
     value.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
@@ -268,7 +274,7 @@ mod tests {
             json!({"terminationGracePeriodSeconds": -4, "containers": [{"resources": {"limits": {"cpu": 2, "memory": "64Mi"}}}]}),
         );
         assert_eq!(read.grace, Duration::ZERO);
-        assert_eq!(read.containers[0].limits.cpu_milli, Some(2000));
-        assert_eq!(read.containers[0].limits.memory_bytes, Some(64 << 20));
+        assert_eq!(read.containers[0].cgroup.cpu_milli, Some(2000));
+        assert_eq!(read.containers[0].cgroup.memory_bytes, Some(64 << 20));
     }
 }

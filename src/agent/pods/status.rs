@@ -84,14 +84,19 @@ pub fn pod_status(view: View<'_>) -> Worded {
     if let Some(status) = &spec.final_status
         && observed.containers.is_empty()
     {
-        return Worded { status: status.clone(), waits: BTreeMap::new(), light: None };
+        let failed = status.get("phase").and_then(Value::as_str) == Some("Failed");
+        return Worded { status: status.clone(), waits: BTreeMap::new(), light: failed.then_some(LightState::NotReady) };
     }
     let initialized = is_initialized(spec, observed);
     let init: Vec<(&ContainerSpec, Shown<'_>)> =
         spec.init.iter().map(|container| (container, shown(view, container, true, initialized))).collect();
     let main: Vec<(&ContainerSpec, Shown<'_>)> =
         spec.containers.iter().map(|container| (container, shown(view, container, false, initialized))).collect();
-    let phase = phase(view, initialized, &main);
+    let words = end_words(view);
+    let phase = match &words {
+        Some(words) => words.phase,
+        None => phase(view, initialized, &main),
+    };
     let done = matches!(phase, "Succeeded" | "Failed");
     let unready: Vec<&str> =
         main.iter().filter(|(_, shown)| !shown.ready).map(|(container, _)| container.name.as_str()).collect();
@@ -122,7 +127,7 @@ pub fn pod_status(view: View<'_>) -> Worded {
         RunState::Created => None,
     });
     let scheduled = spec.scheduled_at.clone().filter(|at| !at.is_empty()).or(start.map(rfc3339));
-    let conditions = vec![
+    let mut conditions = vec![
         condition("PodReadyToStartContainers", sandbox.is_some(), None, sandbox_since.map(rfc3339).as_deref()),
         condition("Initialized", initialized, init_reason, init_since.map(rfc3339).as_deref()),
         condition("Ready", ready, ready_reason.clone(), ready_since.map(rfc3339).as_deref()),
@@ -130,8 +135,18 @@ pub fn pod_status(view: View<'_>) -> Worded {
         condition("PodScheduled", true, None, scheduled.as_deref()),
     ];
 
+    if let Some((condition, since)) = view.memory.failure.as_ref().and_then(|failure| failure.condition.as_ref()) {
+        let why = Some((condition.reason.as_str(), condition.message.clone()));
+        conditions.push(self::condition(&condition.kind, true, why, Some(&rfc3339(*since))));
+    }
+
     let mut status = Map::new();
     status.insert("phase".into(), json!(phase));
+    for (key, words) in words.iter().flat_map(|words| [("reason", words.reason), ("message", words.message)]) {
+        if !words.is_empty() {
+            status.insert(key.into(), json!(words));
+        }
+    }
     status.insert("conditions".into(), json!(conditions));
     if let Some(ip) = view.host_ips.first() {
         status.insert("hostIP".into(), json!(ip));
@@ -204,7 +219,7 @@ fn shown<'a>(view: View<'a>, container: &ContainerSpec, init: bool, initialized:
     let (observed, memory) = (view.observed, view.memory);
     let run = newest(observed, &container.name);
     let last = previous(observed, &container.name);
-    let ending = matches!(view.state, PodState::Terminating { .. } | PodState::Gone | PodState::Finished);
+    let ending = view.state != PodState::Live;
     match run.map(|run| (run, &run.state)) {
         Some((run, RunState::Running { .. })) => Shown { run: Some(run), last, waiting: None, ready: !init || container.sidecar },
         Some((run, RunState::Exited { exit_code, .. })) => {
@@ -269,6 +284,25 @@ fn hindrance(memory: &Memory, container: &ContainerSpec, now: Now) -> Option<(St
     trouble.map(|trouble| (trouble.reason.to_owned(), trouble.message.clone()))
 }
 
+/// The end of a pod as a whole, and why.
+struct EndWords<'a> {
+    phase: &'a str,
+    reason: &'a str,
+    message: &'a str,
+}
+
+/// What the pod as a whole has ended as: what the master has heard already, else why the node gave it up, once nothing runs. Source:
+/// the kubelet's status manager, which also holds a final phase back while a container may run.
+fn end_words(view: View<'_>) -> Option<EndWords<'_>> {
+    if let Some(status) = &view.spec.final_status {
+        let text = |key: &str| status.get(key).and_then(Value::as_str).unwrap_or_default();
+        return Some(EndWords { phase: text("phase"), reason: text("reason"), message: text("message") });
+    }
+    let failure = view.memory.failure.as_ref()?;
+    let runs = view.observed.containers.iter().any(|run| run.state.is_running());
+    (!runs).then_some(EndWords { phase: "Failed", reason: &failure.reason, message: &failure.message })
+}
+
 /// Source: the kubelet's getPhase.
 fn phase(view: View<'_>, initialized: bool, main: &[(&ContainerSpec, Shown<'_>)]) -> &'static str {
     let (mut running, mut waiting, mut stopped, mut failed) = (0, 0, 0, 0);
@@ -286,7 +320,7 @@ fn phase(view: View<'_>, initialized: bool, main: &[(&ContainerSpec, Shown<'_>)]
             Some(RunState::Created) | None => waiting += 1,
         }
     }
-    let ended = matches!(view.state, PodState::Terminating { .. } | PodState::Gone);
+    let ended = view.state != PodState::Live;
     if !initialized {
         return if init_failed(view.spec, view.observed) { "Failed" } else { "Pending" };
     }
@@ -362,7 +396,7 @@ fn state(run: &ObservedContainer, scheme: &str) -> Value {
     }
 }
 
-fn condition(kind: &str, holds: bool, why: Option<(&'static str, String)>, since: Option<&str>) -> Value {
+fn condition(kind: &str, holds: bool, why: Option<(&str, String)>, since: Option<&str>) -> Value {
     let mut condition = Map::new();
     condition.insert("type".into(), json!(kind));
     condition.insert("status".into(), json!(if holds { "True" } else { "False" }));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::agent::node::{Effect, Input, Node, NodeConfig, Outcome, PodLight};
+use crate::agent::pods::plan::FailureCondition;
 use crate::agent::pods::status::LightState;
 use crate::agent::runtime::simulated::{self, Settings, Simulated};
 use crate::api::{Object, Uid};
@@ -40,7 +41,12 @@ impl World {
         let mut world = Self {
             tick,
             sim,
-            node: Node::new(NodeConfig { name: "pi".into(), host_ips: vec!["192.168.1.9".into()], scheme: "docker" }),
+            node: Node::new(NodeConfig {
+                name: "pi".into(),
+                host_ips: vec!["192.168.1.9".into()],
+                scheme: "docker",
+                ..NodeConfig::default()
+            }),
             orders: BTreeMap::new(),
             reports: BTreeMap::new(),
             events: Vec::new(),
@@ -456,4 +462,78 @@ fn a_registry_out_of_reach_does_not_stop_an_image_that_is_here() {
         assert_eq!(world.status(name)["phase"], "Running", "{name}");
     }
     assert!(world.reasons().contains(&"StaleImage"));
+}
+
+fn evict(name: &str, grace: Duration) -> Input {
+    Input::Fail {
+        uid: Uid(format!("uid-{name}")),
+        reason: "Evicted".into(),
+        message: "The node was low on resource: memory.".into(),
+        grace,
+        condition: Some(FailureCondition {
+            kind: "DisruptionTarget".into(),
+            reason: "TerminationByKubelet".into(),
+            message: "low".into(),
+        }),
+    }
+}
+
+#[test]
+fn a_pod_that_the_node_gives_up_fails_with_its_words_and_keeps_its_logs() {
+    for (script, over_after) in [("", 0), ("deaf", 5)] {
+        let mut world = World::new();
+        world.want(&[pod("web", script)]);
+        world.pass(60 * SECOND);
+        world.input(evict("web", 5 * SECOND));
+        world.pass(Duration::from_secs(over_after).saturating_sub(SECOND));
+        if over_after > 0 {
+            assert_eq!(world.status("web")["phase"], "Running", "a phase is final when nothing runs any more");
+            world.input(evict("web", 60 * SECOND));
+        }
+        world.pass(2 * SECOND);
+        let status = world.status("web");
+        assert_eq!((&status["phase"], &status["reason"]), (&json!("Failed"), &json!("Evicted")));
+        assert_eq!(status["message"], "The node was low on resource: memory.");
+        assert_eq!(condition(status, "DisruptionTarget")["lastTransitionTime"], "2026-11-22T20:07:40Z");
+        assert_eq!(condition(status, "Ready")["reason"], "PodFailed");
+        assert!(status["containerStatuses"][0]["state"]["terminated"].is_object());
+        assert_eq!(world.lights[0].state, LightState::NotReady);
+        world.pass(3600 * SECOND);
+        let left = &world.sim.listing(None).pods[&Uid::from("uid-web")];
+        assert_eq!((left.containers.len(), left.sandboxes.iter().any(|sandbox| sandbox.state.is_running())), (1, false));
+        // The next agent hears of it from the master, and says the same.
+        let mut known = pod("web", script);
+        known["status"] = json!({"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."});
+        let mut next = World::with(world.sim, world.tick);
+        next.want(std::slice::from_ref(&known));
+        assert_eq!((next.orders_seen, &next.status("web")["reason"]), (0, &json!("Evicted")));
+        next.want(&[deleting(known, 30)]);
+        assert!(next.report("web").gone);
+    }
+}
+
+#[test]
+fn what_has_ended_or_is_being_deleted_is_not_failed_anew() {
+    let mut world = World::new();
+    let mut job = pod("job", "exit=0 after=2s");
+    job["spec"]["restartPolicy"] = json!("Never");
+    world.want(&[job.clone(), pod("web", "deaf")]);
+    world.pass(10 * SECOND);
+    world.want(&[job, deleting(pod("web", "deaf"), 30)]);
+    for name in ["job", "web", "unknown"] {
+        world.input(evict(name, SECOND));
+    }
+    world.pass(10 * SECOND);
+    assert_eq!((&world.status("job")["phase"], &world.status("web")["phase"]), (&json!("Succeeded"), &json!("Running")));
+}
+
+#[test]
+fn a_pod_that_waits_for_its_image_can_be_given_up() {
+    let mut world = World::new();
+    world.want(&[pod("web", "pull-fails")]);
+    world.pass(5 * SECOND);
+    world.input(evict("web", SECOND));
+    world.pass(3600 * SECOND);
+    assert_eq!(world.status("web")["reason"], "Evicted");
+    assert_eq!(world.events.iter().filter(|(tick, event)| *tick > 6000 && event.reason == "Pulling").count(), 0);
 }

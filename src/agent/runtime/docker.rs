@@ -7,6 +7,7 @@
 //! Every request has a time-out of its own. The API version is agreed on again whenever Docker was away: `bollard` asks
 //! for one that older engines refuse, and an upgrade may have happened in between.
 
+mod exec;
 mod images;
 mod logs;
 mod observe;
@@ -34,9 +35,11 @@ use tokio::task::JoinSet;
 
 use super::naming::{self, Owner};
 use super::{
-    Boxed, Changed, Changes, Command, ContainerPlan, Done, Failure, Listing, PodRef, Runtime, SandboxPlan, Signal, translate,
+    Boxed, Changed, Changes, Command, ContainerPlan, Done, Executed, Failure, Listing, PodRef, Runtime, SandboxPlan, Signal,
+    translate,
 };
 use crate::agent::stats::{DiskUsage, Usage};
+use crate::agent::volumes::disk;
 use crate::api::Uid;
 use crate::error::Chain;
 use crate::link::call::{Chunks, LogRequest};
@@ -55,15 +58,25 @@ pub struct Settings {
     pub socket: String,
     /// Whose containers these are.
     pub owner: Owner,
+    /// Where the pods' directories lie (`pods/dir.rs`): a path that Docker sees as well.
+    pub run_dir: PathBuf,
     /// What runs in the sandbox: [`super::sandbox::PROGRAM`] and its arguments.
     pub sandbox_command: Vec<String>,
+    /// Every time-out is divided by this: 1, more where a test waits for a Docker that hangs.
+    pub haste: u32,
 }
 
 impl Settings {
     /// As the daemon uses it.
     #[must_use]
-    pub fn new(socket: impl Into<String>, owner: Owner) -> Self {
-        Self { socket: socket.into(), owner, sandbox_command: vec![super::sandbox::PROGRAM.to_owned(), "sandbox".to_owned()] }
+    pub fn new(socket: impl Into<String>, owner: Owner, run_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            socket: socket.into(),
+            owner,
+            run_dir: run_dir.into(),
+            sandbox_command: vec![super::sandbox::PROGRAM.to_owned(), "sandbox".to_owned()],
+            haste: 1,
+        }
     }
 }
 
@@ -132,6 +145,10 @@ impl Runtime for DockerRuntime {
         receiver
     }
 
+    fn exec<'a>(&'a self, container: &'a str, command: &'a [String], limit: Duration) -> Boxed<'a, Result<Executed, Failure>> {
+        Box::pin(self.shared.exec(container, command, limit))
+    }
+
     fn version(&self) -> Boxed<'_, Result<String, Failure>> {
         Box::pin(async {
             let docker = self.shared.client().await?;
@@ -175,7 +192,8 @@ impl Shared {
         // The time-out inside of `bollard` runs until the response's head; ours are per request.
         let fresh = Docker::connect_with_unix(&self.settings.socket, SLOW.as_secs(), API_DEFAULT_VERSION)
             .map_err(|error| unavailable(&self.settings.socket, &error))?;
-        let agreed = tokio::time::timeout(QUICK, fresh.negotiate_version())
+        let agreed = self
+            .within(QUICK, fresh.negotiate_version())
             .await
             .map_err(|_| Failure::Unavailable("Docker does not answer".to_owned()))?
             .map_err(|error| unavailable(&self.settings.socket, &error))?;
@@ -183,9 +201,14 @@ impl Shared {
         Ok(agreed)
     }
 
+    /// Waits for an answer as long as these settings allow.
+    fn within<T>(&self, limit: Duration, question: impl Future<Output = T>) -> tokio::time::Timeout<impl Future<Output = T>> {
+        tokio::time::timeout(limit / self.settings.haste.max(1), question)
+    }
+
     /// Asks with a time-out; after a broken connection the version is agreed on anew.
     async fn ask<T>(&self, limit: Duration, question: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
-        match tokio::time::timeout(limit, question).await {
+        match self.within(limit, question).await {
             Err(_) => Err(Failure::Unavailable(format!("Docker did not answer within {} s", limit.as_secs()))),
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(self.failure(&error)),
@@ -225,6 +248,7 @@ impl Shared {
             }
             Command::RemovePod => {
                 self.remove_all(Some(&pod.uid)).await?;
+                self.remove_directory(&pod.uid).await?;
                 Ok(Done::Ok)
             }
         }
@@ -272,7 +296,7 @@ impl Shared {
         let body: ContainerCreateBody = serde_json::from_value(body)
             .map_err(|error| Failure::Failed(format!("cannot ask Docker for the container: {error}")))?;
         let options = CreateContainerOptions { name: Some(name.to_owned()), ..CreateContainerOptions::default() };
-        let made = tokio::time::timeout(SLOW, docker.create_container(Some(options), body)).await;
+        let made = self.within(SLOW, docker.create_container(Some(options), body)).await;
         match made {
             Ok(Ok(made)) => Ok((made.id, true, made.warnings)),
             Ok(Err(Error::DockerResponseServerError { status_code: 409, message })) => {
@@ -336,7 +360,7 @@ impl Shared {
         let docker = self.client().await?;
         let word = match signal {
             Signal::Kill => "KILL".to_owned(),
-            Signal::Term => match tokio::time::timeout(QUICK, docker.inspect_container(id, None)).await {
+            Signal::Term => match self.within(QUICK, docker.inspect_container(id, None)).await {
                 Ok(Ok(inspect)) => inspect
                     .config
                     .and_then(|config| config.stop_signal)
@@ -348,7 +372,7 @@ impl Shared {
             },
         };
         let options = KillContainerOptions { signal: word };
-        match tokio::time::timeout(QUICK, docker.kill_container(id, Some(options))).await {
+        match self.within(QUICK, docker.kill_container(id, Some(options))).await {
             Ok(Ok(())) | Ok(Err(Error::DockerResponseServerError { status_code: 404 | 409, .. })) => Ok(()),
             Ok(Err(error)) => Err(self.failure(&error)),
             Err(_) => Err(Failure::Unavailable("Docker does not answer".to_owned())),
@@ -359,7 +383,7 @@ impl Shared {
         let docker = self.client().await?;
         // `v` takes the anonymous volumes that the image asked for; named ones stay.
         let options = RemoveContainerOptions { v: true, force: true, ..RemoveContainerOptions::default() };
-        match tokio::time::timeout(SLOW, docker.remove_container(id, Some(options))).await {
+        match self.within(SLOW, docker.remove_container(id, Some(options))).await {
             Ok(Ok(())) | Ok(Err(Error::DockerResponseServerError { status_code: 404 | 409, .. })) => Ok(()),
             Ok(Err(error)) => Err(self.failure(&error)),
             Err(_) => Err(Failure::Unavailable("Docker does not answer".to_owned())),
@@ -376,7 +400,7 @@ impl Shared {
         }
         for name in self.volumes(&docker, only).await?.into_keys() {
             let options = RemoveVolumeOptions { force: true };
-            match tokio::time::timeout(QUICK, docker.remove_volume(&name, Some(options))).await {
+            match self.within(QUICK, docker.remove_volume(&name, Some(options))).await {
                 // In use for a moment longer: the next look finds it again.
                 Ok(Ok(())) | Ok(Err(Error::DockerResponseServerError { status_code: 404 | 409, .. })) => {}
                 Ok(Err(error)) => return Err(self.failure(&error)),
@@ -388,11 +412,15 @@ impl Shared {
 
     async fn teardown(&self) -> Result<(), Failure> {
         self.remove_all(None).await?;
+        let run_dir = self.settings.run_dir.clone();
+        for uid in self.on_disk(move || disk::pods(&run_dir)).await? {
+            self.remove_directory(&uid).await?;
+        }
         let docker = self.client().await?;
         let mut known = self.network.lock().await;
         *known = None;
         for id in self.networks(&docker).await? {
-            match tokio::time::timeout(QUICK, docker.remove_network(&id)).await {
+            match self.within(QUICK, docker.remove_network(&id)).await {
                 // 403: another node of the cluster still uses it.
                 Ok(Ok(())) | Ok(Err(Error::DockerResponseServerError { status_code: 403 | 404 | 409, .. })) => {}
                 Ok(Err(error)) => return Err(self.failure(&error)),
@@ -400,6 +428,18 @@ impl Shared {
             }
         }
         Ok(())
+    }
+
+    /// Removes a pod's directory.
+    async fn remove_directory(&self, uid: &Uid) -> Result<(), Failure> {
+        let (run_dir, uid) = (self.settings.run_dir.clone(), uid.clone());
+        self.on_disk(move || disk::remove_pod(&run_dir, &uid)).await
+    }
+
+    /// Does something that waits for the disk.
+    async fn on_disk<T: Send + 'static>(&self, act: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> Result<T, Failure> {
+        let done = tokio::task::spawn_blocking(act).await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        done.map_err(|error| Failure::Failed(format!("in {}: {}", self.settings.run_dir.display(), Chain(&error))))
     }
 
     /// Ids and labels of our containers.

@@ -146,6 +146,18 @@ pub enum Failure {
     Failed(String),
 }
 
+/// What became of a command that was run in a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Executed {
+    /// What it ended with; `None`: it did not end within the limit, and was killed as far as this node may.
+    pub exit_code: Option<i64>,
+    /// What it printed, both streams as they came: the first [`OUTPUT_LIMIT`] bytes.
+    pub output: String,
+}
+
+/// Bytes that are kept of what a command in a container prints. Source: the kubelet's maxReadLength for exec probes.
+pub const OUTPUT_LIMIT: usize = 10 << 10;
+
 /// Something changed: look at this pod, or at all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Changed {
@@ -174,6 +186,9 @@ pub trait Runtime: Send + Sync + 'static {
     fn events(&self) -> Boxed<'_, Result<Box<dyn Changes>, Failure>>;
     /// Reads a container's log. The reading ends when the receiver is dropped.
     fn logs(&self, request: LogRequest) -> Chunks;
+    /// Runs a command in a running container (the runtime's id), as its user and in its working directory, without a terminal. It
+    /// has `limit` from its start on. `Err` says that it could not be asked for; that it failed is an exit code.
+    fn exec<'a>(&'a self, container: &'a str, command: &'a [String], limit: Duration) -> Boxed<'a, Result<Executed, Failure>>;
     /// `docker://20.10.24`, the node's `containerRuntimeVersion`.
     fn version(&self) -> Boxed<'_, Result<String, Failure>>;
     /// Removes everything that this node has made, and what nobody else uses any more of what it shares.

@@ -29,6 +29,16 @@ pub struct ObservedPod {
     pub containers: Vec<ObservedContainer>,
     /// Its volumes.
     pub volumes: Vec<String>,
+    /// Whether it has a directory of its own on this node (`pods/dir.rs`).
+    pub directory: bool,
+}
+
+impl ObservedPod {
+    /// Whether nothing of it is left on this node.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        self.containers.is_empty() && self.sandboxes.is_empty() && self.volumes.is_empty() && !self.directory
+    }
 }
 
 /// One sandbox.

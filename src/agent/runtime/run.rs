@@ -24,6 +24,11 @@ const AWAY: Policy = Policy { first: Duration::from_millis(250), cap: Duration::
 /// Changes come in flocks (die, destroy, create, start): one look serves them all.
 const FLOCK: Duration = Duration::from_millis(20);
 
+/// A runtime that tells of no change for so long is asked whether it still lives: one that hangs is silent as well.
+const LIVES: Duration = Duration::from_secs(15);
+/// Everything is listed anew after so long, whatever the changes told: no event is ever needed.
+const RELIST: Duration = Duration::from_secs(300);
+
 /// Whether the runtime answers; for the node's `Ready` condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
@@ -62,8 +67,10 @@ pub async fn drive(
                 work.spawn(async move {
                     let outcome = carry_out(&*runtime, order).await;
                     let blind = outcome.after.is_none();
+                    // A node that no longer listens is stopping: nobody misses the outcome.
                     let _ = inputs.send(Input::Outcome(outcome)).await;
                     if blind {
+                        // Full: somebody else wished the same.
                         let _ = relist.try_send(());
                     }
                 });
@@ -133,6 +140,8 @@ async fn follow(
     mut changes: Box<dyn Changes>,
     lists: &mut mpsc::Receiver<()>,
 ) -> bool {
+    let relist = tokio::time::sleep(RELIST);
+    tokio::pin!(relist);
     loop {
         let mut touched = BTreeSet::<Uid>::new();
         tokio::select! {
@@ -141,6 +150,12 @@ async fn follow(
                 Some(Changed::All) | None => return true,
             },
             _ = lists.recv() => return true,
+            () = &mut relist => return true,
+            () = tokio::time::sleep(LIVES) => {
+                if runtime.version().await.is_err() {
+                    return true;
+                }
+            }
         }
         let flock = tokio::time::sleep(FLOCK);
         tokio::pin!(flock);

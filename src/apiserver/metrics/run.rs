@@ -1,5 +1,7 @@
 //! Hands: asks the nodes for their figures, many at a time.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use crate::apiserver::route::{Query, Target};
 use crate::apiserver::verbs::read::Page;
 use crate::apiserver::verbs::{Answer, Body};
 use crate::clock::Wall;
-use crate::link::call::{Calls, Question};
+use crate::link::call::{CallError, Calls, Question};
 use crate::link::stats::NodeStats;
 use crate::store::{Store, View};
 
@@ -20,6 +22,15 @@ use crate::store::{Store, View};
 const WITHIN: Duration = Duration::from_secs(2);
 /// Nodes that are asked at the same time: half of the calls that may wait at the dispatcher, so that logs can be read meanwhile.
 const AT_ONCE: usize = 32;
+
+type Answered = Pin<Box<dyn Future<Output = (String, Result<serde_json::Value, CallError>)> + Send>>;
+
+fn ask(calls: Arc<dyn Calls>) -> impl FnMut(String) -> Answered + Send {
+    move |node| {
+        let answer = calls.ask(&node, Question::Stats, WITHIN);
+        Box::pin(async move { (node, answer.await) })
+    }
+}
 
 /// One object or a list.
 ///
@@ -34,16 +45,12 @@ pub async fn answer(
 ) -> Result<Answer, ApiError> {
     let selectors = Selectors::parse(query, target.resource)?;
     let (meant, revision) = store.view(|view| (asked(view, target, &selectors), View::revision(view)));
-    let questions = meant.nodes.iter().map(|node| {
-        let answer = calls.ask(node, Question::Stats, WITHIN);
-        async move { (node, answer.await) }
-    });
-    let answers: Vec<_> = stream::iter(questions).buffer_unordered(AT_ONCE).collect().await;
+    let mut answers = stream::iter(meant.nodes.clone()).map(ask(Arc::clone(calls))).buffer_unordered(AT_ONCE);
     let mut items = Vec::new();
-    for (node, answer) in answers {
+    while let Some((node, answer)) = answers.next().await {
         let stats = answer.map_err(|error| error.to_string());
         match stats.and_then(|stats| serde_json::from_value::<NodeStats>(stats).map_err(|error| error.to_string())) {
-            Ok(stats) => items.extend(objects(target.resource, &meant, node, &stats, now).into_iter().map(Arc::new)),
+            Ok(stats) => items.extend(objects(target.resource, &meant, &node, &stats, now).into_iter().map(Arc::new)),
             Err(error) => tracing::debug!(node, error, "a node gave no figures"),
         }
     }

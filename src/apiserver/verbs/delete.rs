@@ -74,7 +74,7 @@ pub fn delete_collection(
 pub enum Planned {
     /// It goes at once.
     Removed,
-    /// It stays for now, like this.
+    /// It stays until its finalizers are gone, like this.
     Marked(Object),
     /// It is on its way out already.
     AsItIs,

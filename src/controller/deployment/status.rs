@@ -52,7 +52,7 @@ impl Step<'_> {
 
     pub(super) fn is_complete(&self, counts: &Counts) -> bool {
         let wanted = self.deployment.replicas();
-        // What the set of now has counted must be about what it is asked for now.
+        // What the present set has counted must be about what is asked of it at present.
         let seen = self.new.as_ref().is_some_and(|(_, set)| ReplicaSet(set).status("observedGeneration") >= set.generation().0);
         seen && (counts.replicas, counts.updated, counts.available) == (wanted, wanted, wanted)
     }

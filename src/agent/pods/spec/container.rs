@@ -3,9 +3,11 @@
 //! In:       the container's raw JSON and the pod's security context.
 //! Out:      [`ContainerSpec`], and in words what this node does not honour.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
-use super::{flag, list, strings, text};
+use super::{amount, flag, list, strings, text};
 use crate::agent::runtime::{Limits, Security};
 use crate::api::quantity::Quantity;
 
@@ -20,6 +22,9 @@ pub enum PullPolicy {
     /// Somebody else brings it.
     Never,
 }
+
+/// Amounts by the name of their resource, without those that are no quantity: they were validated.
+pub type Amounts = BTreeMap<String, Quantity>;
 
 /// One container of a pod.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -46,8 +51,12 @@ pub struct ContainerSpec {
     pub env_from: Vec<Value>,
     /// `volumeMounts`.
     pub mounts: Vec<MountSpec>,
-    /// CPU and memory.
-    pub limits: Limits,
+    /// `resources.limits`.
+    pub limits: Amounts,
+    /// `resources.requests`.
+    pub requests: Amounts,
+    /// What becomes of both.
+    pub cgroup: Limits,
     /// Identity and rights.
     pub security: Security,
     /// `tty`.
@@ -114,10 +123,11 @@ pub(super) fn container(raw: &Value, pod_security: &Value, ignored: &mut Vec<Str
             say(&format!("securityContext.{key} is not set by this node"));
         }
     }
-    let (limits, others) = limits(raw);
-    for other in others {
+    let (limits, requests) = (amounts(raw, "limits"), amounts(raw, "requests"));
+    for other in limits.keys().filter(|name| !matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage")) {
         refused = Some(format!("resource {other} cannot be given by this node yet"));
     }
+    let cgroup = cgroup(&limits, &requests);
     let mut groups: Vec<u64> = pod_security
         .get("supplementalGroups")
         .and_then(Value::as_array)
@@ -147,6 +157,8 @@ pub(super) fn container(raw: &Value, pod_security: &Value, ignored: &mut Vec<Str
             })
             .collect(),
         limits,
+        requests,
+        cgroup,
         security: Security {
             user,
             group: either("runAsGroup").and_then(Value::as_u64),
@@ -166,28 +178,22 @@ pub(super) fn container(raw: &Value, pod_security: &Value, ignored: &mut Vec<Str
     }
 }
 
-/// CPU and memory, and the names of resources that are neither.
-fn limits(raw: &Value) -> (Limits, Vec<String>) {
-    let amount = |kind: &str, resource: &str| {
-        let value = raw.get("resources")?.get(kind)?.get(resource)?;
-        Quantity::parse(&value.as_str().map_or_else(|| value.to_string(), str::to_owned))
-    };
-    let limits = Limits {
-        cpu_milli: amount("limits", "cpu").and_then(|cpu| u64::try_from(cpu.milli).ok()).filter(|&milli| milli > 0),
-        memory_bytes: amount("limits", "memory").and_then(|memory| u64::try_from(memory.units()).ok()).filter(|&bytes| bytes > 0),
-        cpu_request_milli: amount("requests", "cpu").and_then(|cpu| u64::try_from(cpu.milli).ok()),
-        memory_request_bytes: amount("requests", "memory").and_then(|memory| u64::try_from(memory.units()).ok()),
-    };
-    let others = raw
-        .get("resources")
-        .and_then(|resources| resources.get("limits"))
-        .and_then(Value::as_object)
-        .into_iter()
-        .flat_map(serde_json::Map::keys)
-        .filter(|name| !matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage"))
-        .cloned()
-        .collect();
-    (limits, others)
+/// `resources.limits` or `resources.requests`.
+fn amounts(raw: &Value, kind: &str) -> Amounts {
+    let map = raw.get("resources").and_then(|resources| resources.get(kind)).and_then(Value::as_object);
+    map.into_iter().flatten().filter_map(|(name, value)| Some((name.clone(), amount(value)?))).collect()
+}
+
+/// What limits and requests become in the kernel. A limit of 0 is none.
+fn cgroup(limits: &Amounts, requests: &Amounts) -> Limits {
+    let milli = |amount: &Quantity| u64::try_from(amount.milli).ok();
+    let bytes = |amount: &Quantity| u64::try_from(amount.units()).ok();
+    Limits {
+        cpu_milli: limits.get("cpu").and_then(milli).filter(|&milli| milli > 0),
+        memory_bytes: limits.get("memory").and_then(bytes).filter(|&bytes| bytes > 0),
+        cpu_request_milli: requests.get("cpu").and_then(milli),
+        memory_request_bytes: requests.get("memory").and_then(bytes),
+    }
 }
 
 /// The first 16 hex digits of the SHA-256 of name and image.

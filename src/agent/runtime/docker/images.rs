@@ -58,7 +58,7 @@ impl Shared {
                 continue;
             }
             let removal = docker.remove_image(&image.id, None::<RemoveImageOptions>, None);
-            if let Ok(Err(error)) = tokio::time::timeout(SLOW, removal).await {
+            if let Ok(Err(error)) = self.within(SLOW, removal).await {
                 tracing::debug!(image = %image.id, %error, "an older sandbox image stays: it is in use");
             }
         }
@@ -66,7 +66,7 @@ impl Shared {
     }
 
     pub(super) async fn image_is_here(&self, docker: &Docker, image: &str) -> Result<bool, Failure> {
-        match tokio::time::timeout(QUICK, docker.inspect_image(image)).await {
+        match self.within(QUICK, docker.inspect_image(image)).await {
             Ok(Ok(_)) => Ok(true),
             Ok(Err(Error::DockerResponseServerError { status_code: 404, .. })) => Ok(false),
             Ok(Err(error)) => Err(self.failure(&error)),
@@ -78,7 +78,7 @@ impl Shared {
     pub(super) async fn drain<T>(&self, stream: impl Stream<Item = Result<T, Error>>) -> Result<(), Failure> {
         let mut stream = pin!(stream);
         loop {
-            match tokio::time::timeout(STALLED, stream.next()).await {
+            match self.within(STALLED, stream.next()).await {
                 Err(_) => return Err(Failure::Failed(format!("no progress for {} s", STALLED.as_secs()))),
                 Ok(None) => return Ok(()),
                 Ok(Some(Ok(_))) => {}
@@ -111,7 +111,7 @@ impl Shared {
         if let Some(known) = lock(&self.digests).get(id) {
             return known.clone();
         }
-        let Ok(Ok(image)) = tokio::time::timeout(QUICK, docker.inspect_image(id)).await else { return id.to_owned() };
+        let Ok(Ok(image)) = self.within(QUICK, docker.inspect_image(id)).await else { return id.to_owned() };
         let digests = image.repo_digests.unwrap_or_default();
         let repository = named.split('@').next().unwrap_or_default();
         let repository = repository.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(repository, |(name, _)| name);

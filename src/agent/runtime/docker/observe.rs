@@ -8,6 +8,7 @@ use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum};
 
 use super::{QUICK, Shared};
 use crate::agent::runtime::{Failure, Listing, ObservedContainer, ObservedPod, ObservedSandbox, PodRef, RunState, naming};
+use crate::agent::volumes::disk;
 use crate::api::{Uid, time};
 
 impl Shared {
@@ -16,7 +17,7 @@ impl Shared {
         let docker = self.client().await?;
         let mut listing = Listing { stamp, only: only.cloned(), pods: BTreeMap::new() };
         for (id, labels) in self.list(&docker, only).await? {
-            let inspect = match tokio::time::timeout(QUICK, docker.inspect_container(&id, None)).await {
+            let inspect = match self.within(QUICK, docker.inspect_container(&id, None)).await {
                 Ok(Ok(inspect)) => inspect,
                 // Removed since the list was made.
                 Ok(Err(Error::DockerResponseServerError { status_code: 404, .. })) => continue,
@@ -51,6 +52,16 @@ impl Shared {
         }
         for (name, labels) in self.volumes(&docker, only).await? {
             entry(&mut listing, &labels.pod).volumes.push(name);
+        }
+        let (run_dir, uid) = (self.settings.run_dir.clone(), only.cloned());
+        let directories = self.on_disk(move || match uid {
+            Some(uid) => Ok(disk::has_pod(&run_dir, &uid).then_some(uid).into_iter().collect()),
+            None => disk::pods(&run_dir),
+        });
+        for uid in directories.await? {
+            let observed = listing.pods.entry(uid.clone()).or_default();
+            observed.pod.uid = uid;
+            observed.directory = true;
         }
         for pod in listing.pods.values_mut() {
             pod.sandboxes.sort_by_key(|sandbox| sandbox.attempt);

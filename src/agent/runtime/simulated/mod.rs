@@ -6,7 +6,8 @@
 //!
 //! Words of `bramble/simulate`, divided by blanks: `exit=CODE` ends each container with that code, `after=2s` (also `ms`,
 //! `m`) so long after its start; `pull-fails` finds no image; `offline` reaches no
-//! registry; `deaf` ends on KILL only. Without it containers run for ever.
+//! registry; `deaf` ends on KILL only. Without it containers run for ever. What is asked of a container (probes, commands
+//! that are run in it) goes well unless `sick` says otherwise: always, `sick-until=2s` or `sick-after=2s` of its running.
 
 pub mod run;
 mod usage;
@@ -54,6 +55,10 @@ pub struct Script {
     pub offline: bool,
     /// TERM is not heard.
     pub deaf: bool,
+    /// What is asked of its containers fails until they have run so long.
+    pub sick_until: Option<Duration>,
+    /// What is asked of its containers fails from so long after their start.
+    pub sick_after: Option<Duration>,
 }
 
 impl Script {
@@ -67,6 +72,9 @@ impl Script {
                 Some(("after", time)) => script.after = duration(time).unwrap_or_default(),
                 None if word == "pull-fails" => script.pull_fails = true,
                 None if word == "offline" => script.offline = true,
+                Some(("sick-until", time)) => script.sick_until = duration(time),
+                Some(("sick-after", time)) => script.sick_after = duration(time),
+                None if word == "sick" => script.sick_after = Some(Duration::ZERO),
                 None if word == "deaf" => script.deaf = true,
                 _ => {}
             }
@@ -172,6 +180,19 @@ impl Simulated {
     pub fn runs(&self, uid: &Uid, container: &str) -> impl Iterator<Item = &ObservedContainer> {
         let pod = self.pods.get(uid);
         pod.into_iter().flat_map(|pod| &pod.observed.containers).filter(move |run| run.name == container)
+    }
+
+    /// How a running container answers what it is asked: a command's exit code, by its pod's script. `None`: it does not run.
+    #[must_use]
+    pub fn answer(&self, now: Now, id: &str) -> Option<i64> {
+        let (script, started) = self.pods.values().find_map(|pod| {
+            let run = pod.observed.containers.iter().find(|run| run.id == id)?;
+            let RunState::Running { started } = run.state else { return None };
+            Some((pod.script, started))
+        })?;
+        let ran = Duration::from_millis(u64::try_from(now.wall.0.saturating_sub(started.0)).unwrap_or_default());
+        let sick = script.sick_until.is_some_and(|until| ran < until) || script.sick_after.is_some_and(|after| ran >= after);
+        Some(i64::from(sick))
     }
 
     fn id(&mut self) -> String {
@@ -330,6 +351,15 @@ mod tests {
             ("exit=3 after=1m", exit(3, 60_000)),
             ("pull-fails", Script { pull_fails: true, ..Script::default() }),
             ("deaf", Script { deaf: true, ..Script::default() }),
+            ("sick", Script { sick_after: Some(Duration::ZERO), ..Script::default() }),
+            (
+                "sick-until=1s sick-after=2s",
+                Script {
+                    sick_until: Some(Duration::from_secs(1)),
+                    sick_after: Some(Duration::from_secs(2)),
+                    ..Script::default()
+                },
+            ),
             ("exit=x after=9y what", Script::default()),
         ] {
             assert_eq!(Script::parse(text), script, "{text}");

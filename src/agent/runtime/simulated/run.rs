@@ -5,12 +5,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 
 use super::{Effect, Input, Settings, Simulated};
-use crate::agent::runtime::{Boxed, Changed, Changes, Command, Done, Failure, Listing, PodRef, Runtime};
+use crate::agent::runtime::{Boxed, Changed, Changes, Command, Done, Executed, Failure, Listing, PodRef, Runtime};
 use crate::agent::stats::{DiskUsage, Usage};
 use crate::api::Uid;
 use crate::clock::{Clock, SystemClock, Tick};
@@ -161,6 +162,17 @@ impl Runtime for SimulatedRuntime {
         receiver
     }
 
+    fn exec<'a>(&'a self, container: &'a str, command: &'a [String], _limit: Duration) -> Boxed<'a, Result<Executed, Failure>> {
+        Box::pin(async move {
+            self.step(None);
+            let code = self.model().machine.answer(self.clock.now(), container);
+            let code = code.ok_or_else(|| Failure::Failed(format!("Container {container} is not running (simulated)")))?;
+            let what = command.first().map(String::as_str).unwrap_or_default();
+            let output = if code == 0 { String::new() } else { format!("{what} failed (simulated)\n") };
+            Ok(Executed { exit_code: Some(code), output })
+        })
+    }
+
     fn version(&self) -> Boxed<'_, Result<String, Failure>> {
         Box::pin(async { Ok("simulated://".to_owned()) })
     }
@@ -219,7 +231,6 @@ impl Changes for SimulatedChanges {
 mod tests {
     use super::*;
     use crate::agent::runtime::{ContainerPlan, SandboxPlan};
-    use std::time::Duration;
 
     #[tokio::test]
     async fn it_serves_the_same_trait_with_pulls_exits_and_logs() {
@@ -234,7 +245,11 @@ mod tests {
         runtime.execute(&pod, &Command::PullImage { image: "i".into() }).await.unwrap();
         assert!(begun.elapsed().as_millis() >= 30);
         let container = ContainerPlan { pod: pod.clone(), name: "app".into(), ..ContainerPlan::default() };
-        runtime.execute(&pod, &Command::StartContainer(Box::new(container))).await.unwrap();
+        let started = runtime.execute(&pod, &Command::StartContainer(Box::new(container))).await.unwrap();
+        let Done::Started { id, .. } = started else { panic!("{started:?}") };
+        let run = ["true".to_owned()];
+        assert_eq!(runtime.exec(&id, &run, Duration::from_secs(1)).await.unwrap().exit_code, Some(0));
+        runtime.exec("another", &run, Duration::from_secs(1)).await.unwrap_err();
         let request = LogRequest { pod_uid: "u".into(), container: "app".into(), follow: true, ..LogRequest::default() };
         let mut log = runtime.logs(request);
         assert!(log.recv().await.unwrap().unwrap().starts_with(b"simulated"));

@@ -1,0 +1,3 @@
+//! What a pod has on the node's own disk: its directory, and the content of its volumes in there.
+
+pub mod disk;
