@@ -32,6 +32,7 @@ use super::runtime::run::{Health as RuntimeHealth, drive};
 use super::runtime::{Runtime, simulated};
 use super::streams::Streams;
 use super::uplink::Uplink;
+use crate::backoff::Policy;
 use crate::board::Board;
 use crate::clock::{SystemClock, Tick};
 use crate::error::{Chain, Report};
@@ -235,25 +236,73 @@ fn addresses(broker: &str) -> Vec<String> {
     vec![address.map_or_else(|| "127.0.0.1".to_owned(), |address| address.to_string())]
 }
 
-/// Keeps the newest share on disk. A write that fails is said and tried again with the next share.
+/// Between tries to write on a disk that refuses.
+const UNKEPT: Policy = Policy { first: Duration::from_secs(1), cap: Duration::from_secs(60) };
+
+/// Keeps the newest share on disk. A write that fails is said once and tried again, less and less often, until it is kept: a full
+/// disk stops nothing that runs.
 async fn checkpoint(
     directory: std::path::PathBuf,
     mut changes: watch::Receiver<Option<(String, Arc<Share>)>>,
     stop: CancellationToken,
 ) {
+    let mut failures = 0u32;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
+            () = tokio::time::sleep(UNKEPT.delay(failures)), if failures > 0 => {}
             changed = changes.changed() => if changed.is_err() { return },
         }
         let Some((store, share)) = changes.borrow_and_update().clone() else { continue };
         let directory = directory.clone();
         match tokio::task::spawn_blocking(move || disk::save(&directory, &store, &share)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::error!(error = %Chain(&error), "cannot keep the node's share; after a reboot without the master it would run an older one");
+            Ok(Ok(())) => {
+                if failures > 0 {
+                    tracing::info!("the node's share is kept again");
+                }
+                failures = 0;
             }
-            Err(error) => tracing::error!(%error, "keeping the share died"),
+            Ok(Err(error)) => {
+                if failures == 0 {
+                    tracing::error!(error = %Chain(&error), "cannot keep the node's share; pods run on, it is tried again, and until then a reboot without the master would bring back an older one");
+                }
+                failures = failures.saturating_add(1);
+            }
+            Err(error) => {
+                tracing::error!(%error, "keeping the share died");
+                failures = failures.saturating_add(1);
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_share_that_a_full_disk_refused_is_kept_when_there_is_room() {
+        let place = tempfile::tempdir().unwrap();
+        // A file where the directory should be refuses as a full disk does, for root as well.
+        let data = place.path().join("data");
+        std::fs::write(&data, b"").unwrap();
+        let (keep, changes) = watch::channel(None);
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(checkpoint(data.clone(), changes, stop.clone()));
+        keep.send_replace(Some(("s1".to_owned(), Arc::new(Share::default()))));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(data.is_file(), "refused");
+        std::fs::remove_file(&data).unwrap();
+        std::fs::create_dir(&data).unwrap();
+        // No new share comes.
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if disk::load(&data).unwrap().is_some_and(|kept| kept.store == "s1") {
+                stop.cancel();
+                task.await.unwrap();
+                return;
+            }
+        }
+        panic!("never kept");
     }
 }

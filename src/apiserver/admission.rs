@@ -58,6 +58,7 @@ pub fn complete(resource: &Resource, object: &mut Object) {
 /// The status of a pod that is new, once its spec has its defaults.
 pub fn complete_pod_status(pod: &mut Object) {
     let status = crate::api::default::pod::initial_status(pod);
+    crate::api::default::pod::tolerate_memory_pressure(pod);
     pod.set_at(&["status"], status);
 }
 

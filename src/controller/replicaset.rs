@@ -19,7 +19,7 @@ use super::{Ids, Plan, Reconciler, update};
 use crate::api::apps::replicaset::{ReplicaSet, selects};
 use crate::api::core::event::Occurrence;
 use crate::api::core::pod::Pod;
-use crate::api::default::pod::initial_status;
+use crate::api::default::pod::{initial_status, tolerate_memory_pressure};
 use crate::api::registry::{NAMESPACES, PODS, REPLICA_SETS};
 use crate::api::time::{parse, rfc3339};
 use crate::api::{Key, Object, Resource};
@@ -171,6 +171,7 @@ fn new_pod(set: &Object, now: Wall, ids: &mut Ids) -> Object {
     pod.set_at(&["metadata", "ownerReferences"], json!([owner_reference(set)]));
     pod.set_at(&["spec"], set.at(&["spec", "template", "spec"]).cloned().unwrap_or_else(|| json!({})));
     (PODS.strategy.default)(&mut pod);
+    tolerate_memory_pressure(&mut pod);
     let status = initial_status(&pod);
     pod.set_at(&["status"], status);
     pod
