@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::health::judge::Thresholds;
+use super::runtime::translate::LogCap;
 use crate::config::{BrokerUrl, Faults, FileMay, Flag, Reader};
 
 /// Where the configuration is when nobody says.
@@ -44,6 +45,8 @@ pub struct AgentConfig {
     pub health_interval: Duration,
     /// `[eviction]`: when the node counts as short of something.
     pub eviction: Thresholds,
+    /// `[logs]`: how much of each container's log is kept.
+    pub logs: LogCap,
     /// `leds.enabled`: whether the board's LEDs are driven.
     pub leds_enabled: bool,
 }
@@ -147,6 +150,13 @@ impl AgentConfig {
             text.parse().ok().filter(|&mib: &u64| mib > 0 && mib <= 1 << 30)
         });
         let health_interval = r.seconds("health.interval_seconds", 1).unwrap_or(Duration::from_secs(10));
+        let above_zero = |most: u32| move |text: &str| text.parse().ok().filter(|&number: &u32| number > 0 && number <= most);
+        let logs = LogCap {
+            mib: r
+                .parsed("logs.file_mib", "a whole number of MiB from 1 to 1024", above_zero(1024))
+                .unwrap_or(LogCap::default().mib),
+            files: r.parsed("logs.files", "a whole number from 1 to 100", above_zero(100)).unwrap_or(LogCap::default().files),
+        };
         let percent = |text: &str| text.parse().ok().filter(|&percent: &u64| percent <= 100);
         const PERCENT: &str = "a whole number from 0 (never) to 100";
         let eviction = Thresholds {
@@ -174,6 +184,7 @@ impl AgentConfig {
             capacity: Capacity { cpus, memory_mib },
             health_interval,
             eviction,
+            logs,
             leds_enabled,
         })
     }

@@ -209,7 +209,8 @@ fn make_runtime(config: &AgentConfig, board: &Board, clock: SystemClock) -> Arc<
             use super::runtime::{docker, naming};
             let owner = naming::Owner { cluster_uid: config.cluster_uid.clone(), node: config.node.clone() };
             let socket = config.docker_socket.to_string_lossy().into_owned();
-            Arc::new(docker::DockerRuntime::new(docker::Settings::new(socket, owner, &config.run_dir)))
+            let settings = docker::Settings { logs: config.logs, ..docker::Settings::new(socket, owner, &config.run_dir) };
+            Arc::new(docker::DockerRuntime::new(settings))
         }
         _ => {
             let settings = simulated::Settings {
@@ -233,7 +234,12 @@ fn addresses(broker: &str) -> Vec<String> {
     // A master on this machine says nothing about the LAN; TEST-NET-1 lies behind the default route.
     let master = broker.parse().ok().and_then(towards).filter(|address| !address.is_loopback());
     let address = master.or_else(|| towards(Ipv4Addr::new(192, 0, 2, 1).into()));
-    vec![address.map_or_else(|| "127.0.0.1".to_owned(), |address| address.to_string())]
+    let first = address.unwrap_or(Ipv4Addr::LOCALHOST.into());
+    // The other family as well, where it leads anywhere: 2001:db8::/32 is the documentation's, and behind the default route too.
+    let other: IpAddr =
+        if first.is_ipv4() { Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into() } else { Ipv4Addr::new(192, 0, 2, 1).into() };
+    let other = towards(other).filter(|address| !address.is_loopback() && !address.is_unspecified());
+    std::iter::once(first).chain(other).map(|address| address.to_string()).collect()
 }
 
 /// Between tries to write on a disk that refuses.

@@ -185,3 +185,42 @@ async fn an_endless_writers_log_stays_bounded_and_readable() {
     }
     assert_eq!(String::from_utf8_lossy(&text).matches(" of far too many words to keep\n").count(), 3);
 }
+
+/// A small file system in memory; gone with the test.
+struct Small(tempfile::TempDir);
+
+impl Small {
+    fn mount() -> Self {
+        let place = tempfile::tempdir().unwrap();
+        let mount =
+            std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"]).arg(place.path()).status();
+        assert!(mount.unwrap().success(), "mounting a tmpfs needs root, as these tests do");
+        Self(place)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_full_disk_leaves_the_kept_share_as_it_was_until_there_is_room() {
+    use bramble::agent::disk::{load, save};
+    if skipped() {
+        return;
+    }
+    let small = Small::mount();
+    let (directory, filler) = (small.0.path(), small.0.path().join("filler"));
+    let kept = || load(directory).unwrap().map(|kept| kept.share.pods.len());
+    save(directory, "s", &share(&[pod("a", &[("c", IDLE)])])).unwrap();
+    assert!(std::fs::write(&filler, vec![0u8; 1 << 20]).is_err(), "filled to the brim");
+    let more: Vec<Value> = (0..50).map(|number| pod(&format!("p{number}"), &[("c", IDLE)])).collect();
+    let refused = save(directory, "s", &share(&more)).unwrap_err();
+    assert!(format!("{}", bramble::error::Chain(&refused)).contains("No space left"), "{refused}");
+    assert_eq!(kept(), Some(1), "what was kept before stays");
+    std::fs::remove_file(&filler).unwrap();
+    save(directory, "s", &share(&more)).unwrap();
+    assert_eq!(kept(), Some(50));
+}

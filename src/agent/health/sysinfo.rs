@@ -31,6 +31,10 @@ pub struct Machine {
     pub boot_id: String,
     /// Of the installation.
     pub machine_id: String,
+    /// Of the hardware: what the firmware of a PC says, a Pi's serial number, or empty.
+    pub system_uuid: String,
+    /// A Pi's serial number; empty elsewhere.
+    pub serial: String,
 }
 
 /// Reads the machine.
@@ -80,6 +84,11 @@ impl Sensors {
             host_name: System::host_name().unwrap_or_else(|| "localhost".to_owned()),
             boot_id: self.text("proc/sys/kernel/random/boot_id").unwrap_or_default(),
             machine_id: self.text("etc/machine-id").unwrap_or_default(),
+            system_uuid: self
+                .text("sys/class/dmi/id/product_uuid")
+                .or_else(|| self.text("proc/device-tree/serial-number"))
+                .unwrap_or_default(),
+            serial: self.text("proc/device-tree/serial-number").unwrap_or_default(),
         }
     }
 

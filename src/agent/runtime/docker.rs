@@ -58,6 +58,8 @@ pub struct Settings {
     pub socket: String,
     /// Whose containers these are.
     pub owner: Owner,
+    /// How much of each container's log is kept.
+    pub logs: translate::LogCap,
     /// Where the pods' directories lie (`pods/dir.rs`): a path that Docker sees as well.
     pub run_dir: PathBuf,
     /// What runs in the sandbox: [`super::sandbox::PROGRAM`] and its arguments.
@@ -73,6 +75,7 @@ impl Settings {
         Self {
             socket: socket.into(),
             owner,
+            logs: translate::LogCap::default(),
             run_dir: run_dir.into(),
             sandbox_command: vec![super::sandbox::PROGRAM.to_owned(), "sandbox".to_owned()],
             haste: 1,
@@ -278,7 +281,7 @@ impl Shared {
     async fn start_container(&self, plan: &ContainerPlan) -> Result<Done, Failure> {
         let docker = self.client().await?;
         self.fill_volumes(&docker, &plan.sandbox_id, &plan.volumes).await?;
-        let body = translate::container_body(self.owner(), plan);
+        let body = translate::container_body(self.owner(), plan, self.settings.logs);
         let name = naming::container_name(&plan.pod, &plan.name, plan.attempt);
         let (id, created, warnings) = self.create(&docker, &name, body, &plan.pod).await?;
         self.ask(SLOW, docker.start_container(&id, None)).await?;

@@ -28,7 +28,7 @@ pub fn sandbox_body(owner: &Owner, plan: &SandboxPlan, image: &str, command: &[S
     let mut host = json!({
         "NetworkMode": if plan.host_network { "host" } else { network },
         "IpcMode": if plan.host_ipc { "host" } else { "shareable" },
-        "LogConfig": log_config(),
+        "LogConfig": log_config(LogCap::default()),
         "RestartPolicy": {"Name": "no"},
         // Not read-only: Docker then takes no files for its volumes either.
         "CapDrop": ["ALL"],
@@ -52,7 +52,7 @@ pub fn sandbox_body(owner: &Owner, plan: &SandboxPlan, image: &str, command: &[S
 
 /// The body that makes a container.
 #[must_use]
-pub fn container_body(owner: &Owner, plan: &ContainerPlan) -> Value {
+pub fn container_body(owner: &Owner, plan: &ContainerPlan, logs: LogCap) -> Value {
     let mut body = json!({
         "Image": plan.image,
         "Env": plan.env.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>(),
@@ -74,16 +74,16 @@ pub fn container_body(owner: &Owner, plan: &ContainerPlan) -> Value {
     if let Some(user) = user(&plan.security) {
         set(&mut body, "User", json!(user));
     }
-    set(&mut body, "HostConfig", host_config(owner, plan));
+    set(&mut body, "HostConfig", host_config(owner, plan, logs));
     body
 }
 
-fn host_config(owner: &Owner, plan: &ContainerPlan) -> Value {
+fn host_config(owner: &Owner, plan: &ContainerPlan, logs: LogCap) -> Value {
     let joined = format!("container:{}", plan.sandbox_id);
     let mut host = json!({
         "NetworkMode": if plan.host_network { "host" } else { joined.as_str() },
         "IpcMode": if plan.host_ipc { "host" } else { joined.as_str() },
-        "LogConfig": log_config(),
+        "LogConfig": log_config(logs),
         "RestartPolicy": {"Name": "no"},
     });
     match plan.pid {
@@ -97,9 +97,24 @@ fn host_config(owner: &Owner, plan: &ContainerPlan) -> Value {
     host
 }
 
-/// One megabyte, twice: a card is not filled by a chatty container.
-fn log_config() -> Value {
-    json!({"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}})
+/// How much of a container's log is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogCap {
+    /// MiB of one file.
+    pub mib: u32,
+    /// Files, the newest included.
+    pub files: u32,
+}
+
+impl Default for LogCap {
+    /// One megabyte, twice: a card is not filled by a chatty container.
+    fn default() -> Self {
+        Self { mib: 1, files: 2 }
+    }
+}
+
+fn log_config(logs: LogCap) -> Value {
+    json!({"Type": "json-file", "Config": {"max-size": format!("{}m", logs.mib), "max-file": logs.files.to_string()}})
 }
 
 fn set(value: &mut Value, key: &str, to: Value) {
@@ -171,7 +186,7 @@ mod tests {
             sandbox_id: "s1".into(),
             ..ContainerPlan::default()
         };
-        golden("container_least", &container_body(&owner(), &least));
+        golden("container_least", &container_body(&owner(), &least, LogCap::default()));
         let most = ContainerPlan {
             attempt: 3,
             streak: 2,
@@ -215,6 +230,6 @@ mod tests {
             volumes: volumes(),
             ..least
         };
-        golden("container_most", &container_body(&owner(), &most));
+        golden("container_most", &container_body(&owner(), &most, LogCap::default()));
     }
 }
