@@ -78,6 +78,51 @@ spec:
 }
 
 #[test]
+fn top_shows_the_busy_pod_above_the_idle_one_with_the_oldest_and_the_newest_kubectl() {
+    let Some(cluster) = on_docker(&[]) else { return };
+    cluster.apply(&deployment("busy", 1, BUSYBOX, "        command: [sh, -c, 'trap exit TERM; while true; do :; done']\n"));
+    cluster.apply(&deployment("idle", 1, BUSYBOX, STAYS));
+    cluster.wait_ready("app in (busy,idle)", 2, SOON);
+    for (version, program) in support::oldest_and_newest_kubectl() {
+        let top = |arguments: &[&str]| {
+            let all: Vec<&str> = ["top"].iter().chain(arguments).copied().collect();
+            let text = cluster.kubectl_in(&program, &all, "").expect();
+            println!("kubectl {version} {all:?}\n{text}");
+            text.lines().map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect::<Vec<_>>()
+        };
+        let number = |text: &str| text.trim_end_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().unwrap();
+        let pods = top(&["pod", "--sort-by=cpu", "--no-headers"]);
+        assert!(pods.len() == 2 && pods[0][0].starts_with("busy-") && pods[1][0].starts_with("idle-"), "{pods:?}");
+        assert!(number(&pods[0][1]) > 100 && number(&pods[0][1]) > 3 * number(&pods[1][1]), "{pods:?}");
+        let containers = top(&["pod", "--containers", "-l", "app=idle", "--no-headers", "-A"]);
+        assert!(
+            containers.len() == 1 && containers[0][0] == "default" && containers[0][1].starts_with("idle-"),
+            "{containers:?}"
+        );
+        let nodes = top(&["node", "--no-headers"]);
+        assert!(
+            nodes.len() == 1 && nodes[0][0] == "bramble-1" && number(&nodes[0][1]) > 100 && number(&nodes[0][3]) > 10,
+            "{nodes:?}"
+        );
+        let one = top(&["pod", &pods[0][0], "--no-headers"]);
+        assert_eq!(one[0][0], pods[0][0]);
+    }
+    assert!(!cluster.kubectl(&["top", "pod", "nobody"]).ok);
+    let described = cluster.kubectl(&["describe", "node", "bramble-1"]).expect();
+    for words in [
+        "MemoryPressure",
+        "DiskPressure",
+        "PIDPressure",
+        "KubeletHasSufficientPID",
+        "System UUID:",
+        "InternalIP:",
+        "Allocated resources:",
+    ] {
+        assert!(described.contains(words), "{words}: {described}");
+    }
+}
+
+#[test]
 fn crashes_leave_containers_alone() {
     let Some(mut cluster) = on_docker(&["--nodes", "2"]) else { return };
     cluster.apply(&deployment("six", 6, BUSYBOX, STAYS));

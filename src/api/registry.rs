@@ -113,7 +113,7 @@ impl std::fmt::Debug for Resource {
 }
 
 /// A row with what most kinds have; the table names only what differs.
-const ROW: Resource = Resource {
+pub const ROW: Resource = Resource {
     group: "",
     version: "v1",
     kind: "",

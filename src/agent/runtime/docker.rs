@@ -62,6 +62,8 @@ pub struct Settings {
     pub socket: String,
     /// Whose containers these are.
     pub owner: Owner,
+    /// How much of each container's log is kept.
+    pub logs: translate::LogCap,
     /// Where the pods' directories lie (`pods/dir.rs`): a path that Docker sees as well.
     pub run_dir: PathBuf,
     /// Where seccomp profiles of type Localhost lie.
@@ -81,6 +83,7 @@ impl Settings {
         Self {
             socket: socket.into(),
             owner,
+            logs: translate::LogCap::default(),
             run_dir: run_dir.into(),
             seccomp_dir: crate::agent::config::DEFAULT_SECCOMP_DIR.into(),
             // Source: systemd-resolved(8); Docker and the kubelet look there as well.

@@ -42,7 +42,7 @@ impl Shared {
             Seccomp::Default | Seccomp::Unconfined => None,
         };
         let warnings = self.missing(docker, &plan.security).await?;
-        Ok((ContainerHost { user, seccomp, sheltered: self.may_shelter() }, warnings))
+        Ok((ContainerHost { user, seccomp, sheltered: self.may_shelter(), logs: self.settings.logs }, warnings))
     }
 
     /// Docker takes AppArmor profiles and SELinux labels without a word on a host that has neither.

@@ -128,7 +128,12 @@ fn a_container_as_docker_gets_it() {
         volumes: volumes(),
         ..least.clone()
     };
-    let on = ContainerHost { user: Some("1000:1001".into()), seccomp: Some("{}".into()), sheltered: true };
+    let on = ContainerHost {
+        user: Some("1000:1001".into()),
+        seccomp: Some("{}".into()),
+        sheltered: true,
+        logs: LogCap { mib: 2, files: 3 },
+    };
     golden("container_most", &container_body(&owner(), &most, &on));
     // Less than the whole: the class that asks for nothing, a host that shelters nobody, memory below what Docker takes.
     let limits = Limits { oom_score: 1000, memory_request_bytes: Some(1 << 20), ..Limits::default() };
