@@ -9,6 +9,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::images::collect::Thresholds;
+use super::node::MostPulls;
+use crate::api::image::Platform;
 use crate::config::{BrokerUrl, Faults, FileMay, Flag, Reader};
 
 /// Where the configuration is when nobody says.
@@ -41,6 +44,8 @@ pub struct AgentConfig {
     pub capacity: Capacity,
     /// `health.interval_seconds`: how often it tells how it is.
     pub health_interval: Duration,
+    /// `[images]`.
+    pub images: Images,
     /// `leds.enabled`: whether the board's LEDs are driven.
     pub leds_enabled: bool,
 }
@@ -56,6 +61,19 @@ pub struct Mqtt {
     pub certificate: PathBuf,
     /// `key`: PEM.
     pub key: PathBuf,
+}
+
+/// `[images]`: how they are fetched, and when they go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Images {
+    /// `parallel_pulls`.
+    pub pulls: MostPulls,
+    /// `auth_file`: Docker's `config.json` with credentials of the node's own.
+    pub auth_file: Option<PathBuf>,
+    /// `emulated`: platforms besides its own that the node runs.
+    pub emulated: Vec<Platform>,
+    /// `high_percent`, `low_percent`, `minimum_age_seconds`.
+    pub limits: Thresholds,
 }
 
 /// Where containers run.
@@ -144,6 +162,7 @@ impl AgentConfig {
             text.parse().ok().filter(|&mib: &u64| mib > 0 && mib <= 1 << 30)
         });
         let health_interval = r.seconds("health.interval_seconds", 1).unwrap_or(Duration::from_secs(10));
+        let images = Self::images(r);
         let leds_enabled = r.switch("leds.enabled").unwrap_or(true);
         Some(Self {
             node: node?,
@@ -159,7 +178,35 @@ impl AgentConfig {
             capacity: Capacity { cpus, memory_mib },
             health_interval,
             leds_enabled,
+            images,
         })
+    }
+
+    fn images(r: &mut Reader) -> Images {
+        const PERCENT: &str = "a whole number of percent, 0 to 100";
+        let percent = |text: &str| text.parse().ok().filter(|percent: &u8| *percent <= 100);
+        let usual = Thresholds::default();
+        let high = r.parsed("images.high_percent", PERCENT, percent).unwrap_or(usual.high_percent);
+        let low = r.parsed("images.low_percent", PERCENT, percent).unwrap_or(usual.low_percent.min(high));
+        if low > high {
+            r.fault("images.low_percent", format!("expected at most images.high_percent, {high}, found {low}"));
+        }
+        let emulated = r.parsed("images.emulated", "platforms divided by commas, like \"linux/amd64,linux/386\"", |text| {
+            text.split(',').map(|part| Platform::parse(part.trim())).collect::<Option<Vec<_>>>()
+        });
+        let pulls = r.parsed("images.parallel_pulls", "a whole number, 1 to 16", |text| {
+            text.parse().ok().filter(|pulls: &usize| (1..=16).contains(pulls)).map(MostPulls)
+        });
+        Images {
+            pulls: pulls.unwrap_or_default(),
+            auth_file: r.path("images.auth_file", "Docker's config.json"),
+            emulated: emulated.unwrap_or_default(),
+            limits: Thresholds {
+                high_percent: high,
+                low_percent: low,
+                minimum_age: r.seconds("images.minimum_age_seconds", 0).unwrap_or(usual.minimum_age),
+            },
+        }
     }
 }
 
@@ -213,6 +260,9 @@ mod tests {
             ),
             ("node = 'a'\ncluster_uid = 'u'\ncapacity.cpus = 0", "capacity.cpus: expected a number of cores above 0"),
             ("node = 'a'\ncluster_uid = 'u'\ncapacity.memory_mib = 0.5", "capacity.memory_mib: expected a whole number"),
+            ("node = 'a'\ncluster_uid = 'u'\nimages.low_percent = 90", "expected at most images.high_percent, 85, found 90"),
+            ("node = 'a'\ncluster_uid = 'u'\nimages.emulated = 'amd64'", "like \"linux/amd64,linux/386\""),
+            ("node = 'a'\ncluster_uid = 'u'\nimages.parallel_pulls = 0", "1 to 16"),
             ("node = 'a'\ncluster_uid = 'u'\nhealth.interval_seconds = 0", "at least 1"),
             ("node = 'a'\ncluster_uid = 'u'\nmqtt.brocker = 'x'", "did you mean `mqtt.broker`?"),
         ];

@@ -23,6 +23,7 @@ use super::config::{AgentConfig, Runtime as RuntimeKind};
 use super::disk;
 use super::health::judge::Pressures;
 use super::health::sysinfo::Sensors;
+use super::images::{self, Fetched, Wanted};
 use super::led::gpio;
 use super::led::shelf::Shelf;
 use super::node::{Node, NodeConfig};
@@ -31,6 +32,7 @@ use super::runtime::run::{Health as RuntimeHealth, drive};
 use super::runtime::{Runtime, simulated};
 use super::streams::Streams;
 use super::uplink::Uplink;
+use crate::api::image::Platforms;
 use crate::board::Board;
 use crate::clock::{SystemClock, Tick};
 use crate::error::{Chain, Report};
@@ -44,6 +46,8 @@ use crate::tls::Credentials;
 
 /// Orders on their way to the runtime: one a pod, and far more pods than a node may have.
 const ORDERS: usize = 1024;
+/// Images that were fetched and not yet noted: as many as can be fetched at once.
+const FETCHES: usize = 16;
 /// Outcomes and listings on their way back.
 const INPUTS: usize = 256;
 
@@ -73,7 +77,20 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         },
         stop.clone(),
     );
-    let runtime = make_runtime(config, &board, clock);
+    let (fetched, fetches) = mpsc::channel(FETCHES);
+    let runtime = make_runtime(config, &board, clock, fetched);
+    let (wanted, wanted_by_pods) = watch::channel(Wanted::new());
+    let (told, images) = watch::channel(Vec::new());
+    let parts = images::run::Parts {
+        runtime: runtime.clone(),
+        clock,
+        data_dir: config.data_dir.clone(),
+        limits: config.images.limits,
+        fetched: fetches,
+        wanted: wanted_by_pods,
+        told,
+    };
+    let (collect_now, image_keeper) = images::run::make(parts, stop.clone());
     let (orders, orders_out) = mpsc::channel(ORDERS);
     let (inputs, inputs_in) = mpsc::channel(INPUTS);
     let (runtime_health, runtime_is) = watch::channel(RuntimeHealth::Unknown);
@@ -96,6 +113,8 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
             container_runtime: "",
             addresses: Vec::new(),
             storage_bytes: sensors.read().disk_total_bytes,
+            platforms: &Platforms::default(),
+            images: &[],
         };
         register::amounts(&register::info(&facts))
     };
@@ -110,6 +129,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
                 RuntimeKind::Docker => "docker",
                 RuntimeKind::Simulated => "simulated",
             },
+            pulls: config.images.pulls,
             amounts,
         }),
         session: Session::new(kept.as_ref().map(|kept| (kept.store.clone(), kept.share.clone())), rng.clone()),
@@ -126,6 +146,10 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         topics,
         orders,
         keep,
+        wanted,
+        images,
+        collect_now,
+        platforms: Platforms::default(),
         connected: false,
         info: None,
         pressures: Pressures::default(),
@@ -138,6 +162,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
     };
     supervisor.spawn("link", link);
     supervisor.spawn("runtime", drive(runtime, orders_out, inputs, runtime_health, stop.clone()));
+    supervisor.spawn("images", image_keeper);
     supervisor.spawn("checkpoint", checkpoint(config.data_dir.clone(), kept_changes, stop.clone()));
     supervisor.spawn("node", agent.run(kept.map(|kept| kept.share), events, inputs_in, runtime_is, stop));
     Ok(())
@@ -186,14 +211,18 @@ fn credentials(config: &AgentConfig) -> Result<Option<Arc<rustls::ClientConfig>>
     Ok(Some(client))
 }
 
-fn make_runtime(config: &AgentConfig, board: &Board, clock: SystemClock) -> Arc<dyn Runtime> {
+fn make_runtime(config: &AgentConfig, board: &Board, clock: SystemClock, fetched: mpsc::Sender<Fetched>) -> Arc<dyn Runtime> {
     match config.runtime {
         #[cfg(feature = "docker")]
         RuntimeKind::Docker => {
             use super::runtime::{docker, naming};
             let owner = naming::Owner { cluster_uid: config.cluster_uid.clone(), node: config.node.clone() };
             let socket = config.docker_socket.to_string_lossy().into_owned();
-            Arc::new(docker::DockerRuntime::new(docker::Settings::new(socket, owner, &config.run_dir)))
+            let mut settings = docker::Settings::new(socket, owner, &config.run_dir);
+            settings.auth_file = config.images.auth_file.clone();
+            settings.emulated = config.images.emulated.clone();
+            settings.fetched = Some(fetched);
+            Arc::new(docker::DockerRuntime::new(settings))
         }
         _ => {
             let settings = simulated::Settings {

@@ -6,6 +6,7 @@
 
 use serde_json::{Value, json};
 
+use crate::api::core::node::PLATFORMS;
 use crate::api::{Key, Object, registry, time};
 use crate::clock::{Now, Wall};
 use crate::link::message::{Health, Info};
@@ -49,6 +50,12 @@ pub fn node(view: &View, info: &Info, now: Now, uid: impl FnOnce() -> String) ->
             "kubeProxyVersion": format!("v{}", info.bramble_version), "operatingSystem": info.operating_system, "architecture": info.architecture,
         }),
     );
+    let images: Vec<Value> =
+        info.images.iter().map(|image| json!({"names": image.names, "sizeBytes": image.size_bytes})).collect();
+    object.set_at(&["status", "images"], images);
+    if !info.platforms.is_empty() {
+        object.set_at(&["metadata", "annotations", PLATFORMS], info.platforms.join(","));
+    }
     changed(key, known.map(AsRef::as_ref), object)
 }
 

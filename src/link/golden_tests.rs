@@ -11,8 +11,8 @@ use serde_json::json;
 use super::call::{CallError, LogRequest, Question};
 use super::codec::{decode, encode};
 use super::message::{
-    Ask, Assignment, AssignmentBody, CallBody, CallRequest, Credit, End, Head, Health, Info, NodeEvent, Numbered, PodReport,
-    Report, SCHEMA, StreamFrame,
+    Ask, Assignment, AssignmentBody, CallBody, CallRequest, Credit, End, Head, Health, Info, NodeEvent, NodeImage, Numbered,
+    PodReport, Report, SCHEMA, StreamFrame,
 };
 use super::share::{Share, ShareNames};
 use crate::api::{Generation, Object, Uid};
@@ -122,6 +122,8 @@ fn what_a_node_says_of_itself() {
         machine_id: "9f2b7c1d4e5a4f6b8c9d0e1f2a3b4c5d".into(),
         container_runtime: "docker://20.10.24".into(),
         bramble_version: "0.1.0".into(),
+        platforms: vec!["linux/arm64".into()],
+        images: vec![NodeImage { names: vec!["nginx:1".into()], size_bytes: 50_000_000 }],
         labels: BTreeMap::from([("bramble/board".to_owned(), "rpi-4b".to_owned())]),
     };
     golden("info", &info);

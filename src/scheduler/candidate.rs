@@ -6,6 +6,7 @@ use super::node_terms::{Preference, Terms};
 use crate::api::core::node::Taint;
 use crate::api::core::pod::{HostPort, Pod, Toleration};
 use crate::api::core::resources::Resources;
+use crate::api::image::Platform;
 use crate::api::selector::Selector;
 use crate::api::{Object, Uid};
 
@@ -26,6 +27,10 @@ pub struct Candidate<'a> {
     pub required: Option<Terms>,
     /// The node affinity that would be nice.
     pub preferred: Vec<Preference>,
+    /// The images of all its containers, each once.
+    pub images: Vec<String>,
+    /// For each of these of which that is known, what it is made for.
+    pub made_for: Vec<Vec<Platform>>,
     tolerations: Vec<Toleration<'a>>,
 }
 
@@ -50,6 +55,8 @@ impl<'a> Candidate<'a> {
                 .and_then(Value::as_array)
                 .map(|list| list.iter().map(Preference::read).collect())
                 .unwrap_or_default(),
+            images: images(object),
+            made_for: Vec::new(),
             tolerations: pod.tolerations().collect(),
         }
     }
@@ -59,4 +66,13 @@ impl<'a> Candidate<'a> {
     pub fn tolerates(&self, taint: &Taint) -> bool {
         self.tolerations.iter().any(|toleration| toleration.tolerates(taint))
     }
+}
+
+fn images(pod: &Object) -> Vec<String> {
+    let containers = ["initContainers", "containers"].iter().flat_map(|list| pod.list_at(&["spec", list]));
+    let mut images: Vec<String> =
+        containers.filter_map(|container| container.get("image")?.as_str()).filter(|image| !image.is_empty()).map(str::to_owned).collect();
+    images.sort();
+    images.dedup();
+    images
 }

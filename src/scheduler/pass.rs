@@ -9,11 +9,13 @@ use std::sync::Arc;
 use super::NAME;
 use super::candidate::Candidate;
 use super::cycle::{Decision, schedule_one};
+use super::images::{Ask, Images, Next};
 use super::queue::Queue;
 use super::snapshot::Snapshot;
 use crate::api::core::condition::Condition;
 use crate::api::core::event::Occurrence;
 use crate::api::core::pod::Pod;
+use crate::api::image::Platform;
 use crate::api::registry::PODS;
 use crate::api::{Key, Object};
 use crate::clock::{Now, Tick};
@@ -24,6 +26,7 @@ use crate::store::{ChangeEvent, Op, View};
 pub struct Scheduler {
     snapshot: Snapshot,
     queue: Queue,
+    images: Images,
     ties: Rng,
 }
 
@@ -34,6 +37,8 @@ pub struct Pass {
     pub writes: Vec<Op>,
     /// What to tell about each, once it is written; by the key of the pod.
     pub events: Vec<(Key, Occurrence)>,
+    /// What to ask nodes before some of the pods can be decided.
+    pub asks: Vec<Ask>,
 }
 
 impl Scheduler {
@@ -44,7 +49,7 @@ impl Scheduler {
         for pod in view.list(&PODS, None).filter(|pod| waits(pod)) {
             queue.add(Key::of(&PODS, pod), Pod(pod).priority());
         }
-        Self { snapshot: Snapshot::from_view(view), queue, ties }
+        Self { snapshot: Snapshot::from_view(view), queue, images: Images::default(), ties }
     }
 
     /// Follows a change.
@@ -80,7 +85,18 @@ impl Scheduler {
                 self.queue.remove(&key);
                 continue;
             };
-            let pod = Candidate::of(object);
+            let mut pod = Candidate::of(object);
+            if let Some(node) = self.snapshot.node_to_ask() {
+                match self.images.next(&key, &pod.images, now.tick) {
+                    Next::Place(made_for) => pod.made_for = made_for,
+                    Next::Wait { until, ask } => {
+                        let asks = ask.into_iter().map(|image| Ask { node: node.to_owned(), image, pod: key.clone() });
+                        pass.asks.extend(asks);
+                        self.queue.hold(&key, until);
+                        continue;
+                    }
+                }
+            }
             match schedule_one(&self.snapshot, &pod, &mut self.ties) {
                 Decision::Node(node) => {
                     self.snapshot.assume(&key, &pod, &node);
@@ -101,6 +117,13 @@ impl Scheduler {
             }
         }
         pass
+    }
+
+    /// A node has found out what an image is made for, or that it does not know: who waited for it is decided.
+    pub fn answered(&mut self, image: &str, platforms: Vec<Platform>, now: Tick) {
+        for pod in self.images.answered(image, platforms, now) {
+            self.queue.lost(&pod);
+        }
     }
 
     /// The write about this pod was refused: nothing of it is assumed any more.

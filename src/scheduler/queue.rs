@@ -99,6 +99,16 @@ impl Queue {
         }
     }
 
+    /// The pod that was given out waits for an answer, at most until then.
+    pub fn hold(&mut self, key: &Key, until: Tick) {
+        if let Some(waiting) = self.places.get_mut(key)
+            && matches!(waiting.place, Place::Out)
+        {
+            waiting.place = Place::BackingOff(until);
+            self.backing_off.insert((until, key.clone()));
+        }
+    }
+
     /// The pod that was given out could not be bound: the next try is at once.
     pub fn lost(&mut self, key: &Key) {
         if let Some(waiting) = self.leave(key) {

@@ -4,6 +4,7 @@
 //!  spec.rs      raw JSON → checked spec, with words for what this node cannot honour
 //!  launch.rs    checked spec + config maps + addresses → what the runtime is asked for
 //!  dir.rs       where the pod's own files lie on the node
+//!  image.rs     the image of a container: looked for, fetched, waited for
 //!  env.rs       environment variables: sources, fields, $(VAR)
 //!  resource_field.rs  limits and requests as numbers that a container can read
 //!  lifecycle.rs Live → Ending → Finished → Terminating → Gone; only forward
@@ -14,6 +15,7 @@
 
 pub mod dir;
 pub mod env;
+pub mod image;
 pub mod known;
 pub mod launch;
 pub mod lifecycle;

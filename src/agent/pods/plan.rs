@@ -12,6 +12,7 @@ use crate::api::Uid;
 use crate::clock::{Now, Tick};
 
 use super::env::Sources;
+use super::image::Fetches;
 use super::lifecycle::PodState;
 use super::restart;
 use super::spec::{ContainerSpec, PodSpec, RestartPolicy};
@@ -21,7 +22,7 @@ mod memory;
 mod turn;
 
 pub use ending::killed;
-pub use memory::{FailureCondition, ImageState, Kill, Memory, PULL_BACKOFF, PodFailure, TROUBLE_BACKOFF, Trouble};
+pub use memory::{FailureCondition, Kill, Memory, PULL_BACKOFF, PodFailure, TROUBLE_BACKOFF, Trouble};
 
 use ending::{ending, finished, running, stop, terminating};
 use turn::{start_sandbox, turn};
@@ -33,6 +34,8 @@ pub enum About {
     Sandbox,
     /// The image of this container.
     Image(String),
+    /// The fetch of the image of this container.
+    Pull(String),
     /// The start of this container.
     Start(String),
     /// These are told to end.
@@ -53,11 +56,11 @@ pub struct Next {
 }
 
 impl Next {
-    fn order(command: Command, about: About) -> Self {
+    pub(super) fn order(command: Command, about: About) -> Self {
         Self { order: Some((command, about)), ..Self::default() }
     }
 
-    fn wait(until: Tick) -> Self {
+    pub(super) fn wait(until: Tick) -> Self {
         Self { wake: Some(until), ..Self::default() }
     }
 
@@ -90,7 +93,7 @@ pub struct View<'a> {
     /// Where its environment comes from.
     pub sources: Sources<'a>,
     /// Whether another image may be fetched now.
-    pub pull_slot: bool,
+    pub fetches: Fetches<'a>,
     /// This moment.
     pub now: Now,
 }

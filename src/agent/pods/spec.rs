@@ -36,6 +36,8 @@ pub struct PodSpec {
     pub annotations: BTreeMap<String, String>,
     /// `spec.serviceAccountName`.
     pub service_account: String,
+    /// The names of `spec.imagePullSecrets`.
+    pub pull_secrets: Vec<String>,
     /// `spec.restartPolicy`.
     pub restart_policy: RestartPolicy,
     /// `spec.terminationGracePeriodSeconds`.
@@ -111,6 +113,11 @@ pub fn read(object: &Object) -> PodSpec {
         labels: object.labels().map(owned).collect(),
         annotations: object.strings_at(&["metadata", "annotations"]).map(owned).collect(),
         service_account: text(spec, "serviceAccountName").to_owned(),
+        pull_secrets: list(spec, "imagePullSecrets")
+            .iter()
+            .map(|secret| text(secret, "name").to_owned())
+            .filter(|name| !name.is_empty())
+            .collect(),
         restart_policy: match text(spec, "restartPolicy") {
             "OnFailure" => RestartPolicy::OnFailure,
             "Never" => RestartPolicy::Never,
@@ -162,7 +169,6 @@ fn ignored_of_pod(spec: &Value, security: &Value, ignored: &mut Vec<String>) {
         ("activeDeadlineSeconds", "activeDeadlineSeconds is not kept by this node yet"),
         ("dnsConfig", "dnsConfig is not set by this node yet"),
         ("readinessGates", "readinessGates are not waited for by this node yet"),
-        ("imagePullSecrets", "imagePullSecrets are not used by this node yet: images are pulled without credentials"),
         ("runtimeClassName", "runtimeClassName is not chosen by this node"),
         ("ephemeralContainers", "ephemeralContainers are not started by this node yet"),
     ] {

@@ -15,8 +15,9 @@ use crate::agent::runtime::{ObservedContainer, ObservedPod, RunState};
 use crate::api::time::rfc3339;
 use crate::clock::{Now, Wall};
 
+use super::image::{ImageState, Retry};
 use super::lifecycle::PodState;
-use super::plan::{ImageState, Memory, init_failed, newest, previous};
+use super::plan::{Memory, init_failed, newest, previous};
 use super::restart;
 use super::spec::{ContainerSpec, PodSpec, RestartPolicy};
 
@@ -271,8 +272,8 @@ fn hindrance(memory: &Memory, container: &ContainerSpec, now: Now) -> Option<(St
         };
         return Some((reason.to_owned(), error.to_string()));
     }
-    if let Some(ImageState::Failed { cools, message, never, .. }) = memory.images.get(&container.name) {
-        return Some(if *never {
+    if let Some(ImageState::Failed { cools, message, retry, .. }) = memory.images.get(&container.name) {
+        return Some(if *retry == Retry::Never {
             ("ErrImageNeverPull".to_owned(), message.clone())
         } else if *cools > now.tick {
             ("ErrImagePull".to_owned(), message.clone())

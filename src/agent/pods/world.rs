@@ -281,7 +281,11 @@ fn a_missing_image_backs_off_with_the_registrys_words() {
     world.pass(160 * SECOND);
     let pulls: Vec<u64> =
         world.events.iter().filter(|(_, event)| event.reason == "Pulling").map(|(tick, _)| tick / 1000).collect();
-    assert_eq!(pulls, [0, 10, 30, 70, 150]);
+    let gaps: Vec<u64> = pulls.windows(2).map(|two| two[1] - two[0]).collect();
+    let nominal = [10, 20, 40, 80];
+    assert_eq!(gaps.len(), nominal.len(), "{pulls:?}");
+    // Up to a tenth is chance, so that pods which failed together do not come back together; a second is rounding.
+    assert!(gaps.iter().zip(nominal).all(|(gap, wanted)| (wanted..=wanted + wanted / 10 + 1).contains(gap)), "{pulls:?}");
 }
 
 #[test]

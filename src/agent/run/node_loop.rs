@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::config::AgentConfig;
 use crate::agent::health::judge::Pressures;
 use crate::agent::health::sysinfo::{Machine as Facts, Sensors};
+use crate::agent::images::Wanted;
+use crate::agent::images::run::CollectNow;
 use crate::agent::led::Driver;
 use crate::agent::led::shelf::{PodLight, PodState, Shelf, ShelfEffect, ShelfInput};
 use crate::agent::node::{self, Effect, Input, Node, Order, Outcome};
@@ -22,13 +24,14 @@ use crate::agent::runtime::run::Health as RuntimeHealth;
 use crate::agent::runtime::{Failure, Runtime};
 use crate::agent::streams::Streams;
 use crate::agent::uplink::Uplink;
+use crate::api::image::{Platforms, tagged};
 use crate::api::time::rfc3339;
 use crate::board::Board;
 use crate::clock::{Clock, Now, SystemClock, Tick};
 use crate::error::Chain;
 use crate::link::bus::{Bus, BusEvent, Publish};
 use crate::link::codec::{decode, encode};
-use crate::link::message::{Assignment, CallRequest, Credit, Head, Health, Info, SCHEMA};
+use crate::link::message::{Assignment, CallRequest, Credit, Head, Health, Info, NodeImage, SCHEMA};
 use crate::link::session::{Session, SessionEffect, SessionInput};
 use crate::link::share::Share;
 use crate::link::{NodeTopic, Topics};
@@ -61,6 +64,15 @@ pub(super) struct Agent {
     pub(super) topics: Topics,
     pub(super) orders: mpsc::Sender<Order>,
     pub(super) keep: watch::Sender<Option<(String, Arc<Share>)>>,
+    /// The images that pods name, for who removes the others.
+    pub(super) wanted: watch::Sender<Wanted>,
+    /// The images that are here.
+    pub(super) images: watch::Receiver<Vec<NodeImage>>,
+    /// Asks for images to be removed at once.
+    #[allow(dead_code)] // for pressure on the disk
+    pub(super) collect_now: CollectNow,
+    /// What the node runs.
+    pub(super) platforms: Platforms,
     pub(super) connected: bool,
     pub(super) info: Option<Info>,
     pub(super) pressures: Pressures,
@@ -85,6 +97,7 @@ impl Agent {
         self.light(ShelfInput::Link(false));
         if let Some(share) = kept {
             tracing::info!(node = self.config.node, pods = share.pods.len(), "starts with the share that was kept");
+            self.tell_wanted(&share);
             self.feed(Input::Desired(share));
         }
         loop {
@@ -104,6 +117,9 @@ impl Agent {
                 Some(input) = inputs.recv() => self.feed(input),
                 Ok(()) = runtime_is.changed() => {
                     self.runtime_is = runtime_is.borrow_and_update().clone();
+                    self.learn_runtime().await;
+                }
+                Ok(()) = self.images.changed() => {
                     self.learn_runtime().await;
                 }
                 () = self.streams.ended() => {}
@@ -250,6 +266,14 @@ impl Agent {
         }
     }
 
+    /// Says which images pods name.
+    fn tell_wanted(&self, share: &Share) {
+        let lists = ["initContainers", "containers", "ephemeralContainers"];
+        let containers = share.pods.values().flat_map(|pod| lists.into_iter().flat_map(|list| pod.list_at(&["spec", list])));
+        let names = containers.filter_map(|container| container.get("image")?.as_str());
+        self.wanted.send_replace(names.map(tagged).collect());
+    }
+
     fn converse(&mut self, input: SessionInput) {
         let mut effects = Vec::new();
         self.session.handle(self.clock.now(), input, &mut effects);
@@ -263,6 +287,7 @@ impl Agent {
                     tracing::info!(node = self.config.node, pods = share.pods.len(), "new share");
                     self.uplink.keep_only(|uid| share.pods.contains_key(uid));
                     self.keep.send_replace(Some((store, share.clone())));
+                    self.tell_wanted(&share);
                     self.feed(Input::Desired(share));
                 }
                 SessionEffect::Ask(ask) => {
@@ -371,6 +396,10 @@ impl Agent {
         // Docker that hangs must not hold up the node.
         let asked = tokio::time::timeout(VERSION, self.runtime.version()).await;
         let version = asked.ok().and_then(Result::ok).unwrap_or_default();
+        if let Ok(Ok(platforms)) = tokio::time::timeout(VERSION, self.runtime.platforms()).await {
+            self.platforms = platforms;
+        }
+        let images = self.images.borrow().clone();
         let facts = register::Facts {
             node: &self.config.node,
             machine: &self.machine,
@@ -380,6 +409,8 @@ impl Agent {
             container_runtime: &version,
             addresses: self.addresses.clone(),
             storage_bytes: self.sensors.read().disk_total_bytes,
+            platforms: &self.platforms,
+            images: &images,
         };
         let info = register::info(&facts);
         if self.info.as_ref() != Some(&info) && !(version.is_empty() && self.info.is_some()) {

@@ -1,5 +1,6 @@
 //! Which nodes can take a pod: one rule a file, each `fits(pod, node) -> Result<(), Misfit>`, asked in upstream's order.
 
+pub mod architecture;
 pub mod node_affinity;
 pub mod node_name;
 pub mod ports;
@@ -25,6 +26,8 @@ pub enum Rule {
     NodeAffinity,
     /// A port of the node is taken.
     Ports,
+    /// An image of the pod is made for other machines.
+    Architecture,
     /// There is not enough of something.
     Resources,
 }
@@ -46,8 +49,8 @@ impl Misfit {
 
 type Filter = fn(&Candidate<'_>, &NodeInfo) -> Result<(), Misfit>;
 
-const FILTERS: [Filter; 6] =
-    [unschedulable::fits, node_name::fits, taints::fits, node_affinity::fits, ports::fits, resources::fits];
+const FILTERS: [Filter; 7] =
+    [unschedulable::fits, node_name::fits, taints::fits, node_affinity::fits, ports::fits, architecture::fits, resources::fits];
 
 /// Whether a node can take a pod.
 ///
@@ -62,7 +65,7 @@ pub type Rules = BTreeSet<Rule>;
 
 #[cfg(test)]
 #[allow(clippy::needless_pass_by_value)] // `json!(…)` reads best as it is
-pub(super) mod test {
+pub(in crate::scheduler) mod test {
     use super::*;
     use crate::api::registry::NODES;
     use crate::api::{Key, Object, Revision};
