@@ -135,7 +135,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         session: Session::new(kept.as_ref().map(|kept| (kept.store.clone(), kept.share.clone())), rng.clone()),
         shelf: Shelf::new(board.clone()),
         uplink: Uplink::new(rng.bits().max(1)),
-        streams: Streams::new(runtime.clone(), bus.clone(), topics.clone(), config.node.clone()),
+        streams: Streams::new(runtime.clone(), clock, bus.clone(), topics.clone(), config.node.clone()),
         runtime: runtime.clone(),
         sensors,
         machine,

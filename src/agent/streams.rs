@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::runtime::Runtime;
 use super::stats::run::Answers;
+use crate::clock::SystemClock;
 use crate::link::bus::{Bus, Publish};
 use crate::link::call::{CallError, Chunks, Question};
 use crate::link::codec::encode;
@@ -37,8 +38,8 @@ pub struct Streams {
 
 impl Streams {
     /// None yet.
-    pub fn new(runtime: Arc<dyn Runtime>, bus: Arc<dyn Bus>, topics: Topics, node: String) -> Self {
-        let answers = Answers::new(runtime.clone());
+    pub fn new(runtime: Arc<dyn Runtime>, clock: SystemClock, bus: Arc<dyn Bus>, topics: Topics, node: String) -> Self {
+        let answers = Answers::new(runtime.clone(), clock);
         Self { runtime, answers, bus, topics, node, calls: BTreeMap::new(), tasks: JoinSet::new() }
     }
 

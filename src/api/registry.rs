@@ -175,6 +175,18 @@ table! {
     /// `v1` ServiceAccount.
     SERVICE_ACCOUNTS = Resource { kind: "ServiceAccount", plural: "serviceaccounts", singular: "serviceaccount", short_names: &["sa"],
         printer: &printer::serviceaccount::PRINTER, ..ROW };
+    /// `v1` PersistentVolume.
+    PERSISTENT_VOLUMES = Resource { kind: "PersistentVolume", plural: "persistentvolumes", singular: "persistentvolume", short_names: &["pv"],
+        namespaced: false, subresources: &[Subresource::Status],
+        strategy: Strategy { default: default::volume::fill, validate: validate::storage::volume_errors,
+            validate_update: validate::storage::volume_update_errors },
+        printer: &printer::volume::PRINTER, ..ROW };
+    /// `v1` PersistentVolumeClaim.
+    PERSISTENT_VOLUME_CLAIMS = Resource { kind: "PersistentVolumeClaim", plural: "persistentvolumeclaims", singular: "persistentvolumeclaim",
+        short_names: &["pvc"], subresources: &[Subresource::Status],
+        strategy: Strategy { default: default::volume::fill_claim, validate: validate::storage::claim_errors,
+            validate_update: validate::storage::claim_update_errors },
+        printer: &printer::volume::CLAIM_PRINTER, ..ROW };
     /// `apps/v1` Deployment.
     DEPLOYMENTS = Resource { group: "apps", kind: "Deployment", plural: "deployments", singular: "deployment", short_names: &["deploy"],
         categories: &["all"], subresources: &[Subresource::Status, Subresource::Scale], generation: true,
@@ -193,6 +205,18 @@ table! {
         strategy: Strategy { default: default::endpoints::fill_slice, validate: validate::network::slice_errors,
             validate_update: validate::network::slice_update_errors },
         printer: &printer::endpoints::SLICE_PRINTER, ..ROW };
+    /// `scheduling.k8s.io/v1` PriorityClass.
+    PRIORITY_CLASSES = Resource { group: "scheduling.k8s.io", kind: "PriorityClass", plural: "priorityclasses", singular: "priorityclass",
+        short_names: &["pc"], namespaced: false,
+        strategy: Strategy { default: default::volume::fill_priority_class, validate: validate::storage::priority_class_errors,
+            validate_update: validate::storage::priority_class_update_errors },
+        printer: &printer::volume::PRIORITY_CLASS_PRINTER, ..ROW };
+    /// `storage.k8s.io/v1` StorageClass.
+    STORAGE_CLASSES = Resource { group: "storage.k8s.io", kind: "StorageClass", plural: "storageclasses", singular: "storageclass",
+        short_names: &["sc"], namespaced: false,
+        strategy: Strategy { default: default::volume::fill_class, validate: validate::storage::class_errors,
+            validate_update: validate::storage::class_update_errors },
+        printer: &printer::volume::CLASS_PRINTER, ..ROW };
 }
 
 /// The row for a group, version and plural, as a request path names it.

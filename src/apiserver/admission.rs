@@ -6,6 +6,10 @@
 
 use serde_json::{Value, json};
 
+use crate::api::core::priority;
+use crate::api::core::volume::{
+    CLAIM_PROTECTION, Claim, DEFAULT_CLASS, LOCAL_CLASS, LOCAL_PROVISIONER, VOLUME_PROTECTION, default_class,
+};
 use crate::api::registry::{self, Subresource};
 use crate::api::status::ApiError;
 use crate::api::{Key, Object, Resource, time};
@@ -52,6 +56,81 @@ pub fn complete(resource: &Resource, object: &mut Object) {
         object.set_at(&["status", "loadBalancer"], json!({}));
     } else if *resource == registry::DEPLOYMENTS || *resource == registry::REPLICA_SETS {
         object.set_at(&["status"], json!({}));
+    } else if *resource == registry::PERSISTENT_VOLUMES {
+        hold(object, VOLUME_PROTECTION);
+    } else if *resource == registry::PERSISTENT_VOLUME_CLAIMS {
+        hold(object, CLAIM_PROTECTION);
+    }
+}
+
+/// Holds a new object until somebody who watches its use lets it go.
+fn hold(object: &mut Object, finalizer: &str) {
+    if object.finalizers().any(|one| one == finalizer) {
+        return;
+    }
+    let mut finalizers = object.list_at(&["metadata", "finalizers"]).to_vec();
+    finalizers.push(finalizer.into());
+    object.set_at(&["metadata", "finalizers"], finalizers);
+}
+
+/// Completes a new object by what else there is in the cluster: a pod's priority and pull secrets, a claim's class. Before
+/// defaults and rules.
+///
+/// # Errors
+/// 403 when what it names is not there, or a rule says no.
+pub fn complete_by_cluster(view: &View, resource: &'static Resource, object: &mut Object) -> Result<(), ApiError> {
+    if *resource == registry::PODS {
+        let account = Key::new(&registry::SERVICE_ACCOUNTS, object.namespace(), object.str_at(&["spec", "serviceAccountName"]));
+        priority::pull_secrets(object, view.get(&account).map(AsRef::as_ref));
+        let classes = view.list(&registry::PRIORITY_CLASSES, None).map(AsRef::as_ref);
+        priority::resolve(object, classes).map_err(|why| ApiError::NotAdmitted {
+            resource,
+            name: object.name().to_owned(),
+            why,
+        })?;
+    } else if *resource == registry::PERSISTENT_VOLUME_CLAIMS && Claim(object).class().is_none() {
+        let classes = view.list(&registry::STORAGE_CLASSES, None).map(AsRef::as_ref);
+        if let Some(class) = default_class(classes) {
+            object.set_at(&["spec", "storageClassName"], class.name());
+        }
+    } else if *resource == registry::PRIORITY_CLASSES && object.bool_at(&["globalDefault"]) {
+        only_default(view, object)?;
+    }
+    Ok(())
+}
+
+/// Whether a change may be made, by what else there is.
+///
+/// # Errors
+/// 403 when a rule says no.
+pub fn admit_change(view: &View, resource: &'static Resource, old: &Object, new: &Object) -> Result<(), ApiError> {
+    let refuse = |why: &str| Err(ApiError::NotAdmitted { resource, name: new.name().to_owned(), why: why.to_owned() });
+    if *resource == registry::PRIORITY_CLASSES && new.bool_at(&["globalDefault"]) {
+        return only_default(view, new);
+    }
+    if *resource == registry::PERSISTENT_VOLUME_CLAIMS && Claim(new).request() > Claim(old).request() {
+        if Claim(old).phase() != "Bound" {
+            return refuse("Only bound persistent volume claims can be expanded");
+        }
+        let class = Key::new(&registry::STORAGE_CLASSES, "", Claim(old).class().unwrap_or_default());
+        if !view.get(&class).is_some_and(|class| class.bool_at(&["allowVolumeExpansion"])) {
+            return refuse(
+                "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize",
+            );
+        }
+    }
+    Ok(())
+}
+
+fn only_default(view: &View, class: &Object) -> Result<(), ApiError> {
+    let other = |one: &&std::sync::Arc<Object>| one.bool_at(&["globalDefault"]) && one.name() != class.name();
+    match view.list(&registry::PRIORITY_CLASSES, None).find(other) {
+        None => Ok(()),
+        Some(other) => Err(ApiError::NotAdmitted {
+            resource: &registry::PRIORITY_CLASSES,
+            name: class.name().to_owned(),
+            why: format!("PriorityClass {} is already marked as default. Only one default can exist", other.name()),
+        }),
     }
 }
 
@@ -125,8 +204,8 @@ pub fn with_namespace(view: &View, namespace: &str, cluster: &Cluster, now: Wall
     ops
 }
 
-/// What an empty cluster has to have: the four namespaces with what comes with them, and `default/kubernetes`. Nothing when
-/// all of it is there.
+/// What an empty cluster has to have: the four namespaces with what comes with them, `default/kubernetes`, the system's priority
+/// classes, and the storage class of directories on the nodes. Nothing when all of it is there.
 #[must_use]
 pub fn bootstrap(view: &View, cluster: &Cluster, now: Wall, ids: &mut Rng) -> Vec<Op> {
     let mut ops = Vec::new();
@@ -154,6 +233,15 @@ pub fn bootstrap(view: &View, cluster: &Cluster, now: Wall, ids: &mut Rng) -> Ve
     };
     let endpoints = json!({"metadata": {"name": "kubernetes", "namespace": "default"}, "subsets": subsets});
     ops.extend(absent(view, &registry::ENDPOINTS, endpoints, now, ids));
+    for (name, value) in priority::SYSTEM {
+        let class = json!({"metadata": {"name": name}, "value": value, "description": "Used for system critical pods."});
+        ops.extend(absent(view, &registry::PRIORITY_CLASSES, class, now, ids));
+    }
+    let class = json!({
+        "metadata": {"name": LOCAL_CLASS, "annotations": {DEFAULT_CLASS: "true"}},
+        "provisioner": LOCAL_PROVISIONER, "reclaimPolicy": "Delete", "volumeBindingMode": "WaitForFirstConsumer",
+    });
+    ops.extend(absent(view, &registry::STORAGE_CLASSES, class, now, ids));
     ops
 }
 
@@ -198,12 +286,70 @@ mod tests {
             (&registry::CONFIG_MAPS, 4),
             (&registry::SERVICES, 1),
             (&registry::ENDPOINTS, 1),
+            (&registry::PRIORITY_CLASSES, 2),
+            (&registry::STORAGE_CLASSES, 1),
         ] {
             assert_eq!(view.list(resource, None).count(), count, "{resource:?}");
         }
         let endpoints = view.get(&Key::new(&registry::ENDPOINTS, "default", "kubernetes")).unwrap();
         assert_eq!(endpoints.list_at(&["subsets"])[0]["addresses"][0]["ip"], "192.168.1.5");
         assert!(bootstrap(&view, &cluster(), Wall(0), &mut Rng::seeded(1, "ids")).is_empty());
+    }
+
+    #[test]
+    fn a_claim_without_a_class_takes_the_default_one_and_is_held() {
+        let view = started();
+        for (spec, class) in [
+            (json!({}), Some("local")),
+            (json!({"storageClassName": ""}), Some("")),
+            (json!({"storageClassName": "nfs"}), Some("nfs")),
+        ] {
+            let mut claim =
+                Object::from_value(json!({"metadata": {"name": "data", "namespace": "default"}, "spec": spec})).unwrap();
+            complete(&registry::PERSISTENT_VOLUME_CLAIMS, &mut claim);
+            complete_by_cluster(&view, &registry::PERSISTENT_VOLUME_CLAIMS, &mut claim).unwrap();
+            assert_eq!(Claim(&claim).class(), class);
+            assert_eq!(claim.finalizers().collect::<Vec<_>>(), [CLAIM_PROTECTION]);
+        }
+    }
+
+    #[test]
+    fn only_one_priority_class_is_the_default_and_a_pod_names_one_that_is_there() {
+        let mut view = started();
+        let class =
+            |name: &str| Object::from_value(json!({"metadata": {"name": name}, "value": 5, "globalDefault": true})).unwrap();
+        let key = Key::new(&registry::PRIORITY_CLASSES, "", "usual");
+        view.apply(Revision(2), Op::create(key, class("usual")).into());
+        let admit =
+            |object: &mut Object, resource| complete_by_cluster(&view, resource, object).map_err(|error| error.to_string());
+        assert_eq!(
+            admit(&mut class("other"), &registry::PRIORITY_CLASSES).unwrap_err(),
+            "priorityclasses.scheduling.k8s.io \"other\" is forbidden: PriorityClass usual is already marked as default. Only one default can exist"
+        );
+        let mut pod = Object::from_value(json!({"metadata": {"name": "p", "namespace": "default"}, "spec": {}})).unwrap();
+        admit(&mut pod, &registry::PODS).unwrap();
+        assert_eq!((pod.i64_at(&["spec", "priority"]), pod.str_at(&["spec", "priorityClassName"])), (Some(5), "usual"));
+        pod.set_at(&["spec", "priorityClassName"], "gone");
+        assert_eq!(
+            admit(&mut pod, &registry::PODS).unwrap_err(),
+            "pods \"p\" is forbidden: no PriorityClass with name gone was found"
+        );
+    }
+
+    #[test]
+    fn a_claim_grows_only_where_its_class_lets_it() {
+        let view = started();
+        let claim = |size: &str, phase: &str| {
+            Object::from_value(json!({"metadata": {"name": "c"}, "spec": {"storageClassName": "local", "resources": {"requests": {"storage": size}}}, "status": {"phase": phase}})).unwrap()
+        };
+        let grow =
+            |phase: &str| admit_change(&view, &registry::PERSISTENT_VOLUME_CLAIMS, &claim("1Gi", phase), &claim("2Gi", phase));
+        assert!(grow("Pending").unwrap_err().to_string().ends_with("Only bound persistent volume claims can be expanded"));
+        assert!(grow("Bound").unwrap_err().to_string().ends_with("the storageclass that provisions the pvc must support resize"));
+        assert_eq!(
+            admit_change(&view, &registry::PERSISTENT_VOLUME_CLAIMS, &claim("1Gi", "Bound"), &claim("1Gi", "Bound")),
+            Ok(())
+        );
     }
 
     #[test]

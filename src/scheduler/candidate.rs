@@ -70,8 +70,11 @@ impl<'a> Candidate<'a> {
 
 fn images(pod: &Object) -> Vec<String> {
     let containers = ["initContainers", "containers"].iter().flat_map(|list| pod.list_at(&["spec", list]));
-    let mut images: Vec<String> =
-        containers.filter_map(|container| container.get("image")?.as_str()).filter(|image| !image.is_empty()).map(str::to_owned).collect();
+    let mut images: Vec<String> = containers
+        .filter_map(|container| container.get("image")?.as_str())
+        .filter(|image| !image.is_empty())
+        .map(str::to_owned)
+        .collect();
     images.sort();
     images.dedup();
     images

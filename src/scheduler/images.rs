@@ -47,9 +47,15 @@ pub trait Asks: Send + Sync + 'static {
 
 #[derive(Clone, Debug)]
 enum Entry {
-    Asked { since: Tick, waiting: BTreeSet<Key> },
+    Asked {
+        since: Tick,
+        waiting: BTreeSet<Key>,
+    },
     /// Empty: nobody knows.
-    Known { platforms: Vec<Platform>, at: Tick },
+    Known {
+        platforms: Vec<Platform>,
+        at: Tick,
+    },
 }
 
 /// What is known of images.
@@ -119,7 +125,8 @@ mod tests {
         let mut images = Images::default();
         let (a, b) = (Key::new(&PODS, "d", "a"), Key::new(&PODS, "d", "b"));
         let of = ["x".to_owned()];
-        let waits = |until, ask: &[&str]| Next::Wait { until: Tick(until), ask: ask.iter().map(|one| (*one).to_owned()).collect() };
+        let waits =
+            |until, ask: &[&str]| Next::Wait { until: Tick(until), ask: ask.iter().map(|one| (*one).to_owned()).collect() };
         assert_eq!(images.next(&a, &of, Tick(0)), waits(5000, &["x"]));
         assert_eq!(images.next(&b, &of, Tick(1000)), waits(5000, &[]));
         assert_eq!(images.next(&b, &of, Tick(5000)), Next::Place(vec![]), "no answer came");

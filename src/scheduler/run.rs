@@ -8,10 +8,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::images::{Asks, PATIENCE};
 use super::pass::{Pass, Scheduler};
+use crate::api::core::event::recorded;
 use crate::api::image::Platform;
 use crate::api::registry::SECRETS;
 use crate::api::{Key, Object};
-use crate::api::core::event::recorded;
 use crate::clock::{Clock, SystemClock, Tick};
 use crate::error::Chain;
 use crate::rng::Rng;
@@ -147,9 +147,9 @@ async fn carry_out(store: &Store, clock: &SystemClock, scheduler: &mut Scheduler
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::registry::{NODES, PODS};
     use crate::api::Revision;
-use crate::scheduler::images::Answered;
+    use crate::api::registry::{NODES, PODS};
+    use crate::scheduler::images::Answered;
     use serde_json::json;
 
     /// A node that has found out that `arm` is for ARM, with the secret `s`, and knows nothing else.
@@ -166,7 +166,8 @@ use crate::scheduler::images::Answered;
     #[tokio::test]
     async fn in_a_mixed_cluster_a_node_is_asked_what_an_unknown_image_is_made_for() {
         let store = Store::in_memory("test", Revision(10));
-        for (name, platform, ready) in [("a", "linux/amd64", "True"), ("b", "linux/arm64", "True"), ("c", "linux/amd64", "False")] {
+        for (name, platform, ready) in [("a", "linux/amd64", "True"), ("b", "linux/arm64", "True"), ("c", "linux/amd64", "False")]
+        {
             let node = json!({"metadata": {"name": name, "annotations": {"bramble/platforms": platform}},
                 "status": {"allocatable": {"cpu": "4", "memory": "4Gi"}, "conditions": [{"type": "Ready", "status": ready}]}});
             store.write(Op::create(Key::new(&NODES, "", name), Object::from_value(node).unwrap()).into()).await.unwrap();

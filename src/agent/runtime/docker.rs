@@ -11,6 +11,7 @@ mod exec;
 mod images;
 mod logs;
 mod observe;
+mod usage;
 mod volumes;
 
 use std::collections::HashMap;
@@ -40,6 +41,7 @@ use super::{
 use crate::agent::images::credentials::Credential;
 use crate::agent::images::progress::{Layers, Progress};
 use crate::agent::images::{Disk, Fetched, ImageFacts};
+use crate::agent::stats::{DiskUsage, Usage};
 use crate::agent::volumes::disk;
 use crate::api::Uid;
 use crate::api::image::{Platform, Platforms};
@@ -111,6 +113,7 @@ struct Shared {
     /// What was found of containers that ended at once, by id.
     last_words: Mutex<HashMap<String, Option<String>>>,
     stamp: AtomicU64,
+    places: Mutex<usage::Places>,
     /// Readers of logs; they end with their receivers, or with us.
     logs: Mutex<JoinSet<()>>,
 }
@@ -130,6 +133,7 @@ impl DockerRuntime {
                 fetches: Mutex::new(HashMap::new()),
                 last_words: Mutex::new(HashMap::new()),
                 stamp: AtomicU64::new(0),
+                places: Mutex::default(),
                 logs: Mutex::new(JoinSet::new()),
             }),
         }
@@ -201,6 +205,18 @@ impl Runtime for DockerRuntime {
 
     fn teardown(&self) -> Boxed<'_, Result<(), Failure>> {
         Box::pin(self.shared.teardown())
+    }
+
+    fn usage(&self) -> Boxed<'_, Result<Usage, Failure>> {
+        Box::pin(self.shared.usage())
+    }
+
+    fn disk<'a>(&'a self, only: Option<&'a Uid>) -> Boxed<'a, Result<Vec<DiskUsage>, Failure>> {
+        Box::pin(self.shared.disk(only))
+    }
+
+    fn root(&self) -> Boxed<'_, Result<Option<PathBuf>, Failure>> {
+        Box::pin(self.shared.root())
     }
 }
 

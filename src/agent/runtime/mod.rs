@@ -23,6 +23,7 @@ pub mod tar;
 pub mod translate;
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ pub use plans::{ContainerPlan, Limits, MountPlan, MountSource, PidNamespace, San
 use crate::agent::images::credentials::Credential;
 use crate::agent::images::progress::Progress;
 use crate::agent::images::{Disk, ImageFacts};
+use crate::agent::stats::{DiskUsage, Usage};
 use crate::api::Uid;
 use crate::api::image::{Platform, Platforms};
 use crate::link::call::{Chunks, LogRequest};
@@ -235,4 +237,10 @@ pub trait Runtime: Send + Sync + 'static {
     }
     /// Removes everything that this node has made, and what nobody else uses any more of what it shares.
     fn teardown(&self) -> Boxed<'_, Result<(), Failure>>;
+    /// What each container that runs uses. Asked for only when somebody wants to know.
+    fn usage(&self) -> Boxed<'_, Result<Usage, Failure>>;
+    /// What pods, or one, have on disk. Slow and hard on the disk.
+    fn disk<'a>(&'a self, only: Option<&'a Uid>) -> Boxed<'a, Result<Vec<DiskUsage>, Failure>>;
+    /// The folder with images and containers; none where there is none.
+    fn root(&self) -> Boxed<'_, Result<Option<PathBuf>, Failure>>;
 }

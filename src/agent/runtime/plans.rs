@@ -146,6 +146,8 @@ pub struct Limits {
     pub memory_bytes: Option<u64>,
     /// `requests.cpu`, its weight when cores are short.
     pub cpu_request_milli: Option<u64>,
+    /// `requests.memory`.
+    pub memory_request_bytes: Option<u64>,
 }
 
 /// As whom a container runs, and what it may do.

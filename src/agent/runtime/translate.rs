@@ -194,7 +194,12 @@ mod tests {
                 },
             ],
             pid: PidNamespace::Pod,
-            limits: Limits { cpu_milli: Some(500), memory_bytes: Some(64 << 20), cpu_request_milli: Some(100) },
+            limits: Limits {
+                cpu_milli: Some(500),
+                memory_bytes: Some(64 << 20),
+                cpu_request_milli: Some(100),
+                ..Limits::default()
+            },
             security: Security {
                 user: Some(1000),
                 group: Some(1001),

@@ -4,4 +4,6 @@ pub mod condition;
 pub mod event;
 pub mod node;
 pub mod pod;
+pub mod priority;
 pub mod resources;
+pub mod volume;

@@ -15,6 +15,7 @@ pub mod replicaset;
 pub mod resources;
 pub mod secret;
 pub mod service;
+pub mod volume;
 
 use serde_json::{Map, Value};
 

@@ -17,6 +17,7 @@ pub mod replicaset;
 pub mod secret;
 pub mod service;
 pub mod serviceaccount;
+pub mod volume;
 mod workload;
 
 use serde_json::Value;

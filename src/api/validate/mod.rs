@@ -23,6 +23,7 @@ pub mod record;
 mod resources;
 mod scheduling;
 pub mod service;
+pub mod storage;
 mod volume;
 
 use std::fmt;

@@ -76,11 +76,7 @@ pub(super) fn affinity(at: &At<'_>, out: &mut Errors) {
     let node = at.get("nodeAffinity");
     let required = node.get(REQUIRED);
     if required.is_set() {
-        let terms = required.get("nodeSelectorTerms");
-        if terms.len() == 0 {
-            out.push(FieldError::required(&terms.path, "must have at least one node selector term"));
-        }
-        terms.items().for_each(|term| node_term(&term, out));
+        node_selector(&required, out);
     }
     for preferred in node.get(PREFERRED).items() {
         weight(&preferred, out);
@@ -93,6 +89,15 @@ pub(super) fn affinity(at: &At<'_>, out: &mut Errors) {
             pod_term(&preferred.get("podAffinityTerm"), out);
         }
     }
+}
+
+/// Alternatives of which a node must fit one.
+pub(super) fn node_selector(at: &At<'_>, out: &mut Errors) {
+    let terms = at.get("nodeSelectorTerms");
+    if terms.len() == 0 {
+        out.push(FieldError::required(&terms.path, "must have at least one node selector term"));
+    }
+    terms.items().for_each(|term| node_term(&term, out));
 }
 
 fn weight(preferred: &At<'_>, out: &mut Errors) {

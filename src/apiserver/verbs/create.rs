@@ -46,6 +46,7 @@ pub fn create(view: &View, new: &New<'_>, cluster: &Cluster, now: Now, ids: &mut
     }
     let key = name(view, resource, &mut object, ids)?;
     admission::complete(resource, &mut object);
+    admission::complete_by_cluster(view, resource, &mut object)?;
     (resource.strategy.default)(&mut object);
     if *resource == registry::PODS {
         admission::complete_pod_status(&mut object);

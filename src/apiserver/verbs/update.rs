@@ -9,13 +9,14 @@ use crate::api::registry::Subresource;
 use crate::api::status::{ApiError, MODIFIED};
 use crate::api::validate::{self, FieldError, FieldErrorKind};
 use crate::api::{Key, Object, Resource, registry};
+use crate::apiserver::admission;
 use crate::apiserver::decode;
 use crate::apiserver::intake::{self, Intake};
 use crate::apiserver::options::WriteOptions;
 use crate::apiserver::patch::{self, PatchError, PatchKind};
 use crate::store::{Op, View};
 
-use super::{Answer, Outcome, read};
+use super::{Answer, Body, Outcome, read};
 
 /// Which part of an object a write may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +39,8 @@ pub fn part(subresource: Option<Subresource>) -> Part {
 /// 400, 404, 409 and 422.
 pub fn update(view: &View, key: &Key, part: Part, taken: &Intake, options: WriteOptions) -> Result<Outcome, ApiError> {
     let current = read::get(view, key)?;
-    replace(current, key, part, taken.object.clone(), taken.warnings.clone(), options)
+    let outcome = replace(current, key, part, taken.object.clone(), taken.warnings.clone(), options)?;
+    admitted(view, current, key, part, outcome)
 }
 
 /// A patch that was read.
@@ -93,7 +95,18 @@ pub fn patch(view: &View, key: &Key, part: Part, patch: &Patch, options: WriteOp
     let current = read::get(view, key)?;
     let value = patch.apply(key.resource, &key.name, &current.to_value())?;
     let taken = intake::pruned(key.resource, value, &patch.duplicates, options.validation)?;
-    replace(current, key, part, taken.object, taken.warnings, options)
+    let outcome = replace(current, key, part, taken.object, taken.warnings, options)?;
+    admitted(view, current, key, part, outcome)
+}
+
+/// The outcome, when the rest of the cluster has nothing against it.
+fn admitted(view: &View, current: &Object, key: &Key, part: Part, outcome: Outcome) -> Result<Outcome, ApiError> {
+    if let (Part::Main, Outcome::Answer(answer) | Outcome::Write(_, answer)) = (part, &outcome)
+        && let Body::Object(next) = &answer.body
+    {
+        admission::admit_change(view, key.resource, current, next)?;
+    }
+    Ok(outcome)
 }
 
 /// What it comes to when `candidate` is to stand where `current` does.
@@ -254,7 +267,6 @@ mod tests {
     use super::*;
     use crate::api::Revision;
     use crate::apiserver::options::DryRun;
-    use crate::apiserver::verbs::Body;
     use crate::store::Change;
     use serde_json::json;
 

@@ -25,9 +25,7 @@ mod tests {
     #[test]
     fn what_is_known_of_images_keeps_pods_from_nodes_that_do_not_run_them() {
         let object = pod(json!({"containers": [{"image": "a"}, {"image": "b:1"}]}));
-        let pi = |platforms: &str, images: serde_json::Value| {
-            node(json!({"status.images": images})).with_platforms(platforms)
-        };
+        let pi = |platforms: &str, images: serde_json::Value| node(json!({"status.images": images})).with_platforms(platforms);
         let verdict = |made_for: &[&[&str]], node: &NodeInfo| {
             let mut candidate = Candidate::of(&object);
             candidate.made_for =

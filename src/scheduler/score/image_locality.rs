@@ -28,7 +28,9 @@ mod tests {
     fn what_is_here_counts_by_its_size() {
         let pi = node(json!({"status.images": [{"names": ["a@sha256:0", "a:latest"], "sizeBytes": 511_500_000},
             {"names": ["small:1"], "sizeBytes": 2_000_000}]}));
-        for (images, wanted) in [(json!([{"image": "a"}]), 50_000), (json!([{"image": "small:1"}]), 0), (json!([{"image": "b"}]), 0), (json!([]), 0)] {
+        for (images, wanted) in
+            [(json!([{"image": "a"}]), 50_000), (json!([{"image": "small:1"}]), 0), (json!([{"image": "b"}]), 0), (json!([]), 0)]
+        {
             let object = pod(json!({"containers": images}));
             assert_eq!(score(&Candidate::of(&object), &pi), wanted);
         }

@@ -192,6 +192,7 @@ fn cgroup(limits: &Amounts, requests: &Amounts) -> Limits {
         cpu_milli: limits.get("cpu").and_then(milli).filter(|&milli| milli > 0),
         memory_bytes: limits.get("memory").and_then(bytes).filter(|&bytes| bytes > 0),
         cpu_request_milli: requests.get("cpu").and_then(milli),
+        memory_request_bytes: requests.get("memory").and_then(bytes),
     }
 }
 

@@ -10,11 +10,14 @@
 //! that are run in it) goes well unless `sick` says otherwise: always, `sick-until=2s` or `sick-after=2s` of its running.
 
 pub mod run;
+mod usage;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Command, Done, Failure, Listing, ObservedContainer, ObservedPod, ObservedSandbox, PodRef, RunState, Signal, naming};
+use super::{
+    Command, Done, Failure, Limits, Listing, ObservedContainer, ObservedPod, ObservedSandbox, PodRef, RunState, Signal, naming,
+};
 use crate::api::Uid;
 use crate::clock::{Now, Tick, Wall};
 use crate::step::Machine;
@@ -126,6 +129,8 @@ pub enum Effect {
 struct Pod {
     observed: ObservedPod,
     script: Script,
+    /// What the pod asks for, by container's name: it uses about as much.
+    wants: BTreeMap<String, Limits>,
 }
 
 /// The model.
@@ -237,6 +242,7 @@ impl Simulated {
                 let Some(known) = self.pods.get_mut(&pod.uid) else {
                     return Some(Err(Failure::Failed("no such sandbox".to_owned())));
                 };
+                known.wants.insert(plan.name.clone(), plan.limits);
                 known.observed.containers.push(ObservedContainer {
                     id: container_id.clone(),
                     name: plan.name.clone(),

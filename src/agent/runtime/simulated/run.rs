@@ -3,6 +3,7 @@
 //! It has no task of its own: whoever waits, for a command or for changes, moves the model on when its time has come.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::{Effect, Input, Settings, Simulated};
 use crate::agent::runtime::{Boxed, Changed, Changes, Command, Done, Executed, Failure, Listing, PodRef, Runtime};
+use crate::agent::stats::{DiskUsage, Usage};
 use crate::api::Uid;
 use crate::clock::{Clock, SystemClock, Tick};
 use crate::link::call::{CallError, Chunks, LogRequest};
@@ -185,6 +187,22 @@ impl Runtime for SimulatedRuntime {
             }
             Ok(())
         })
+    }
+
+    fn usage(&self) -> Boxed<'_, Result<Usage, Failure>> {
+        Box::pin(async {
+            self.step(None);
+            Ok(self.model().machine.usage(self.clock.now()))
+        })
+    }
+
+    fn disk<'a>(&'a self, _only: Option<&'a Uid>) -> Boxed<'a, Result<Vec<DiskUsage>, Failure>> {
+        // Nothing is written anywhere.
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn root(&self) -> Boxed<'_, Result<Option<PathBuf>, Failure>> {
+        Box::pin(async { Ok(None) })
     }
 }
 
