@@ -43,7 +43,7 @@ impl Answers {
             }
             Question::ImagePlatforms(question) => {
                 let mut keyring = Keyring::default();
-                for secret in question.secrets.iter().filter_map(|secret| Object::from_value(secret.clone()).ok()) {
+                for secret in question.secrets.iter().filter_map(|secret| Object::from_value(secret.clone())) {
                     // What is wrong with it is said when it is used to fetch the image.
                     let _ = keyring.add_secret(&secret);
                 }
