@@ -77,6 +77,7 @@ const HANDS: &[&str] = &[
     "udp.rs",
     "netlink.rs",
     "exec.rs",
+    "grpc.rs",
     "bell.rs",
     "tls.rs",
 ];

@@ -16,6 +16,8 @@ mod hooks;
 mod images;
 #[path = "docker/logs.rs"]
 mod logs;
+#[path = "docker/own_docker.rs"]
+mod own_docker;
 #[path = "docker/pods.rs"]
 mod pods;
 #[path = "docker/pressure.rs"]

@@ -167,6 +167,48 @@ fn a_killed_container_comes_back_counted_and_a_crash_loop_backs_off() {
 }
 
 #[test]
+fn a_deployment_is_available_when_its_probes_say_so_and_describe_shows_what_they_say() {
+    let Some(cluster) = on_docker(&[]) else { return };
+    cluster.apply(&format!(
+        "apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: shy}}
+spec:
+  replicas: 1
+  selector: {{matchLabels: {{app: shy}}}}
+  template:
+    metadata: {{labels: {{app: shy}}}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: app
+        image: {BUSYBOX}
+        command: [sh, -c, 'sleep 1000']
+        readinessProbe: {{exec: {{command: [cat, /tmp/ok]}}, periodSeconds: 1, timeoutSeconds: 5}}
+"
+    ));
+    let described = wait_until("describe tells of the probe", SOON, || {
+        let text = cluster.kubectl(&["describe", "pod", "-l", "app=shy"]).out;
+        if text.contains("Unhealthy") { Ok(text) } else { Err(text) }
+    });
+    assert!(described.contains("Readiness probe failed: cat: can't open '/tmp/ok'"), "{described}");
+    assert!(
+        described.contains("Readiness:      exec [cat /tmp/ok] delay=0s timeout=5s period=1s #success=1 #failure=3"),
+        "{described}"
+    );
+    let table = cluster.kubectl(&["get", "pods", "-l", "app=shy", "--no-headers"]).expect();
+    assert!(table.contains("0/1") && table.contains("Running"), "{table}");
+    let early = cluster.kubectl(&["wait", "deployment/shy", "--for=condition=Available", "--timeout=1s"]);
+    assert!(!early.ok, "{}", early.out);
+    let id = cluster.get(&["pods", "-l", "app=shy"])["items"][0]["status"]["containerStatuses"][0]["containerID"].clone();
+    docker(&["exec", id.as_str().unwrap().trim_start_matches("docker://"), "busybox", "touch", "/tmp/ok"]).expect();
+    cluster.kubectl(&["wait", "deployment/shy", "--for=condition=Available", "--timeout=40s"]).expect();
+    docker(&["exec", id.as_str().unwrap().trim_start_matches("docker://"), "busybox", "rm", "/tmp/ok"]).expect();
+    cluster.kubectl(&["wait", "deployment/shy", "--for=condition=Available=false", "--timeout=40s"]).expect();
+    cluster.bramble(["delete"]).expect();
+}
+
+#[test]
 fn logs_follow_until_the_end() {
     let Some(cluster) = on_docker(&[]) else { return };
     cluster.apply(&format!(

@@ -17,6 +17,7 @@ pub mod led;
 pub mod node;
 pub mod pleg;
 pub mod pods;
+pub mod prober;
 pub mod register;
 pub mod run;
 pub mod runtime;

@@ -20,6 +20,7 @@ use crate::api::Uid;
 use crate::clock::{Now, Tick};
 use crate::link::message::{NodeEvent, PodReport};
 use crate::link::share::Share;
+use crate::rng::Rng;
 use crate::step::Machine;
 
 use super::images::credentials::Credential;
@@ -33,6 +34,7 @@ use super::pods::plan::{self, About, FailureCondition, Memory, PodFailure};
 use super::pods::resource_field::NodeAmounts;
 use super::pods::spec;
 use super::pods::status::{self, LightState};
+use super::prober::{self, Answer};
 use super::runtime::{Command, Done, Failure, Listing, PodRef, RunState};
 
 /// How many images are fetched at the same time.
@@ -79,6 +81,8 @@ pub enum Input {
         /// How far.
         progress: Progress,
     },
+    /// A probe was answered.
+    Probed(Answer),
     /// The node gives a pod up: what runs of it is ended within the grace and not started again, and once nothing runs its phase
     /// is `Failed` with these words. Its dead containers stay for their logs until it is deleted. A pod that has ended already,
     /// is being deleted, or is not known, is left as it is; of several failures the first one's words stay.
@@ -129,6 +133,8 @@ pub struct Outcome {
 pub enum Effect {
     /// For the runtime.
     Run(Order),
+    /// For the prober's hand.
+    Probe(prober::Order),
     /// For the master: the newest status of a pod, because it changed.
     Report(PodReport),
     /// For `kubectl describe`.
@@ -159,6 +165,8 @@ pub struct Node {
     /// The stamp of the newest full listing.
     listed: Option<u64>,
     tickets: u64,
+    /// Spreads probes over time.
+    rng: Rng,
     lights: Vec<PodLight>,
     lights_changed: bool,
     dropped: u64,
@@ -169,6 +177,8 @@ impl Node {
     #[must_use]
     pub fn new(config: NodeConfig) -> Self {
         Self {
+            // Equal nodes behave alike, and others do not probe in step with them.
+            rng: Rng::seeded(0, &config.name),
             config,
             share: None,
             pods: BTreeMap::new(),
@@ -366,7 +376,7 @@ impl Node {
             return;
         }
         if let Some(spec) = &pod.spec
-            && plan::is_finished(spec, &pod.observed)
+            && plan::is_finished(spec, &pod.observed, &pod.memory.probes)
         {
             pod.state = pod.state.end(now.tick, spec.grace);
         }
@@ -384,6 +394,11 @@ impl Node {
         let nothing = pod.observed.is_nothing();
         if nothing && pod.flight.is_none() {
             pod.state = pod.state.vanish();
+        }
+        if let Some(spec) = &pod.spec {
+            let mut orders = Vec::new();
+            pod.memory.probes.follow(spec, &pod.observed, pod.state, now, &mut self.rng, &mut orders);
+            out.extend(orders.into_iter().map(Effect::Probe));
         }
         if pod.state == PodState::Gone && !wanted {
             self.pods.remove(uid);
@@ -440,7 +455,44 @@ impl Node {
                 out.push(Effect::Run(order));
             }
         }
+        self.probe(now, uid, out);
         self.word(now, uid, out);
+    }
+
+    /// Asks what is due of a pod; `true` when its status is to be worded now.
+    fn probe(&mut self, now: Now, uid: &Uid, out: &mut Vec<Effect>) -> bool {
+        let Some(pod) = self.pods.get_mut(uid) else { return false };
+        let (Some(spec), Some(_)) = (&pod.spec, pod.memory.probes.next_wake().filter(|due| *due <= now.tick)) else {
+            return false;
+        };
+        let addresses: Vec<String> = if spec.host_network {
+            // Its own address may be gone with the cable; most servers listen on every one.
+            ["127.0.0.1".to_owned()].into_iter().chain(self.config.host_ips.first().cloned()).collect()
+        } else {
+            pod.observed.sandboxes.last().and_then(|sandbox| sandbox.ip.clone()).into_iter().collect()
+        };
+        let mut orders = Vec::new();
+        let released = pod.memory.probes.due(spec, &addresses, now.tick, &mut self.tickets, &mut orders);
+        out.extend(orders.into_iter().map(Effect::Probe));
+        released
+    }
+
+    /// Takes in a probe's answer.
+    fn probed(&mut self, now: Now, answer: &Answer, out: &mut Vec<Effect>) {
+        let uid = &answer.ticket.uid;
+        let Some(pod) = self.pods.get_mut(uid) else {
+            self.dropped += 1;
+            return;
+        };
+        let Some(spec) = &pod.spec else { return };
+        let heard = pod.memory.probes.answer(spec, answer, now, &mut self.rng);
+        self.dropped += u64::from(heard.late);
+        if let Some((reason, text)) = heard.words {
+            out.push(event(&spec.pod, field_path(spec, &heard.container), Severity::Warning, reason, text));
+        }
+        if heard.changed {
+            self.settle(now, uid, out);
+        }
     }
 
     /// Words the status and reports it when it changed.
@@ -452,6 +504,10 @@ impl Node {
             if pod.warned.insert(ignored.clone()) {
                 out.push(event(&spec.pod, None, Severity::Warning, "FieldIgnored", ignored.clone()));
             }
+        }
+        // Said now, it could take back what the master knows: that a container is ready which we have not asked yet.
+        if pod.reported.is_none() && pod.memory.probes.held(now.tick) {
+            return;
         }
         let worded = status::pod_status(status::View {
             spec,
@@ -559,6 +615,7 @@ impl Machine for Node {
             Input::Observed(listing) => self.observed(now, listing, out),
             Input::Outcome(outcome) => self.outcome(now, outcome, out),
             Input::Progress { ticket, uid, progress } => self.progress(now, ticket, &uid, progress, out),
+            Input::Probed(answer) => self.probed(now, &answer, out),
             Input::Fail { uid, reason, message, grace, condition } => {
                 let failure = PodFailure { reason, message, condition: condition.map(|condition| (condition, now.wall)) };
                 self.fail(now, &uid, failure, grace, out);
@@ -585,10 +642,17 @@ impl Machine for Node {
         for uid in due {
             self.settle(now, &uid, out);
         }
+        let due = |pod: &Pod| pod.memory.probes.next_wake().is_some_and(|wake| wake <= now.tick);
+        let probing: Vec<Uid> = self.pods.iter().filter(|(_, pod)| due(pod)).map(|(uid, _)| uid.clone()).collect();
+        for uid in probing {
+            if self.probe(now, &uid, out) {
+                self.settle(now, &uid, out);
+            }
+        }
         self.light(out);
     }
 
     fn next_wake(&self) -> Option<Tick> {
-        self.pods.values().filter_map(|pod| pod.wake).min()
+        self.pods.values().flat_map(|pod| [pod.wake, pod.memory.probes.next_wake()]).flatten().min()
     }
 }

@@ -27,6 +27,7 @@ use super::images::{self, Fetched, Wanted};
 use super::led::gpio;
 use super::led::shelf::Shelf;
 use super::node::{Node, NodeConfig};
+use super::prober;
 use super::register;
 use super::runtime::run::{Health as RuntimeHealth, drive};
 use super::runtime::{Runtime, simulated};
@@ -48,7 +49,9 @@ use crate::tls::Credentials;
 const ORDERS: usize = 1024;
 /// Images that were fetched and not yet noted: as many as can be fetched at once.
 const FETCHES: usize = 16;
-/// Outcomes and listings on their way back.
+/// Questions on their way to the prober: at most three a container, and it takes them at once.
+const PROBES: usize = 1024;
+/// Outcomes, listings and answers on their way back.
 const INPUTS: usize = 256;
 
 /// Gives a node's tasks to the supervisor.
@@ -92,6 +95,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
     };
     let (collect_now, image_keeper) = images::run::make(parts, stop.clone());
     let (orders, orders_out) = mpsc::channel(ORDERS);
+    let (probes, probes_out) = mpsc::channel(PROBES);
     let (inputs, inputs_in) = mpsc::channel(INPUTS);
     let (runtime_health, runtime_is) = watch::channel(RuntimeHealth::Unknown);
     let (keep, kept_changes) = watch::channel(None);
@@ -145,6 +149,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         bus,
         topics,
         orders,
+        probes,
         keep,
         wanted,
         images,
@@ -161,6 +166,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         rng,
     };
     supervisor.spawn("link", link);
+    supervisor.spawn("prober", prober::run::drive(runtime.clone(), probes_out, inputs.clone(), stop.clone()));
     supervisor.spawn("runtime", drive(runtime, orders_out, inputs, runtime_health, stop.clone()));
     supervisor.spawn("images", image_keeper);
     supervisor.spawn("checkpoint", checkpoint(config.data_dir.clone(), kept_changes, stop.clone()));

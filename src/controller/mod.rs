@@ -17,10 +17,12 @@ pub mod bell;
 pub mod deletion;
 pub mod deployment;
 pub mod driver;
+pub mod ephemeral_volume;
 pub mod event_expiry;
 pub mod garbage_collector;
 pub mod namespace;
 pub mod node_lifecycle;
+pub mod persistent_volume;
 pub mod pod_gc;
 pub mod queue;
 pub mod replicaset;
@@ -152,6 +154,8 @@ pub fn all(settings: Settings, signs: &SharedSigns) -> Vec<Box<dyn Reconciler>> 
         Box::new(adoption::Adoption),
         Box::new(node_lifecycle::NodeLifecycle::new(signs.signs())),
         Box::new(taint_eviction::TaintEviction::new(settings, signs.signs())),
+        Box::new(ephemeral_volume::EphemeralVolumes),
+        Box::new(persistent_volume::PersistentVolumes),
         Box::new(garbage_collector::GarbageCollector),
         Box::new(namespace::Namespaces),
         Box::new(pod_gc::PodGc::default()),

@@ -19,8 +19,9 @@ use super::{Ids, Plan, Reconciler, update};
 use crate::api::apps::replicaset::{ReplicaSet, selects};
 use crate::api::core::event::Occurrence;
 use crate::api::core::pod::Pod;
+use crate::api::core::priority;
 use crate::api::default::pod::initial_status;
-use crate::api::registry::{NAMESPACES, PODS, REPLICA_SETS};
+use crate::api::registry::{NAMESPACES, PODS, PRIORITY_CLASSES, REPLICA_SETS, SERVICE_ACCOUNTS};
 use crate::api::time::{parse, rfc3339};
 use crate::api::{Key, Object, Resource};
 use crate::clock::{Now, Wall};
@@ -139,7 +140,15 @@ fn plan(view: &View, key: &Key, object: &Arc<Object>, now: Now, ids: &mut Ids) -
 
 fn create(view: &View, set: &Object, count: usize, now: Now, ids: &mut Ids, plan: &mut Plan) {
     for _ in 0..count {
-        let pod = new_pod(set, now.wall, ids);
+        let pod = match new_pod(view, set, now.wall, ids) {
+            Ok(pod) => pod,
+            Err(why) => {
+                // The others would be refused for the same reason; the next round tries again.
+                let message = format!("Error creating: pods \"{}-\" is forbidden: {why}", set.name());
+                plan.events.push(Occurrence::warning(set, COMPONENT, "FailedCreate", message));
+                return;
+            }
+        };
         let key = Key::of(&PODS, &pod);
         if view.get(&key).is_some() || plan.writes.iter().any(|op| op.key == key) {
             // The name is taken: one in fourteen million. The next look makes up for it.
@@ -151,8 +160,8 @@ fn create(view: &View, set: &Object, count: usize, now: Now, ids: &mut Ids, plan
     }
 }
 
-/// A pod from the template of a set.
-fn new_pod(set: &Object, now: Wall, ids: &mut Ids) -> Object {
+/// A pod from the template of a set, as the API would let it in; why not, when it would not.
+fn new_pod(view: &View, set: &Object, now: Wall, ids: &mut Ids) -> Result<Object, String> {
     let base: String = format!("{}-", set.name()).chars().take(LONGEST_BASE).collect();
     let mut pod = Object::default();
     pod.set_at(&["apiVersion"], "v1");
@@ -170,10 +179,17 @@ fn new_pod(set: &Object, now: Wall, ids: &mut Ids) -> Object {
     pod.set_at(&["metadata", "generation"], 1);
     pod.set_at(&["metadata", "ownerReferences"], json!([owner_reference(set)]));
     pod.set_at(&["spec"], set.at(&["spec", "template", "spec"]).cloned().unwrap_or_else(|| json!({})));
+    let account = match pod.str_at(&["spec", "serviceAccountName"]) {
+        "" => "default",
+        account => account,
+    };
+    let account = Key::new(&SERVICE_ACCOUNTS, set.namespace(), account);
+    priority::pull_secrets(&mut pod, view.get(&account).map(AsRef::as_ref));
+    priority::resolve(&mut pod, view.list(&PRIORITY_CLASSES, None).map(AsRef::as_ref))?;
     (PODS.strategy.default)(&mut pod);
     let status = initial_status(&pod);
     pod.set_at(&["status"], status);
-    pod
+    Ok(pod)
 }
 
 /// The reference by which a controller owns what it makes.

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::node_terms::{Preference, Terms};
+use super::volumes::Needs;
 use crate::api::core::node::Taint;
 use crate::api::core::pod::{HostPort, Pod, Toleration};
 use crate::api::core::resources::Resources;
@@ -31,6 +32,8 @@ pub struct Candidate<'a> {
     pub images: Vec<String>,
     /// For each of these of which that is known, what it is made for.
     pub made_for: Vec<Vec<Platform>>,
+    /// What its claims ask for; nothing until somebody has looked ([`Needs::of`]).
+    pub volumes: Needs,
     tolerations: Vec<Toleration<'a>>,
 }
 
@@ -57,6 +60,7 @@ impl<'a> Candidate<'a> {
                 .unwrap_or_default(),
             images: images(object),
             made_for: Vec::new(),
+            volumes: Needs::default(),
             tolerations: pod.tolerations().collect(),
         }
     }

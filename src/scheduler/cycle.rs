@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::candidate::Candidate;
-use super::filter::{self, Rules};
+use super::filter::{self, Rule, Rules};
 use super::score::{Score, score};
 use super::snapshot::Snapshot;
 use crate::rng::Rng;
@@ -26,6 +26,8 @@ pub enum Decision {
 pub struct Refusals {
     /// How many nodes there are.
     pub nodes: usize,
+    /// Why none of them was even asked.
+    pub all: Option<String>,
     /// How many of them gave each reason; one may give several.
     pub reasons: BTreeMap<String, usize>,
     /// The rules behind the reasons: what has to change.
@@ -38,6 +40,9 @@ impl std::fmt::Display for Refusals {
         if self.nodes == 0 {
             return f.write_str("no nodes available to schedule pods");
         }
+        if let Some(all) = &self.all {
+            return write!(f, "0/{} nodes are available: {all}.", self.nodes);
+        }
         // Sorted as text, with their numbers, as upstream does.
         let mut reasons: Vec<String> = self.reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
         reasons.sort();
@@ -48,6 +53,12 @@ impl std::fmt::Display for Refusals {
 /// Chooses a node for a pod. Costs one look at each node.
 pub fn schedule_one(snapshot: &Snapshot, pod: &Candidate<'_>, rng: &mut Rng) -> Decision {
     let mut refusals = Refusals::default();
+    if let Some(why) = &pod.volumes.impossible {
+        refusals.nodes = snapshot.nodes().count();
+        refusals.all = Some(why.clone());
+        refusals.rules.insert(Rule::Volumes);
+        return Decision::Nowhere(refusals);
+    }
     let mut best: Option<(Score, &str)> = None;
     let mut ties = 0;
     for (name, node) in snapshot.nodes() {

@@ -12,7 +12,7 @@
 //! A write that lost a race is undone in the snapshot, and the pod is looked at again.
 //!
 //! Source:   kube-scheduler's framework: the same filters in the same words. Left out for now: preemption, affinity between
-//!           pods, topology spread constraints, volumes.
+//!           pods, topology spread constraints.
 //! Flow:     stop 6 of the life of a pod: from `controller/replicaset.rs`, on to `dispatcher/assign.rs`.
 
 pub mod candidate;
@@ -25,6 +25,7 @@ pub mod queue;
 mod run;
 pub mod score;
 pub mod snapshot;
+pub mod volumes;
 
 pub use run::run;
 

@@ -9,9 +9,11 @@ use std::sync::Arc;
 use super::NAME;
 use super::candidate::Candidate;
 use super::cycle::{Decision, schedule_one};
+use super::filter::Rule;
 use super::images::{Ask, Images, Next};
 use super::queue::Queue;
-use super::snapshot::Snapshot;
+use super::snapshot::{Meaning, Snapshot};
+use super::volumes::Needs;
 use crate::api::core::condition::Condition;
 use crate::api::core::event::Occurrence;
 use crate::api::core::pod::Pod;
@@ -33,7 +35,7 @@ pub struct Scheduler {
 /// What one pass decided.
 #[derive(Debug, Default)]
 pub struct Pass {
-    /// Bindings and conditions, each of another pod.
+    /// Bindings and conditions, each of another pod; and what has to be so of claims and volumes before pods can be bound.
     pub writes: Vec<Op>,
     /// What to tell about each, once it is written; by the key of the pod.
     pub events: Vec<(Key, Occurrence)>,
@@ -80,24 +82,45 @@ impl Scheduler {
     /// Decides the next pods, at most `limit`; each counts as bound from now on.
     pub fn decide(&mut self, view: &View, now: Now, limit: usize) -> Pass {
         let mut pass = Pass::default();
+        let ask = self.snapshot.node_to_ask().map(str::to_owned);
         for key in self.queue.take(limit, now.tick) {
             let Some(object) = view.get(&key).filter(|pod| waits(pod)) else {
                 self.queue.remove(&key);
                 continue;
             };
+            if pass.writes.len() >= limit {
+                self.queue.lost(&key);
+                continue;
+            }
+            // What was assumed while its volumes were bound is assumed no longer.
+            self.snapshot.set_pod(&key, Some(object));
             let mut pod = Candidate::of(object);
-            if let Some(node) = self.snapshot.node_to_ask() {
+            if let Some(node) = &ask {
                 match self.images.next(&key, &pod.images, now.tick) {
                     Next::Place(made_for) => pod.made_for = made_for,
-                    Next::Wait { until, ask } => {
-                        let asks = ask.into_iter().map(|image| Ask { node: node.to_owned(), image, pod: key.clone() });
+                    Next::Wait { until, ask: images } => {
+                        let asks = images.into_iter().map(|image| Ask { node: node.clone(), image, pod: key.clone() });
                         pass.asks.extend(asks);
                         self.queue.hold(&key, until);
                         continue;
                     }
                 }
             }
+            if !object.list_at(&["spec", "volumes"]).is_empty() {
+                pod.volumes = Needs::of(view, object, |claim| self.snapshot.users(claim));
+            }
             match schedule_one(&self.snapshot, &pod, &mut self.ties) {
+                Decision::Node(node) if pod.volumes.waits() => {
+                    let mut steps = self.snapshot.node(&node).map(|node| pod.volumes.steps(node)).unwrap_or_default();
+                    steps.truncate(limit.saturating_sub(pass.writes.len()));
+                    // Whoever came first in this pass decides; the others follow what he began.
+                    let free = !steps.iter().any(|step| pass.writes.iter().any(|op| op.key == step.key));
+                    if free {
+                        self.snapshot.assume(&key, &pod, &node);
+                        pass.writes.extend(steps);
+                    }
+                    self.queue.waits(&key, [Rule::Binding].into(), now.tick);
+                }
                 Decision::Node(node) => {
                     self.snapshot.assume(&key, &pod, &node);
                     let message = format!("Successfully assigned {}/{} to {node}", key.namespace, key.name);
@@ -106,7 +129,12 @@ impl Scheduler {
                 }
                 Decision::Nowhere(refusals) => {
                     let message = refusals.to_string();
-                    self.queue.refused(&key, refusals.rules, now.tick);
+                    if refusals.all.is_some() {
+                        // A claim that comes is no reason to wait any longer.
+                        self.queue.waits(&key, refusals.rules, now.tick);
+                    } else {
+                        self.queue.refused(&key, refusals.rules, now.tick);
+                    }
                     let mut after = Object::clone(object);
                     let told = Condition { kind: "PodScheduled", status: "False", reason: "Unschedulable", message: &message };
                     if told.set(&mut after, now.wall) {
@@ -128,6 +156,11 @@ impl Scheduler {
 
     /// The write about this pod was refused: nothing of it is assumed any more.
     pub fn lost(&mut self, view: &View, key: &Key) {
+        if *key.resource != PODS {
+            // Who waits for this claim or volume is decided anew.
+            self.queue.wake(Meaning::VolumesChanged);
+            return;
+        }
         self.snapshot.set_pod(key, view.get(key));
         self.queue.lost(key);
     }
@@ -167,7 +200,7 @@ fn bound(pod: &Object, node: &str, now: Now) -> Object {
 mod tests {
     use super::*;
     use crate::api::Revision;
-    use crate::api::registry::NODES;
+    use crate::api::registry::{NODES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, STORAGE_CLASSES};
     use crate::store::{Batch, Change};
     use serde_json::{Value, json};
 
@@ -193,6 +226,85 @@ mod tests {
         for event in view.apply(view.revision().next(), Batch(ops)) {
             scheduler.absorb(&event);
         }
+    }
+
+    fn claim(name: &str, mode: &str) -> Op {
+        let claim = json!({"metadata": {"name": name, "namespace": "default", "uid": name}, "spec": {"accessModes": [mode],
+            "storageClassName": "local", "resources": {"requests": {"storage": "1Gi"}}}});
+        Op::create(Key::new(&PERSISTENT_VOLUME_CLAIMS, "default", name), Object::from_value(claim).unwrap())
+    }
+
+    fn with_claim(name: &str) -> Value {
+        json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": name}}], "containers": []})
+    }
+
+    /// What the controller does once a node is chosen.
+    fn bind(view: &mut View, scheduler: &mut Scheduler, name: &str) {
+        let key = Key::new(&PERSISTENT_VOLUME_CLAIMS, "default", name);
+        let before = view.get(&key).unwrap().clone();
+        let node = before.annotation("volume.kubernetes.io/selected-node").unwrap().to_owned();
+        let mut after = Object::clone(&before);
+        after.set_at(&["spec", "volumeName"], name);
+        after.set_at(&["metadata", "annotations", "pv.kubernetes.io/bind-completed"], "yes");
+        let term = json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]});
+        let volume = json!({"metadata": {"name": name}, "spec": {"claimRef": {"namespace": "default", "name": name, "uid": name},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [term]}}}});
+        let made = Op::create(Key::new(&PERSISTENT_VOLUMES, "", name), Object::from_value(volume).unwrap());
+        apply(view, scheduler, vec![made, Op::update(key, before.revision(), after)]);
+    }
+
+    #[test]
+    fn a_pod_is_bound_after_its_claims_and_where_they_are() {
+        let mut view = View::new(Revision(1));
+        let mut scheduler = Scheduler::new(&view, Rng::seeded(1, "ties"));
+        let class =
+            json!({"metadata": {"name": "local"}, "provisioner": "bramble/local", "volumeBindingMode": "WaitForFirstConsumer"});
+        let class = Op::create(Key::new(&STORAGE_CLASSES, "", "local"), Object::from_value(class).unwrap());
+        apply(&mut view, &mut scheduler, vec![class, node("a", "2"), node("b", "2"), pod("web", with_claim("data"))]);
+        let pass = scheduler.decide(&view, NOW, 100);
+        assert_eq!(pass.events[0].1.message, "0/2 nodes are available: persistentvolumeclaim \"data\" not found.");
+        apply(&mut view, &mut scheduler, pass.writes);
+
+        apply(&mut view, &mut scheduler, vec![claim("data", "ReadWriteOncePod")]);
+        let pass = scheduler.decide(&view, NOW, 100);
+        assert_eq!(pass.writes.iter().map(|op| op.key.resource).collect::<Vec<_>>(), [&PERSISTENT_VOLUME_CLAIMS]);
+        assert!(pass.events.is_empty());
+        apply(&mut view, &mut scheduler, pass.writes);
+        assert!(scheduler.decide(&view, NOW, 100).writes.is_empty(), "the choice stands");
+        bind(&mut view, &mut scheduler, "data");
+        let pass = scheduler.decide(&view, NOW, 100);
+        assert_eq!((pass.writes[0].key.name.as_str(), pass.events[0].1.reason.as_str()), ("web", "Scheduled"));
+        apply(&mut view, &mut scheduler, pass.writes);
+
+        // The claim is for one pod at a time.
+        apply(&mut view, &mut scheduler, vec![pod("second", with_claim("data"))]);
+        let told = scheduler.decide(&view, NOW, 100).events.remove(0).1.message;
+        assert!(told.contains("2 node has pod using PersistentVolumeClaim with the same name"), "{told}");
+    }
+
+    #[test]
+    fn pods_that_share_a_claim_follow_the_first_and_a_pass_is_never_larger_than_a_batch() {
+        let mut view = View::new(Revision(1));
+        let mut scheduler = Scheduler::new(&view, Rng::seeded(1, "ties"));
+        let class =
+            json!({"metadata": {"name": "local"}, "provisioner": "bramble/local", "volumeBindingMode": "WaitForFirstConsumer"});
+        let class = Op::create(Key::new(&STORAGE_CLASSES, "", "local"), Object::from_value(class).unwrap());
+        apply(&mut view, &mut scheduler, vec![class, node("a", "9"), node("b", "9"), claim("data", "ReadWriteOnce")]);
+        apply(&mut view, &mut scheduler, (0..10).map(|n| pod(&format!("p{n}"), with_claim("data"))).collect());
+        let pass = scheduler.decide(&view, NOW, 100);
+        assert_eq!(pass.writes.len(), 1, "one choice for all");
+        apply(&mut view, &mut scheduler, pass.writes);
+        bind(&mut view, &mut scheduler, "data");
+        let mut bound = 0;
+        for _ in 0..9 {
+            let pass = scheduler.decide(&view, NOW, 3);
+            assert!(pass.writes.len() <= 3);
+            bound += pass.writes.len();
+            apply(&mut view, &mut scheduler, pass.writes);
+        }
+        assert_eq!(bound, 10);
+        let nodes: std::collections::BTreeSet<_> = view.list(&PODS, None).map(|pod| Pod(pod).node_name()).collect();
+        assert_eq!(nodes.len(), 1, "{nodes:?}");
     }
 
     #[test]

@@ -109,6 +109,16 @@ impl Queue {
         }
     }
 
+    /// The pod that was given out waits for something that is on its way, and is tried as soon as it is there.
+    pub fn waits(&mut self, key: &Key, rules: Rules, now: Tick) {
+        if let Some(waiting) = self.places.get_mut(key)
+            && matches!(waiting.place, Place::Out)
+        {
+            waiting.refused = 0;
+            waiting.place = Place::Parked { rules, since: now };
+        }
+    }
+
     /// The pod that was given out could not be bound: the next try is at once.
     pub fn lost(&mut self, key: &Key) {
         if let Some(waiting) = self.leave(key) {
@@ -121,7 +131,8 @@ impl Queue {
         let concerns = |rules: &Rules| match meaning {
             Meaning::None => false,
             Meaning::NodeChanged => true,
-            Meaning::Freed => rules.contains(&Rule::Resources) || rules.contains(&Rule::Ports),
+            Meaning::Freed => [Rule::Resources, Rule::Ports, Rule::Volumes].iter().any(|rule| rules.contains(rule)),
+            Meaning::VolumesChanged => rules.contains(&Rule::Volumes) || rules.contains(&Rule::Binding),
         };
         if meaning != Meaning::None {
             self.unpark(|rules, _| concerns(rules));

@@ -11,8 +11,9 @@ use super::candidate::Candidate;
 use crate::api::core::node::{Effect, NOT_READY, Node, Taint, UNREACHABLE};
 use crate::api::core::pod::{HostPort, Pod};
 use crate::api::core::resources::Resources;
+use crate::api::core::volume::claims_of;
 use crate::api::image::Platforms;
-use crate::api::registry::{NODES, PODS};
+use crate::api::registry::{NODES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, STORAGE_CLASSES};
 use crate::api::{Key, Object, Uid};
 use crate::store::{ChangeEvent, View};
 
@@ -50,6 +51,8 @@ struct Share {
     requests: Resources,
     ports: Vec<HostPort>,
     owner: Option<Uid>,
+    /// `namespace/name` of its claims.
+    claims: Vec<String>,
 }
 
 /// All nodes and what is used of them.
@@ -57,6 +60,8 @@ struct Share {
 pub struct Snapshot {
     nodes: BTreeMap<String, NodeInfo>,
     pods: BTreeMap<Key, Share>,
+    /// How many pods with a node have each claim.
+    claims: BTreeMap<String, usize>,
 }
 
 /// What a change may mean for pods that found no node.
@@ -68,6 +73,8 @@ pub enum Meaning {
     NodeChanged,
     /// A pod gave back what it held.
     Freed,
+    /// A claim, a volume or a class of them changed.
+    VolumesChanged,
 }
 
 impl Snapshot {
@@ -90,6 +97,8 @@ impl Snapshot {
             self.set_node(&event.key.name, event.after.as_ref())
         } else if *event.key.resource == PODS {
             self.set_pod(&event.key, event.after.as_ref())
+        } else if [&PERSISTENT_VOLUME_CLAIMS, &PERSISTENT_VOLUMES, &STORAGE_CLASSES].contains(&event.key.resource) {
+            Meaning::VolumesChanged
         } else {
             Meaning::None
         }
@@ -111,6 +120,18 @@ impl Snapshot {
         self.nodes.iter().filter(|(_, node)| node.object.is_some()).map(|(name, node)| (name.as_str(), node))
     }
 
+    /// A node by its name.
+    #[must_use]
+    pub fn node(&self, name: &str) -> Option<&Object> {
+        self.nodes.get(name)?.object.as_deref()
+    }
+
+    /// How many pods with a node have a claim, by its `namespace/name`.
+    #[must_use]
+    pub fn users(&self, claim: &str) -> usize {
+        self.claims.get(claim).copied().unwrap_or_default()
+    }
+
     /// Counts a pod on a node before the store says so.
     pub fn assume(&mut self, key: &Key, pod: &Candidate<'_>, node: &str) {
         let share = Share {
@@ -118,6 +139,7 @@ impl Snapshot {
             requests: pod.requests.clone(),
             ports: pod.host_ports.clone(),
             owner: pod.owner.clone(),
+            claims: claims(pod.object),
         };
         self.put(key, Some(share));
     }
@@ -130,6 +152,7 @@ impl Snapshot {
                 requests: pod.requests(),
                 ports: pod.host_ports().collect(),
                 owner: pod.owner().map(|owner| Uid::from(owner.uid)),
+                claims: claims(pod.0),
             });
         self.put(key, share)
     }
@@ -141,6 +164,14 @@ impl Snapshot {
         let mut meaning = Meaning::None;
         if let Some(before) = self.pods.remove(key) {
             meaning = Meaning::Freed;
+            for claim in &before.claims {
+                if let Some(users) = self.claims.get_mut(claim) {
+                    *users = users.saturating_sub(1);
+                    if *users == 0 {
+                        self.claims.remove(claim);
+                    }
+                }
+            }
             if let Some(node) = self.nodes.get_mut(&before.node) {
                 node.release(&before);
                 if node.object.is_none() && node.pods == 0 {
@@ -149,6 +180,9 @@ impl Snapshot {
             }
         }
         if let Some(share) = share {
+            for claim in &share.claims {
+                *self.claims.entry(claim.clone()).or_default() += 1;
+            }
             self.nodes.entry(share.node.clone()).or_default().take(&share);
             self.pods.insert(key.clone(), share);
         }
@@ -188,6 +222,10 @@ impl Snapshot {
         info.taints = taints;
         if same { Meaning::None } else { Meaning::NodeChanged }
     }
+}
+
+fn claims(pod: &Object) -> Vec<String> {
+    claims_of(pod).map(|claim| format!("{}/{}", pod.namespace(), claim.name)).collect()
 }
 
 /// The taints of a node, with the one for its readiness, whether or not somebody has written it down yet.

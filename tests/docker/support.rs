@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bramble::agent::node::{Effect, Input, Node, NodeConfig, PodLight};
+use bramble::agent::prober;
 use bramble::agent::runtime::Runtime;
 use bramble::agent::runtime::docker::{DockerRuntime, Settings};
 use bramble::agent::runtime::naming::Owner;
@@ -107,7 +108,17 @@ impl Drop for Cluster {
 
 /// The image of busybox alone, imported when it is not there.
 fn import_busybox() {
-    let there = Command::new("docker").args(["image", "inspect", BUSYBOX]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    import_busybox_into(SOCKET);
+}
+
+/// The same for another Docker.
+pub fn import_busybox_into(socket: &str) {
+    let host = format!("unix://{socket}");
+    let there = Command::new("docker")
+        .args(["-H", &host, "image", "inspect", BUSYBOX])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
     if there.expect("the docker command").success() {
         return;
     }
@@ -120,7 +131,7 @@ fn import_busybox() {
         tar.link(&format!("bin/{name}"), "busybox");
     }
     let mut import = Command::new("docker")
-        .args(["import", "-", BUSYBOX])
+        .args(["-H", &host, "import", "-", BUSYBOX])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
@@ -163,6 +174,9 @@ impl Agent {
         let stop = CancellationToken::new();
         let said = Arc::new(Mutex::new(Said::default()));
         let hand = tokio::spawn(drive(Arc::clone(&runtime) as Arc<dyn Runtime>, order_box, inputs.clone(), health, stop.clone()));
+        let (probes, probe_box) = mpsc::channel(1024);
+        let asking =
+            tokio::spawn(prober::run::drive(Arc::clone(&runtime) as Arc<dyn Runtime>, probe_box, inputs.clone(), stop.clone()));
         let (stopped, told) = (stop.clone(), Arc::clone(&said));
         let brain = tokio::spawn(async move {
             let clock = SystemClock::start();
@@ -183,6 +197,7 @@ impl Agent {
                     let mut told = told.lock().unwrap();
                     match effect {
                         Effect::Run(order) => orders.try_send(order).unwrap(),
+                        Effect::Probe(order) => probes.try_send(order).unwrap(),
                         Effect::Report(report) => {
                             told.reports.insert(report.name.clone(), report);
                         }
@@ -192,7 +207,7 @@ impl Agent {
                 }
             }
         });
-        Self { inputs, said, stop, tasks: vec![hand, brain], runtime, health: healthy }
+        Self { inputs, said, stop, tasks: vec![hand, asking, brain], runtime, health: healthy }
     }
 
     pub async fn want(&self, share: Share) {
@@ -218,6 +233,10 @@ impl Agent {
 
     pub fn reasons(&self) -> Vec<String> {
         self.said.lock().unwrap().events.iter().map(|event| event.reason.clone()).collect()
+    }
+
+    pub fn lights(&self) -> Vec<PodLight> {
+        self.said.lock().unwrap().lights.clone()
     }
 
     pub fn events(&self) -> Vec<NodeEvent> {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::agent::images::progress::Told;
 use crate::agent::images::words::EXEC_FORMAT;
 use crate::agent::node::Effect;
+use crate::agent::prober::verdict;
 use crate::agent::runtime::naming::SANDBOX;
 use crate::agent::runtime::{Command, Done, Failure, ObservedPod, PodRef, RunState, Signal};
 use crate::api::{Object, Uid};
@@ -135,7 +136,11 @@ pub(in crate::agent) fn tell(pod: &mut Pod, command: &Command, about: &About, no
         }
         (Command::Signal { ids, signal: Signal::Term }, _) => {
             for run in pod.observed.containers.iter().filter(|run| ids.contains(&run.id)) {
-                let text = format!("Stopping container {}", run.name);
+                let failing = pod.memory.probes.failing(&run.id).filter(|_| pod.state == PodState::Live);
+                let text = failing.map_or_else(
+                    || format!("Stopping container {}", run.name),
+                    |failing| verdict::killing(&run.name, failing.kind, plan::again(spec, run, 1, &pod.memory.probes)),
+                );
                 out.push(event(&spec.pod, field_path(spec, &run.name), Severity::Normal, "Killing", text));
             }
         }
@@ -171,7 +176,10 @@ pub(in crate::agent) fn learn(pod: &mut Pod, about: About, result: &Result<Done,
         }
         (About::Image(name), result) => image::learn(pod, &name, false, result, now, out),
         (About::Pull(name), result) => image::learn(pod, &name, true, result, now, out),
-        (About::Start(name), Ok(Done::Started { warnings, .. })) => {
+        (About::Start(name), Ok(Done::Started { id, created, warnings })) => {
+            if *created {
+                pod.memory.probes.born(&name, id);
+            }
             let path = field_path(spec, &name);
             out.push(event(&spec.pod, path.clone(), Severity::Normal, "Created", format!("Created container: {name}")));
             out.push(event(&spec.pod, path.clone(), Severity::Normal, "Started", format!("Started container {name}")));

@@ -7,6 +7,7 @@
 //!           a stop is a signal and a deadline of our own, because Docker's stop blocks for as long as the grace lasts.
 //! Flow:     stop 10: from `agent/node.rs`, on to `agent/runtime/docker.rs`.
 
+use crate::agent::prober::Watch;
 use crate::agent::runtime::{Command, ObservedContainer, ObservedPod, RunState};
 use crate::api::Uid;
 use crate::clock::{Now, Tick};
@@ -114,15 +115,24 @@ pub fn previous<'a>(observed: &'a ObservedPod, name: &str) -> Option<&'a Observe
 
 /// Whether every container has ended for good.
 #[must_use]
-pub fn is_finished(spec: &PodSpec, observed: &ObservedPod) -> bool {
+pub fn is_finished(spec: &PodSpec, observed: &ObservedPod, probes: &Watch) -> bool {
     if spec.final_status.is_some() {
         return true;
     }
-    let ended = |container: &ContainerSpec| match newest(observed, &container.name).map(|run| &run.state) {
-        Some(RunState::Exited { exit_code, .. }) => !restart::again(spec.restart_policy, *exit_code),
-        Some(RunState::Created | RunState::Running { .. }) | None => false,
+    let ended = |container: &ContainerSpec| {
+        newest(observed, &container.name).is_some_and(|run| match run.state {
+            RunState::Exited { exit_code, .. } => !again(spec, run, exit_code, probes),
+            RunState::Created | RunState::Running { .. } => false,
+        })
     };
     (!spec.containers.is_empty() && spec.containers.iter().all(ended)) || init_failed(spec, observed)
+}
+
+/// Whether a container that ended is started again. One that a probe condemned is, however well it ended.
+#[must_use]
+pub fn again(spec: &PodSpec, run: &ObservedContainer, exit_code: i64, probes: &Watch) -> bool {
+    restart::again(spec.restart_policy, exit_code)
+        || (spec.restart_policy != RestartPolicy::Never && probes.failing(&run.id).is_some())
 }
 
 /// Whether an init container failed in a pod that starts nothing again.
@@ -167,10 +177,16 @@ fn live(view: View<'_>, spec: &PodSpec, memory: &mut Memory) -> Next {
     for container in &spec.init {
         let run = newest(observed, &container.name);
         if container.sidecar {
-            if run.is_some_and(|run| run.state.is_running() && run.spec_hash == container.hash) {
-                continue;
+            let well = |run: &&ObservedContainer| {
+                run.state.is_running() && run.spec_hash == container.hash && memory.probes.failing(&run.id).is_none()
+            };
+            if let Some(run) = run.filter(well) {
+                if begun || memory.probes.started(container, &run.id) {
+                    continue;
+                }
+            } else {
+                next = next.or(|| turn(view, spec, container, sandbox, memory));
             }
-            next = next.or(|| turn(view, spec, container, sandbox, memory));
         } else if !begun && !run.is_some_and(|run| run.sandbox_id == sandbox.id && exited_well(run)) {
             next = next.or(|| turn(view, spec, container, sandbox, memory));
         } else {

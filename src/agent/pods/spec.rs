@@ -15,9 +15,11 @@ use crate::api::quantity::Quantity;
 use crate::api::{Generation, Object};
 
 mod container;
+mod probe;
 mod volume;
 
 pub use container::{Amounts, ContainerSpec, MountSpec, PullPolicy};
+pub use probe::{Action, HttpGet, Probe, Probes};
 pub use volume::{Files, VolumeSource, VolumeSpec};
 
 use container::container;
@@ -233,11 +235,11 @@ mod tests {
         let read = spec(json!({
             "activeDeadlineSeconds": 5,
             "imagePullSecrets": [],
-            "containers": [{"name": "a", "image": "i", "readinessProbe": {"exec": {}}, "ports": [{"hostPort": 80}],
+            "containers": [{"name": "a", "image": "i", "lifecycle": {"preStop": {}}, "ports": [{"hostPort": 80}],
                             "securityContext": {"runAsNonRoot": true}}],
         }));
         assert_eq!(read.ignored.len(), 4, "{:?}", read.ignored);
-        assert!(read.ignored.iter().any(|text| text.starts_with("container a: readinessProbe")));
+        assert!(read.ignored.iter().any(|text| text.starts_with("container a: lifecycle")));
     }
 
     #[test]
@@ -245,6 +247,7 @@ mod tests {
         let cases = [
             json!({"volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": "x"}]}),
             json!({"volumeDevices": [{"name": "v"}]}),
+            json!({"livenessProbe": {"tcpSocket": {"port": "web"}}}),
             json!({"securityContext": {"runAsNonRoot": true, "runAsUser": 0}}),
             json!({"securityContext": {"seccompProfile": {"type": "Localhost"}}}),
             json!({"resources": {"limits": {"nvidia.com/gpu": 1}}}),

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use crate::agent::prober::Watch;
 use crate::agent::runtime::naming::SANDBOX;
 use crate::agent::runtime::{ObservedContainer, ObservedPod, RunState};
 use crate::api::time::rfc3339;
@@ -17,7 +18,7 @@ use crate::clock::{Now, Wall};
 
 use super::image::{ImageState, Retry};
 use super::lifecycle::PodState;
-use super::plan::{Memory, init_failed, newest, previous};
+use super::plan::{Memory, again, init_failed, newest, previous};
 use super::restart;
 use super::spec::{ContainerSpec, PodSpec, RestartPolicy};
 
@@ -76,6 +77,8 @@ struct Shown<'a> {
     last: Option<&'a ObservedContainer>,
     waiting: Option<(String, String)>,
     ready: bool,
+    /// It runs, and its startup probe, if it has one, has succeeded.
+    started: bool,
 }
 
 /// Words the status.
@@ -88,7 +91,7 @@ pub fn pod_status(view: View<'_>) -> Worded {
         let failed = status.get("phase").and_then(Value::as_str) == Some("Failed");
         return Worded { status: status.clone(), waits: BTreeMap::new(), light: failed.then_some(LightState::NotReady) };
     }
-    let initialized = is_initialized(spec, observed);
+    let initialized = is_initialized(spec, observed, &view.memory.probes);
     let init: Vec<(&ContainerSpec, Shown<'_>)> =
         spec.init.iter().map(|container| (container, shown(view, container, true, initialized))).collect();
     let main: Vec<(&ContainerSpec, Shown<'_>)> =
@@ -99,13 +102,16 @@ pub fn pod_status(view: View<'_>) -> Worded {
         None => phase(view, initialized, &main),
     };
     let done = matches!(phase, "Succeeded" | "Failed");
+    let sidecars = init.iter().filter(|(container, _)| container.sidecar);
     let unready: Vec<&str> =
-        main.iter().filter(|(_, shown)| !shown.ready).map(|(container, _)| container.name.as_str()).collect();
+        sidecars.chain(&main).filter(|(_, shown)| !shown.ready).map(|(container, _)| container.name.as_str()).collect();
     let sandbox = observed.sandboxes.last().filter(|sandbox| sandbox.state.is_running());
     let start = observed.sandboxes.last().map(|sandbox| sandbox.pod_start);
 
     let ready = unready.is_empty() && !done && !main.is_empty();
     let ready_since = if ready { latest(observed, started) } else { latest(observed, finished).or(start) };
+    // A probe's word is newer than the container's start; its end is newer than both.
+    let ready_since = ready_since.max(view.memory.probes.turned());
     let ready_reason = match phase {
         "Succeeded" => Some(("PodCompleted", String::new())),
         "Failed" => Some(("PodFailed", String::new())),
@@ -199,20 +205,28 @@ fn light(
         _ if waits("CrashLoopBackOff") => LightState::CrashLoop,
         _ if view.pulling => LightState::Pulling,
         _ if ready => LightState::Ready,
+        // Nobody has found fault with it yet.
+        _ if main.iter().all(|(_, shown)| shown.ready || (!shown.started && is_running(shown))) => LightState::Starting,
         "Pending" if !waits("ErrImagePull") && !waits("ImagePullBackOff") && !waits("ErrImageNeverPull") => LightState::Starting,
         _ => LightState::NotReady,
     })
 }
 
+fn is_running(shown: &Shown<'_>) -> bool {
+    shown.run.is_some_and(|run| run.state.is_running())
+}
+
 /// Whether all init containers have done their part in the sandbox that runs.
-fn is_initialized(spec: &PodSpec, observed: &ObservedPod) -> bool {
+fn is_initialized(spec: &PodSpec, observed: &ObservedPod, probes: &Watch) -> bool {
     // A container that ran proves it, also when the runtime forgot the init containers.
     let begun = spec.containers.iter().any(|container| newest(observed, &container.name).is_some());
     begun
-        || spec.init.iter().all(|container| match newest(observed, &container.name).map(|run| &run.state) {
-            Some(RunState::Exited { exit_code: 0, .. }) => !container.sidecar,
-            Some(RunState::Running { .. }) => container.sidecar,
-            Some(RunState::Created | RunState::Exited { .. }) | None => false,
+        || spec.init.iter().all(|container| {
+            newest(observed, &container.name).is_some_and(|run| match run.state {
+                RunState::Exited { exit_code: 0, .. } => !container.sidecar,
+                RunState::Running { .. } => container.sidecar && probes.started(container, &run.id),
+                RunState::Created | RunState::Exited { .. } => false,
+            })
         })
 }
 
@@ -222,12 +236,15 @@ fn shown<'a>(view: View<'a>, container: &ContainerSpec, init: bool, initialized:
     let last = previous(observed, &container.name);
     let ending = view.state != PodState::Live;
     match run.map(|run| (run, &run.state)) {
-        Some((run, RunState::Running { .. })) => Shown { run: Some(run), last, waiting: None, ready: !init || container.sidecar },
+        Some((run, RunState::Running { .. })) => {
+            let ready = (!init || container.sidecar) && memory.probes.ready(container, &run.id);
+            Shown { run: Some(run), last, waiting: None, ready, started: memory.probes.started(container, &run.id) }
+        }
         Some((run, RunState::Exited { exit_code, .. })) => {
             let done = init && !container.sidecar && *exit_code == 0;
-            let again = container.sidecar || restart::again(view.spec.restart_policy, *exit_code);
+            let again = container.sidecar || again(view.spec, run, *exit_code, &memory.probes);
             if done || ending || !again {
-                return Shown { run: Some(run), last, waiting: None, ready: done };
+                return Shown { run: Some(run), last, waiting: None, ready: done, started: false };
             }
             let waiting = hindrance(memory, container, view.now).or_else(|| {
                 let due = memory.dues.get(&run.id).copied().unwrap_or_default();
@@ -247,9 +264,9 @@ fn shown<'a>(view: View<'a>, container: &ContainerSpec, init: bool, initialized:
             });
             // While it waits, the end is the last state; before that it is the present one.
             if waiting.is_some() {
-                Shown { run: Some(run), last: Some(run), waiting, ready: false }
+                Shown { run: Some(run), last: Some(run), waiting, ready: false, started: false }
             } else {
-                Shown { run: Some(run), last, waiting: None, ready: false }
+                Shown { run: Some(run), last, waiting: None, ready: false, started: false }
             }
         }
         Some((_, RunState::Created)) | None => {
@@ -258,7 +275,7 @@ fn shown<'a>(view: View<'a>, container: &ContainerSpec, init: bool, initialized:
                     if !view.spec.init.is_empty() && (!initialized || init) { "PodInitializing" } else { "ContainerCreating" };
                 (reason.to_owned(), String::new())
             });
-            Shown { run: None, last, waiting: Some(waiting), ready: false }
+            Shown { run: None, last, waiting: Some(waiting), ready: false, started: false }
         }
     }
 }
@@ -312,7 +329,8 @@ fn phase(view: View<'_>, initialized: bool, main: &[(&ContainerSpec, Shown<'_>)]
             Some(RunState::Running { .. }) => running += 1,
             Some(RunState::Exited { exit_code, .. }) => {
                 stopped += 1;
-                failed += usize::from(*exit_code != 0);
+                let condemned = shown.run.is_some_and(|run| view.memory.probes.failing(&run.id).is_some());
+                failed += usize::from(*exit_code != 0 || condemned);
             }
             Some(RunState::Created) | None if shown.last.is_some() => {
                 stopped += 1;
@@ -344,7 +362,6 @@ fn phase(view: View<'_>, initialized: bool, main: &[(&ContainerSpec, Shown<'_>)]
 
 fn container_status(container: &ContainerSpec, shown: &Shown<'_>, scheme: &str) -> Value {
     let run = shown.run;
-    let running = run.is_some_and(|run| run.state.is_running());
     let state = match (&shown.waiting, run) {
         (Some((reason, message)), _) if message.is_empty() => json!({"waiting": {"reason": reason}}),
         (Some((reason, message)), _) => json!({"waiting": {"reason": reason, "message": message}}),
@@ -357,7 +374,7 @@ fn container_status(container: &ContainerSpec, shown: &Shown<'_>, scheme: &str) 
         "image": known.map_or(container.image.as_str(), |run| run.image.as_str()),
         "imageID": known.map(|run| run.image_id.as_str()).unwrap_or_default(),
         "ready": shown.ready,
-        "started": running,
+        "started": shown.started,
         "restartCount": known.map_or(0, |run| run.attempt),
         "state": state,
         "lastState": shown.last.map_or_else(|| json!({}), |run| self::state(run, scheme)),

@@ -9,12 +9,15 @@ use serde_json::{Value, json};
 use crate::agent::node::{Effect, Input, Node, NodeConfig, Outcome, PodLight};
 use crate::agent::pods::plan::FailureCondition;
 use crate::agent::pods::status::LightState;
+use crate::agent::prober::{Answer, Ask, Order, Sign};
 use crate::agent::runtime::simulated::{self, Settings, Simulated};
 use crate::api::{Object, Uid};
 use crate::clock::{Now, Tick, Wall};
 use crate::link::message::{NodeEvent, PodReport};
 use crate::link::share::Share;
 use crate::step::Machine;
+
+mod probes_tests;
 
 const START: i64 = 1_795_378_000_000;
 
@@ -30,6 +33,11 @@ struct World {
     pulling: usize,
     most_pulls: usize,
     pending: std::collections::VecDeque<simulated::Effect>,
+    /// Probes that wait for their answer.
+    asked: std::collections::VecDeque<Ask>,
+    asks: usize,
+    /// Probes are not answered.
+    mute: bool,
 }
 
 impl World {
@@ -55,6 +63,9 @@ impl World {
             pulling: 0,
             most_pulls: 0,
             pending: std::collections::VecDeque::new(),
+            asked: std::collections::VecDeque::new(),
+            asks: 0,
+            mute: false,
         };
         let listing = world.sim.listing(None);
         world.input(Input::Observed(listing));
@@ -87,10 +98,33 @@ impl World {
                     self.sim.handle(self.now(), input, &mut answers);
                     self.pending.extend(answers);
                 }
+                Effect::Probe(order) => self.probe(order),
                 Effect::Report(report) => self.reports.entry(report.name.clone()).or_default().push((self.tick, report)),
                 Effect::Event(event) => self.events.push((self.tick, event)),
                 Effect::Lights(lights) => self.lights = lights,
             }
+        }
+    }
+
+    fn probe(&mut self, order: Order) {
+        match order {
+            Order::Ask(ask) => {
+                self.asks += 1;
+                self.asked.push_back(*ask);
+            }
+            Order::Forget(container) => self.asked.retain(|ask| ask.ticket.container != container),
+        }
+    }
+
+    /// Answers what was asked, as the containers' scripts have it.
+    fn answer_probes(&mut self) {
+        while let Some(ask) = self.asked.pop_front() {
+            let sign = match self.sim.answer(self.now(), &ask.ticket.container) {
+                Some(0) => Sign::Good,
+                Some(_) => Sign::Bad("sick".to_owned()),
+                None => Sign::Errored("not running".to_owned()),
+            };
+            self.input(Input::Probed(Answer { ticket: ask.ticket, sign }));
         }
     }
 
@@ -116,6 +150,9 @@ impl World {
             let mut effects = Vec::new();
             self.node.handle(self.now(), input, &mut effects);
             self.carry_out(effects);
+        }
+        if !self.mute {
+            self.answer_probes();
         }
     }
 
@@ -540,4 +577,32 @@ fn a_pod_that_waits_for_its_image_can_be_given_up() {
     world.pass(3600 * SECOND);
     assert_eq!(world.status("web")["reason"], "Evicted");
     assert_eq!(world.events.iter().filter(|(tick, event)| *tick > 6000 && event.reason == "Pulling").count(), 0);
+}
+
+#[test]
+fn one_image_is_fetched_once_and_given_up_with_the_pod_that_wanted_it() {
+    let always = |name: &str| {
+        let mut pod = pod(name, "");
+        pod["spec"]["containers"][0]["imagePullPolicy"] = json!("Always");
+        pod
+    };
+    let fetches = |world: &World| world.reasons().iter().filter(|reason| **reason == "Pulling").count();
+    for kind in [&always as &dyn Fn(&str) -> Value, &|name| pod(name, "")] {
+        let mut world = World::new();
+        world.want(&[kind("a"), kind("b"), kind("c")]);
+        world.pass(5 * SECOND);
+        assert_eq!(fetches(&world), 1);
+        for name in ["a", "b", "c"] {
+            assert_eq!(world.status(name)["phase"], "Running", "{name}");
+        }
+        let mut world = World::new();
+        world.want(&[kind("a"), kind("b")]);
+        world.pass(SECOND);
+        world.want(&[deleting(kind("a"), 30), kind("b")]);
+        assert!(world.report("a").gone, "at once, though its image takes another second");
+        assert_eq!(fetches(&world), 2, "the other one is next");
+        world.pass(5 * SECOND);
+        assert_eq!(world.status("b")["phase"], "Running");
+        assert!(!world.reasons().contains(&"Failed"));
+    }
 }

@@ -19,6 +19,7 @@ use crate::agent::led::Driver;
 use crate::agent::led::shelf::{PodLight, PodState, Shelf, ShelfEffect, ShelfInput};
 use crate::agent::node::{self, Effect, Input, Node, Order, Outcome};
 use crate::agent::pods::status::LightState;
+use crate::agent::prober;
 use crate::agent::register;
 use crate::agent::runtime::run::Health as RuntimeHealth;
 use crate::agent::runtime::{Failure, Runtime};
@@ -63,6 +64,7 @@ pub(super) struct Agent {
     pub(super) bus: Arc<dyn Bus>,
     pub(super) topics: Topics,
     pub(super) orders: mpsc::Sender<Order>,
+    pub(super) probes: mpsc::Sender<prober::Order>,
     pub(super) keep: watch::Sender<Option<(String, Arc<Share>)>>,
     /// The images that pods name, for who removes the others.
     pub(super) wanted: watch::Sender<Wanted>,
@@ -161,6 +163,12 @@ impl Agent {
                     if let Err(error) = self.orders.try_send(order) {
                         let (mpsc::error::TrySendError::Full(order) | mpsc::error::TrySendError::Closed(order)) = error;
                         refused.push(order);
+                    }
+                }
+                Effect::Probe(order) => {
+                    if let Err(error) = self.probes.try_send(order) {
+                        // The decider gives up what is not answered, and asks again.
+                        tracing::warn!(%error, "more is probed than this node can do");
                     }
                 }
                 Effect::Report(report) => self.uplink.report(report),

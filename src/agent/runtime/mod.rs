@@ -33,6 +33,7 @@ pub use plans::{ContainerPlan, Limits, MountPlan, MountSource, PidNamespace, San
 use crate::agent::images::credentials::Credential;
 use crate::agent::images::progress::Progress;
 use crate::agent::images::{Disk, ImageFacts};
+use crate::agent::prober::Sign;
 use crate::agent::stats::{DiskUsage, Usage};
 use crate::api::Uid;
 use crate::api::image::{Platform, Platforms};
@@ -205,6 +206,10 @@ pub trait Runtime: Send + Sync + 'static {
     /// Runs a command in a running container (the runtime's id), as its user and in its working directory, without a terminal. It
     /// has `limit` from its start on. `Err` says that it could not be asked for; that it failed is an exit code.
     fn exec<'a>(&'a self, container: &'a str, command: &'a [String], limit: Duration) -> Boxed<'a, Result<Executed, Failure>>;
+    /// What a probe of this container finds where nothing runs in truth; `None`: ask the container itself.
+    fn answers(&self, _container: &str) -> Option<Sign> {
+        None
+    }
     /// `docker://20.10.24`, the node's `containerRuntimeVersion`.
     fn version(&self) -> Boxed<'_, Result<String, Failure>>;
     /// All images that are here.

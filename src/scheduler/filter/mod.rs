@@ -7,6 +7,7 @@ pub mod ports;
 pub mod resources;
 pub mod taints;
 pub mod unschedulable;
+pub mod volumes;
 
 use std::collections::BTreeSet;
 
@@ -30,6 +31,10 @@ pub enum Rule {
     Architecture,
     /// There is not enough of something.
     Resources,
+    /// Its volumes are elsewhere, or not there.
+    Volumes,
+    /// None: its volumes are being bound.
+    Binding,
 }
 
 /// Why a node cannot take a pod.
@@ -49,8 +54,16 @@ impl Misfit {
 
 type Filter = fn(&Candidate<'_>, &NodeInfo) -> Result<(), Misfit>;
 
-const FILTERS: [Filter; 7] =
-    [unschedulable::fits, node_name::fits, taints::fits, node_affinity::fits, ports::fits, architecture::fits, resources::fits];
+const FILTERS: [Filter; 8] = [
+    unschedulable::fits,
+    node_name::fits,
+    taints::fits,
+    node_affinity::fits,
+    ports::fits,
+    architecture::fits,
+    resources::fits,
+    volumes::fits,
+];
 
 /// Whether a node can take a pod.
 ///

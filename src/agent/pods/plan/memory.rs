@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::agent::pods::env::ConfigError;
 use crate::agent::pods::image::ImageState;
+use crate::agent::prober::Watch;
 use crate::backoff::Policy;
 use crate::clock::{Tick, Wall};
 
@@ -46,6 +47,8 @@ pub struct Memory {
     pub dues: BTreeMap<String, Tick>,
     /// By the runtime's id.
     pub kills: BTreeMap<String, Kill>,
+    /// What the probes have found, and which are to come.
+    pub probes: Watch,
     /// By container: the highest attempt seen.
     pub attempts: BTreeMap<String, u32>,
     /// Why the node gave it up.

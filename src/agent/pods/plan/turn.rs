@@ -1,7 +1,7 @@
 //! What the sandbox needs, and what one container needs when it is its turn.
 
 use super::memory::Memory;
-use super::{About, Next, View, newest, stop};
+use super::{About, Next, View, again, newest, stop};
 use crate::agent::pods::image::{self, ImageState};
 use crate::agent::pods::launch;
 use crate::agent::pods::restart::{self, Turn};
@@ -58,7 +58,11 @@ pub(super) fn turn(
             RunState::Running { .. } if run.spec_hash != container.hash => {
                 return stop(std::slice::from_ref(&run.id), now.after(spec.grace), view.now, memory);
             }
-            RunState::Running { .. } => return Next::default(),
+            RunState::Running { .. } => {
+                let Some(failing) = memory.probes.failing(&run.id) else { return Next::default() };
+                let grace = failing.grace.unwrap_or(spec.grace);
+                return stop(std::slice::from_ref(&run.id), now.after(grace), view.now, memory);
+            }
             RunState::Created => Turn { attempt: run.attempt, streak: run.streak },
             RunState::Exited { exit_code, .. } => {
                 let replaced = run.spec_hash != container.hash;
@@ -66,7 +70,7 @@ pub(super) fn turn(
                 // An init container runs again in a new sandbox; a sidecar always; a container in a pod whose sandbox was
                 // lost as its policy says.
                 let wanted =
-                    replaced || container.sidecar || (init && *exit_code == 0) || restart::again(spec.restart_policy, *exit_code);
+                    replaced || container.sidecar || (init && *exit_code == 0) || again(spec, run, *exit_code, &memory.probes);
                 if !wanted {
                     return Next::default();
                 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::probe::Probes;
 use super::{amount, flag, list, strings, text};
 use crate::agent::runtime::{Limits, Security};
 use crate::api::quantity::Quantity;
@@ -63,6 +64,8 @@ pub struct ContainerSpec {
     pub tty: bool,
     /// `stdin`.
     pub stdin: bool,
+    /// `startupProbe`, `livenessProbe`, `readinessProbe`.
+    pub probes: Probes,
     /// Why it can never be started here.
     pub refused: Option<String>,
 }
@@ -83,12 +86,7 @@ pub(super) fn container(raw: &Value, pod_security: &Value, ignored: &mut Vec<Str
     let name = text(raw, "name").to_owned();
     let image = text(raw, "image").to_owned();
     let mut say = |what: &str| ignored.push(format!("container {name}: {what}"));
-    for (key, what) in [
-        ("livenessProbe", "livenessProbe is not run on this node yet: the container is never restarted for it"),
-        ("readinessProbe", "readinessProbe is not run on this node yet: the container counts as ready while it runs"),
-        ("startupProbe", "startupProbe is not run on this node yet"),
-        ("lifecycle", "lifecycle hooks are not run on this node yet"),
-    ] {
+    for (key, what) in [("lifecycle", "lifecycle hooks are not run on this node yet")] {
         if raw.get(key).is_some_and(|probe| !probe.is_null()) {
             say(what);
         }
@@ -114,6 +112,10 @@ pub(super) fn container(raw: &Value, pod_security: &Value, ignored: &mut Vec<Str
             None => say("runAsNonRoot is not checked against the image's user on this node yet; set runAsUser"),
         }
     }
+    let probes = super::probe::probes(raw).unwrap_or_else(|why| {
+        refused = Some(why);
+        Probes::default()
+    });
     let seccomp = either("seccompProfile").map(|profile| text(profile, "type")).unwrap_or_default();
     if seccomp == "Localhost" {
         refused = Some("seccompProfile of type Localhost cannot be given by this node yet".to_owned());
@@ -172,6 +174,7 @@ pub(super) fn container(raw: &Value, pod_security: &Value, ignored: &mut Vec<Str
         },
         tty: flag(raw, "tty"),
         stdin: flag(raw, "stdin"),
+        probes,
         refused,
         name,
         image,

@@ -120,9 +120,15 @@ impl Shared {
         let node = self.node_platforms(&docker).await?;
         let tried = self.with_nodes_own(name, credentials).await;
         let before = self.image_ids(&docker).await?;
+        // A question is a pull to Docker Hub, which counts them: none when an older copy answers it.
+        let here = self.inspect(&docker, name).await?;
+        let fitted = here.is_some_and(|here| node.runs(&made_for(&here)) == Some(Fit::Own));
         let mut last = Failure::Refused(String::new());
         for credential in &tried {
-            let platform = self.platform_to_fetch(&docker, &node, name, credential.as_ref()).await?;
+            let platform = match fitted {
+                true => None,
+                false => self.platform_to_fetch(&docker, &node, name, credential.as_ref()).await?,
+            };
             match self.fetch(&docker, name, platform, credential.as_ref()).await {
                 Ok(()) => {
                     let found = self.inspect(&docker, name).await?;

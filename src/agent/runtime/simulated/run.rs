@@ -11,6 +11,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 
 use super::{Effect, Input, Settings, Simulated};
+use crate::agent::prober::Sign;
 use crate::agent::runtime::{Boxed, Changed, Changes, Command, Done, Executed, Failure, Listing, PodRef, Runtime};
 use crate::agent::stats::{DiskUsage, Usage};
 use crate::api::Uid;
@@ -170,6 +171,15 @@ impl Runtime for SimulatedRuntime {
             let what = command.first().map(String::as_str).unwrap_or_default();
             let output = if code == 0 { String::new() } else { format!("{what} failed (simulated)\n") };
             Ok(Executed { exit_code: Some(code), output })
+        })
+    }
+
+    fn answers(&self, container: &str) -> Option<Sign> {
+        self.step(None);
+        Some(match self.model().machine.answer(self.clock.now(), container) {
+            Some(0) => Sign::Good,
+            Some(_) => Sign::Bad("the container is sick (simulated)".to_owned()),
+            None => Sign::Errored("the container does not run (simulated)".to_owned()),
         })
     }
 

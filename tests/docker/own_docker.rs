@@ -1,0 +1,97 @@
+//! A Docker of a test's own, that may be stopped and killed. Its bridge forwards nothing outwards, and it touches no firewall rule.
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::import_busybox_into;
+
+/// A daemon with its own data, sockets and addresses; all of it ends and is removed with this.
+pub struct OwnDocker {
+    folder: tempfile::TempDir,
+    child: Option<Child>,
+}
+
+impl OwnDocker {
+    pub fn start() -> Self {
+        let mut own = Self { folder: tempfile::tempdir().unwrap(), child: None };
+        // The machine's own file may name what flags name as well, which dockerd refuses; its storage driver is the one that works here.
+        let machine = std::fs::read("/etc/docker/daemon.json").unwrap_or_else(|_| b"{}".to_vec());
+        let mut config: serde_json::Value = serde_json::from_slice(&machine).unwrap();
+        config.as_object_mut().unwrap().retain(|key, _| key == "storage-driver");
+        std::fs::write(own.path("daemon.json"), config.to_string()).unwrap();
+        own.run();
+        import_busybox_into(&own.socket());
+        own
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_string_lossy().into_owned()
+    }
+
+    pub fn socket(&self) -> String {
+        self.path("docker.sock")
+    }
+
+    /// Starts the daemon and waits until it answers.
+    pub fn run(&mut self) {
+        let log = std::fs::File::create(self.path("log")).unwrap();
+        let child = Command::new("dockerd")
+            .args(["--config-file", &self.path("daemon.json"), "-H", &format!("unix://{}", self.socket())])
+            .args(["--data-root", &self.path("data"), "--exec-root", &self.path("exec"), "--pidfile", &self.path("pid")])
+            .args(["--iptables=false", "--ip6tables=false", "--bridge=none", "--shutdown-timeout", "2"])
+            .args(["--default-address-pool", "base=10.213.0.0/16,size=24"])
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("dockerd");
+        self.child = Some(child);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !self.try_docker(&["version"]).0 {
+            assert!(Instant::now() < deadline, "{}", std::fs::read_to_string(self.path("log")).unwrap_or_default());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Stops the daemon in order, or kills it.
+    pub fn stop(&mut self, kill: bool) {
+        let Some(mut child) = self.child.take() else { return };
+        let signal = if kill { rustix::process::Signal::KILL } else { rustix::process::Signal::TERM };
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, signal).unwrap();
+        child.wait().unwrap();
+        if kill {
+            // Its containerd dies with it and stays a zombie where process 1 takes in no orphans, and is then taken for alive.
+            for stale in ["pid", "exec/containerd/containerd.pid"] {
+                let _ = std::fs::remove_file(self.path(stale));
+            }
+        }
+    }
+
+    fn try_docker(&self, args: &[&str]) -> (bool, String) {
+        let output = Command::new("docker").args(["-H", &format!("unix://{}", self.socket())]).args(args).output().unwrap();
+        let text = if output.status.success() { output.stdout } else { output.stderr };
+        (output.status.success(), String::from_utf8_lossy(&text).trim().to_owned())
+    }
+
+    /// Runs the `docker` command against it; its output, trimmed.
+    pub fn docker(&self, args: &[&str]) -> String {
+        let (good, text) = self.try_docker(args);
+        assert!(good, "docker {args:?}: {text}");
+        text
+    }
+}
+
+impl Drop for OwnDocker {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            let running = self.try_docker(&["ps", "-aq"]).1;
+            let ids: Vec<&str> = running.lines().collect();
+            if !ids.is_empty() {
+                let _ = self.try_docker(&[&["rm", "-fv"][..], &ids].concat());
+            }
+        }
+        self.stop(false);
+        // The daemon binds its data onto itself and leaves that behind; without it there is nothing to unmount.
+        let _ = Command::new("umount").arg(self.path("data")).stderr(Stdio::null()).status();
+    }
+}
