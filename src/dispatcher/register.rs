@@ -181,6 +181,20 @@ mod tests {
     }
 
     #[test]
+    fn the_images_of_a_node_are_in_its_status_as_kubectl_shows_them() {
+        let view = View::new(Revision(1));
+        let images = vec![crate::link::message::NodeImage { names: vec!["r/a@sha256:0".into(), "r/a:1".into()], size_bytes: 5 }];
+        let info = Info { images, platforms: vec!["linux/arm64".into(), "linux/amd64".into()], ..info() };
+        let Some(Op { change: crate::store::Change::Put(object), .. }) = node(&view, &info, Now::default(), String::new) else {
+            panic!("a new node")
+        };
+        assert_eq!(object.list_at(&["status", "images"]), [json!({"names": ["r/a@sha256:0", "r/a:1"], "sizeBytes": 5})]);
+        let read = crate::api::core::node::Node(&object);
+        assert_eq!(read.platforms().unwrap().own.to_string(), "linux/arm64");
+        assert_eq!(read.images().collect::<Vec<_>>(), [("r/a@sha256:0".to_owned(), 5), ("r/a:1".to_owned(), 5)]);
+    }
+
+    #[test]
     fn what_a_person_set_on_a_node_stays() {
         let mut view = View::new(Revision(1));
         let op = node(&view, &info(), Now::default(), || "uid".into()).unwrap();

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::call::{CallError, LogRequest, Question};
+use super::call::{CallError, ImageQuestion, LogRequest, Question};
 use super::codec::{decode, encode};
 use super::message::{
     Ask, Assignment, AssignmentBody, CallBody, CallRequest, Credit, End, Head, Health, Info, NodeEvent, NodeImage, Numbered,
@@ -174,6 +174,9 @@ fn what_passes_in_a_call() {
         timestamps: true,
     };
     golden("call_request", &CallRequest { v: SCHEMA, body: CallBody::Logs(logs), credit: 262_144 });
+    let image = ImageQuestion { image: "nginx:1".into(), secrets: vec![json!({"type": "kubernetes.io/dockercfg"})] };
+    let body = CallBody::Ask(Question::ImagePlatforms(image));
+    golden("call_image", &CallRequest { v: SCHEMA, body, credit: 262_144 });
     golden("call_ask", &CallRequest { v: SCHEMA, body: CallBody::Ask(Question::Stats), credit: 262_144 });
     golden("credit", &Credit { v: SCHEMA, bytes: Some(24_576) });
     golden("credit_end", &Credit { v: SCHEMA, bytes: None });

@@ -14,6 +14,7 @@ use bramble::agent::runtime::Runtime;
 use bramble::agent::runtime::docker::DockerRuntime;
 use bramble::agent::runtime::tar::Tar;
 use bramble::api::Object;
+use bramble::api::image::listed;
 use bramble::clock::SystemClock;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
@@ -199,6 +200,12 @@ impl Drop for Registry {
         let digests = docker(&["images", "--digests", "--format", "{{.ID}} {{.Repository}}"]);
         let mine = digests.lines().filter_map(|line| line.split_once(' ')).filter(|(_, name)| name.starts_with(&self.host));
         for (id, _) in mine {
+            // The agent is gone by now, its containers not yet.
+            let made_of_it = docker(&["ps", "-aq", "--filter", &format!("ancestor={id}")]);
+            for container in made_of_it.lines() {
+                let _ =
+                    Command::new("docker").args(["rm", "-fv", container]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+            }
             let _ = Command::new("docker").args(["image", "rm", "-f", id]).stdout(Stdio::null()).stderr(Stdio::null()).status();
         }
     }
@@ -360,6 +367,8 @@ async fn what_an_image_is_made_for_is_read_before_it_is_fetched_and_before_it_is
         (0, 1),
         "one configuration, no layer"
     );
+    let asked = agent.runtime.image_platforms(&image("arms"), &[]).await.unwrap();
+    assert_eq!(listed(&asked), "linux/arm64 and linux/arm/v7", "what the master is answered");
     let old = events_of(&agent, "old");
     assert!(old.contains("ForeignArchitecture: Image") && old.contains("32-bit"), "{old}");
     let liar = agent
