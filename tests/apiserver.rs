@@ -18,5 +18,7 @@ mod harness;
 mod identity;
 #[path = "apiserver/objects.rs"]
 mod objects;
+#[path = "apiserver/storage.rs"]
+mod storage;
 #[path = "apiserver/wire.rs"]
 mod wire;

@@ -218,6 +218,54 @@ fn an_empty_or_foreign_master_does_not_wipe_a_node() {
 }
 
 #[test]
+fn a_claim_is_provisioned_where_its_first_pod_runs_and_its_pods_stay_there_until_it_is_given_back() {
+    let cluster = Cluster::started(&["--runtime", "simulated", "--nodes", "3"]);
+    let claim = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data}\nspec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}\n";
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: db, labels: {app: db}}\nspec:\n  volumes: [{name: v, persistentVolumeClaim: {claimName: data}}]\n  containers: [{name: c, image: db, volumeMounts: [{name: v, mountPath: /data}]}]\n";
+    // The pod first: it waits for its claim, and says so.
+    cluster.apply(pod);
+    wait_until("the pod says what it waits for", SOON, || {
+        let words = cluster.kubectl(&["describe", "pod", "db"]).out;
+        if words.contains("persistentvolumeclaim \"data\" not found") { Ok(()) } else { Err(words) }
+    });
+    cluster.apply(claim);
+    let bound = |name: &str| {
+        wait_until("the pod has a node", SOON, || {
+            let pod = cluster.get(&["pod", name]);
+            pod["spec"]["nodeName"].as_str().map(str::to_owned).ok_or_else(|| pod["status"].to_string())
+        })
+    };
+    let node = bound("db");
+    let claim = cluster.get(&["pvc", "data"]);
+    assert_eq!((&claim["status"]["phase"], &claim["spec"]["storageClassName"]), (&"Bound".into(), &"local".into()));
+    let name = claim["spec"]["volumeName"].as_str().unwrap().to_owned();
+    let volume = cluster.get(&["pv", &name]);
+    let path = volume["spec"]["local"]["path"].as_str().unwrap().to_owned();
+    let directory = cluster.dir.join("nodes").join(&node).join("volumes");
+    assert!(path.starts_with(&format!("{}/default_data_", directory.display())), "{path}");
+    // What its node would have put there.
+    std::fs::create_dir_all(format!("{path}/kept")).unwrap();
+
+    // Its pods stay with it, however often they are made anew.
+    for _ in 0..3 {
+        cluster.kubectl(&["delete", "pod", "db", "--grace-period=0", "--force"]).expect();
+        cluster.apply(pod);
+        assert_eq!(bound("db"), node);
+    }
+    // In use it stays; then its directory goes, and the volume with it.
+    cluster.kubectl(&["delete", "pvc", "data", "--wait=false"]).expect();
+    let table = cluster.kubectl(&["get", "pvc", "data"]).expect();
+    assert!(table.contains("Terminating"), "{table}");
+    assert!(std::path::Path::new(&path).exists());
+    cluster.kubectl(&["delete", "pod", "db", "--grace-period=0", "--force"]).expect();
+    wait_until("claim, volume and directory are gone", SOON, || {
+        let left = cluster.kubectl(&["get", "pv,pvc", "-o", "name"]).expect();
+        let there = std::path::Path::new(&path).exists();
+        if left.trim().is_empty() && !there { Ok(()) } else { Err(format!("{left} {there}")) }
+    });
+}
+
+#[test]
 fn rollouts_never_go_below_or_above_what_was_allowed() {
     let cluster = Cluster::started(&["--runtime", "simulated", "--nodes", "2"]);
     let strategy = "  strategy: {type: RollingUpdate, rollingUpdate: {maxSurge: 1, maxUnavailable: 1}}\n";

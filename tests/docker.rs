@@ -14,8 +14,12 @@ mod faults;
 mod hooks;
 #[path = "docker/images.rs"]
 mod images;
+#[path = "docker/limits.rs"]
+mod limits;
 #[path = "docker/logs.rs"]
 mod logs;
+#[path = "docker/namespaces.rs"]
+mod namespaces;
 #[path = "docker/own_docker.rs"]
 mod own_docker;
 #[path = "docker/pods.rs"]

@@ -1,6 +1,8 @@
 //! A whole cluster on real Docker: from `kubectl apply` to containers and back, crashes included.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::disallowed_methods)] // a test
 
+#[path = "docker_cluster/autonomy.rs"]
+mod autonomy;
 mod support;
 
 use std::time::{Duration, Instant};

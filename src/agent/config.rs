@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::images::collect::Thresholds;
 use super::node::MostPulls;
+use super::pods::admission::may_be_allowed;
 use crate::api::image::Platform;
 use crate::config::{BrokerUrl, Faults, FileMay, Flag, Reader};
 
@@ -18,6 +19,9 @@ use crate::config::{BrokerUrl, Faults, FileMay, Flag, Reader};
 pub const DEFAULT_FILE: &str = "/etc/bramble/agent.toml";
 /// Where a daemon keeps its data when nobody says.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/bramble";
+
+/// Where seccomp profiles lie when nobody says.
+pub const DEFAULT_SECCOMP_DIR: &str = "/etc/bramble/seccomp";
 
 /// The agent's configuration, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +46,8 @@ pub struct AgentConfig {
     pub board: Option<String>,
     /// `[capacity]`: what the node says that it has, in place of what the machine or the board has.
     pub capacity: Capacity,
+    /// `[pods]`.
+    pub pods: Pods,
     /// `health.interval_seconds`: how often it tells how it is.
     pub health_interval: Duration,
     /// `[images]`.
@@ -84,6 +90,17 @@ pub enum Runtime {
     Docker,
     /// Nowhere: a model of it, for load and for demonstrations.
     Simulated,
+}
+
+/// `[pods]`: what holds for each of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pods {
+    /// `pids_limit`: processes and threads of one container; `None`: as many as the machine has.
+    pub pids_limit: Option<u64>,
+    /// `seccomp_dir`: where seccomp profiles of type Localhost lie.
+    pub seccomp_dir: PathBuf,
+    /// `allowed_unsafe_sysctls`: beyond the safe ones.
+    pub allowed_sysctls: Vec<String>,
 }
 
 /// `[capacity]`.
@@ -161,6 +178,14 @@ impl AgentConfig {
         let memory_mib = r.parsed("capacity.memory_mib", "a whole number of MiB above 0", |text| {
             text.parse().ok().filter(|&mib: &u64| mib > 0 && mib <= 1 << 30)
         });
+        let pids_limit = r.parsed("pods.pids_limit", "a whole number of processes, or 0 for no limit", |text| text.parse().ok());
+        let seccomp_dir = r.path("pods.seccomp_dir", "a directory").unwrap_or_else(|| DEFAULT_SECCOMP_DIR.into());
+        let sysctls = "names of sysctls that the kernel keeps apart for each pod (net.…, kernel.msg…, kernel.shm…, kernel.sem, fs.mqueue.…), with commas between them; a `*` at the end stands for anything";
+        let allowed_sysctls = r.parsed("pods.allowed_unsafe_sysctls", sysctls, |text| {
+            let names: Vec<String> =
+                text.split(',').map(|name| name.trim().replace('/', ".")).filter(|name| !name.is_empty()).collect();
+            names.iter().all(|name| may_be_allowed(name)).then_some(names)
+        });
         let health_interval = r.seconds("health.interval_seconds", 1).unwrap_or(Duration::from_secs(10));
         let images = Self::images(r);
         let leds_enabled = r.switch("leds.enabled").unwrap_or(true);
@@ -176,6 +201,12 @@ impl AgentConfig {
             docker_socket,
             board,
             capacity: Capacity { cpus, memory_mib },
+            pods: Pods {
+                // A container that forks without end must not take the node.
+                pids_limit: Some(pids_limit.unwrap_or(1024)).filter(|&limit: &u64| limit > 0),
+                seccomp_dir,
+                allowed_sysctls: allowed_sysctls.unwrap_or_default(),
+            },
             health_interval,
             leds_enabled,
             images,
@@ -228,6 +259,12 @@ mod tests {
         assert_eq!(config.runtime, Runtime::Docker);
         assert_eq!(config.mqtt.key, Path::new("/var/lib/bramble/pki/node.key"));
         assert!(config.leds_enabled && config.board.is_none());
+        assert_eq!(config.pods.pids_limit, Some(1024));
+        let pods = load(
+            "node = 'a'\ncluster_uid = 'u'\n[pods]\npids_limit = 0\nallowed_unsafe_sysctls = 'net/core/somaxconn, kernel.msg*'",
+        );
+        let pods = pods.unwrap().pods;
+        assert_eq!((pods.pids_limit, pods.allowed_sysctls.join(" ")), (None, "net.core.somaxconn kernel.msg*".into()));
         assert_eq!(load("node = 'a'\ncluster_uid = 'u'\nboard = 'auto'").unwrap().board, None);
         assert_eq!(load("node = 'a'\ncluster_uid = 'u'\ncapacity.cpus = 2").unwrap().capacity.cpus, Some(2.0));
     }
@@ -263,6 +300,11 @@ mod tests {
             ("node = 'a'\ncluster_uid = 'u'\nimages.low_percent = 90", "expected at most images.high_percent, 85, found 90"),
             ("node = 'a'\ncluster_uid = 'u'\nimages.emulated = 'amd64'", "like \"linux/amd64,linux/386\""),
             ("node = 'a'\ncluster_uid = 'u'\nimages.parallel_pulls = 0", "1 to 16"),
+            ("node = 'a'\ncluster_uid = 'u'\npods.pids_limit = -1", "pods.pids_limit: expected a whole number"),
+            (
+                "node = 'a'\ncluster_uid = 'u'\npods.allowed_unsafe_sysctls = 'kernel.msg*, vm.swappiness'",
+                "pods.allowed_unsafe_sysctls: expected names of sysctls",
+            ),
             ("node = 'a'\ncluster_uid = 'u'\nhealth.interval_seconds = 0", "at least 1"),
             ("node = 'a'\ncluster_uid = 'u'\nmqtt.brocker = 'x'", "did you mean `mqtt.broker`?"),
         ];

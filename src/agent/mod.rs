@@ -12,6 +12,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod disk;
 pub mod health;
+pub mod hooks;
 pub mod images;
 pub mod led;
 pub mod node;

@@ -10,6 +10,7 @@
 //! * A pod has at most one order out. Orders carry a ticket; an outcome with another one is dropped and counted.
 //! * Listings carry a stamp, taken when they began: what an older one says about a pod is dropped.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,14 +24,19 @@ use crate::link::share::Share;
 use crate::rng::Rng;
 use crate::step::Machine;
 
+use super::hooks::{HookOrder, HookOutcome};
 use super::images::credentials::Credential;
 use super::images::progress::{Progress, Told};
 use super::pleg;
+use super::pods::admission::{self, Rejection};
 use super::pods::env::{ConfigError, Sources};
 use super::pods::image::{self, Fetches};
-use super::pods::known::{Pod, Severity, event, field_path, learn, tell, tell_exec_format};
+use super::pods::known::{
+    Pod, Severity, event, expire, field_path, hooked, keep_lost, learn, tell, tell_ending, tell_exec_format, tell_oom,
+};
 use super::pods::lifecycle::PodState;
 use super::pods::plan::{self, About, FailureCondition, Memory, PodFailure};
+use super::pods::ports;
 use super::pods::resource_field::NodeAmounts;
 use super::pods::spec;
 use super::pods::status::{self, LightState};
@@ -61,6 +67,8 @@ pub struct NodeConfig {
     pub pulls: MostPulls,
     /// What it has.
     pub amounts: NodeAmounts,
+    /// Sysctls that its pods may set beyond the safe ones.
+    pub allowed_sysctls: Vec<String>,
 }
 
 /// What can happen to a node.
@@ -98,6 +106,8 @@ pub enum Input {
         /// One more condition that is true of it, such as `DisruptionTarget`.
         condition: Option<FailureCondition>,
     },
+    /// A hook has ended.
+    Hooked(HookOutcome),
     /// The node's addresses changed.
     Addresses(Vec<String>),
     /// The master asks for every status.
@@ -133,6 +143,8 @@ pub struct Outcome {
 pub enum Effect {
     /// For the runtime.
     Run(Order),
+    /// For the hooks' hand; its outcome comes as [`Input::Hooked`].
+    Hook(HookOrder),
     /// For the prober's hand.
     Probe(prober::Order),
     /// For the master: the newest status of a pod, because it changed.
@@ -265,6 +277,10 @@ impl Node {
                 nothing.pod = pod.pod_ref();
                 nothing
             });
+            let mut after = after;
+            if pod.seen && !matches!(pod.state, PodState::Terminating { .. } | PodState::Gone) {
+                keep_lost(&pod.observed, &mut after, now);
+            }
             for change in pleg::changes(&pod.observed, &after) {
                 if pod.seen {
                     tracing::debug!(pod = %format_args!("{}/{}", after.pod.namespace, after.pod.name), ?change, "container changed");
@@ -283,6 +299,10 @@ impl Node {
                 after.containers.iter().map(|run| &run.id).chain(after.sandboxes.iter().map(|sandbox| &sandbox.id)).collect();
             pod.memory.dues.retain(|id, _| ids.contains(id));
             pod.memory.kills.retain(|id, _| ids.contains(id));
+            pod.memory.post_start.retain(|id, _| ids.contains(id));
+            if pod.seen {
+                tell_oom(pod, &after, out);
+            }
             pod.observed = after;
             pod.stamp = stamp;
             pod.seen = true;
@@ -300,11 +320,15 @@ impl Node {
             self.dropped += 1;
             return;
         };
+        let result = match (&about, result) {
+            (About::Sandbox, Err(failure)) => Err(self.name_holder(&uid, failure)),
+            (_, result) => result,
+        };
         // Which image is here now, if this was a fetch at all, and what its registry was shown.
         let fetch_ended = matches!(about, About::Pull(_)).then(|| {
             let (share, pod) = (self.share.as_ref()?, self.pods.get(&uid)?);
             let (spec, About::Pull(name), Ok(Done::Pulled { .. })) = (pod.spec.as_ref()?, &about, &result) else { return None };
-            let container = spec.all().find(|container| container.name == *name)?;
+            let container = spec.any(name)?;
             let shown = image::credentials_of(spec, &container.image, share).credentials;
             Some((container.image.clone(), shown))
         });
@@ -320,6 +344,14 @@ impl Node {
         if let Some(fetched) = fetch_ended {
             self.next_fetch(now, fetched, out);
         }
+    }
+
+    /// Says who has the port, when a sandbox could not start because another pod has it.
+    fn name_holder(&self, uid: &Uid, failure: Failure) -> Failure {
+        let Some(wanted) = self.pods.get(uid).and_then(|pod| pod.raw.as_deref()) else { return failure };
+        let holds = |pod: &&Pod| pod.observed.sandboxes.iter().any(|sandbox| sandbox.state.is_running());
+        let others = self.pods.iter().filter(|(other, _)| *other != uid).map(|(_, pod)| pod).filter(holds);
+        ports::with_holder(failure, wanted, others.filter_map(|pod| pod.raw.as_deref()))
     }
 
     /// A fetch has ended, well when the image is named: who wants the same finds it, and the first of the others is next.
@@ -375,6 +407,20 @@ impl Node {
         if self.listed.is_none() || !pod.seen {
             return;
         }
+        // What runs was taken once, by this agent or by the one before it.
+        if let Some(spec) = &pod.spec
+            && wanted
+            && pod.state == PodState::Live
+            && pod.observed.is_nothing()
+            && pod.flight.is_none()
+            && spec.final_status.is_none()
+            && let Some(Rejection { reason, message }) = admission::rejection(spec, &self.config.allowed_sysctls)
+        {
+            out.push(event(&spec.pod, None, Severity::Warning, reason, message.clone()));
+            let message = format!("Pod was rejected: {message}");
+            pod.memory.failure = Some(PodFailure { reason: reason.to_owned(), message, condition: None });
+            pod.state = pod.state.end(now.tick, Duration::ZERO);
+        }
         if let Some(spec) = &pod.spec
             && plan::is_finished(spec, &pod.observed, &pod.memory.probes)
         {
@@ -383,6 +429,7 @@ impl Node {
         if !pod.observed.containers.iter().any(|run| run.state.is_running()) {
             pod.state = pod.state.finish();
         }
+        let active_until = if pod.state == PodState::Live { expire(pod, now, out) } else { None };
         let ending = match &pod.spec {
             Some(spec) if wanted => spec.deletion,
             Some(spec) => Some(spec.deletion.unwrap_or(spec.grace)),
@@ -397,7 +444,12 @@ impl Node {
         }
         if let Some(spec) = &pod.spec {
             let mut orders = Vec::new();
-            pod.memory.probes.follow(spec, &pod.observed, pod.state, now, &mut self.rng, &mut orders);
+            // Whose postStart hook is not behind it does not count as running yet.
+            let mut begun = Cow::Borrowed(&pod.observed);
+            if !pod.memory.post_start.is_empty() {
+                begun.to_mut().containers.retain(|run| plan::has_started(&pod.memory, run));
+            }
+            pod.memory.probes.follow(spec, &begun, pod.state, now, &mut self.rng, &mut orders);
             out.extend(orders.into_iter().map(Effect::Probe));
         }
         if pod.state == PodState::Gone && !wanted {
@@ -413,6 +465,7 @@ impl Node {
         }
         let host_ip = self.config.host_ips.first().map(String::as_str).unwrap_or_default();
         let pod_ip = pod.observed.sandboxes.last().and_then(|sandbox| sandbox.ip.clone());
+        let address = pod_ip.clone().unwrap_or_else(|| host_ip.to_owned());
         let sources = Sources {
             share: &share,
             node_name: &self.config.name,
@@ -421,7 +474,7 @@ impl Node {
             node: self.config.amounts,
         };
         pod.wants_slot = false;
-        pod.wake = None;
+        pod.wake = active_until;
         // A pod that ends wants no image any more.
         if let Some((ticket, About::Pull(_))) = pod.flight
             && pod.state != PodState::Live
@@ -439,8 +492,12 @@ impl Node {
                 now,
             };
             let next = plan::next(view, &mut pod.memory);
-            pod.wake = next.wake;
+            pod.wake = next.wake.into_iter().chain(pod.wake).min();
             pod.wants_slot = next.wants_slot;
+            for start in next.hooks {
+                tell_ending(pod, std::slice::from_ref(&start.container), out);
+                out.push(Effect::Hook(HookOrder { pod: pod.pod_ref(), address: address.clone(), start }));
+            }
             if let Some((command, about)) = next.order {
                 if command == Command::RemovePod {
                     pod.removal.get_or_insert(pod.observed.containers.len());
@@ -448,8 +505,9 @@ impl Node {
                 self.tickets += 1;
                 if let Command::PullImage { image, .. } = &command {
                     image::tell_secrets(pod, image, &share, out);
+                    pod.told = Some(Told::begins(now.tick));
                 }
-                tell(pod, &command, &about, now, out);
+                tell(pod, &command, &about, out);
                 let order = Order { ticket: self.tickets, pod: pod.pod_ref(), command };
                 pod.flight = Some((self.tickets, about));
                 out.push(Effect::Run(order));
@@ -619,6 +677,14 @@ impl Machine for Node {
             Input::Fail { uid, reason, message, grace, condition } => {
                 let failure = PodFailure { reason, message, condition: condition.map(|condition| (condition, now.wall)) };
                 self.fail(now, &uid, failure, grace, out);
+            }
+            Input::Hooked(outcome) => {
+                let uid = outcome.uid.clone();
+                if let Some(pod) = self.pods.get_mut(&uid)
+                    && hooked(pod, outcome, out)
+                {
+                    self.settle(now, &uid, out);
+                }
             }
             Input::Addresses(host_ips) => {
                 self.config.host_ips = host_ips;

@@ -34,6 +34,8 @@ pub struct Facts<'a> {
     pub platforms: &'a Platforms,
     /// The images that are here.
     pub images: &'a [NodeImage],
+    /// Where volumes are made for claims.
+    pub volumes_dir: &'a str,
 }
 
 /// What the node says.
@@ -82,6 +84,7 @@ pub fn info(facts: &Facts<'_>) -> Info {
         boot_id: machine.boot_id.clone(),
         machine_id: machine.machine_id.clone(),
         container_runtime: facts.container_runtime.to_owned(),
+        volumes_dir: facts.volumes_dir.to_owned(),
         bramble_version: env!("CARGO_PKG_VERSION").to_owned(),
         platforms: std::iter::once(&facts.platforms.own)
             .chain(&facts.platforms.emulated)
@@ -101,6 +104,7 @@ pub fn amounts(info: &Info) -> NodeAmounts {
         memory_bytes: info.memory_bytes,
         memory_capacity_bytes: info.memory_capacity_bytes,
         storage_bytes: info.storage_bytes,
+        pids: None,
     }
 }
 
@@ -125,6 +129,7 @@ mod tests {
             storage_bytes: 1,
             platforms: &NOWHERE,
             images: &[],
+            volumes_dir: "/v",
         }
     }
 

@@ -17,22 +17,25 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use node_loop::{Agent, beat};
+use node_loop::{Agent, Inboxes, beat};
 
 use super::config::{AgentConfig, Runtime as RuntimeKind};
 use super::disk;
 use super::health::judge::Pressures;
 use super::health::sysinfo::Sensors;
+use super::hooks;
 use super::images::{self, Fetched, Wanted};
 use super::led::gpio;
 use super::led::shelf::Shelf;
 use super::node::{Node, NodeConfig};
+use super::pods::resource_field::NodeAmounts;
 use super::prober;
 use super::register;
 use super::runtime::run::{Health as RuntimeHealth, drive};
 use super::runtime::{Runtime, simulated};
 use super::streams::Streams;
 use super::uplink::Uplink;
+use super::volumes;
 use crate::api::image::Platforms;
 use crate::board::Board;
 use crate::clock::{SystemClock, Tick};
@@ -45,7 +48,7 @@ use crate::rng::Rng;
 use crate::task::Supervisor;
 use crate::tls::Credentials;
 
-/// Orders on their way to the runtime: one a pod, and far more pods than a node may have.
+/// Orders on their way to the runtime, and to the hooks' hand: one a pod, and far more pods than a node may have.
 const ORDERS: usize = 1024;
 /// Images that were fetched and not yet noted: as many as can be fetched at once.
 const FETCHES: usize = 16;
@@ -95,10 +98,15 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
     };
     let (collect_now, image_keeper) = images::run::make(parts, stop.clone());
     let (orders, orders_out) = mpsc::channel(ORDERS);
+    let (hooks, hooks_out) = mpsc::channel(ORDERS);
     let (probes, probes_out) = mpsc::channel(PROBES);
     let (inputs, inputs_in) = mpsc::channel(INPUTS);
     let (runtime_health, runtime_is) = watch::channel(RuntimeHealth::Unknown);
     let (keep, kept_changes) = watch::channel(None);
+    let (discard, to_discard) = watch::channel(Arc::new(Share::default()));
+    // A list at a time: the next one is newer.
+    let (discarded, discarded_in) = mpsc::channel(1);
+    let volumes_dir = volumes_dir(&config.data_dir);
 
     let mut sensors = Sensors::new(Path::new("/"), &config.data_dir);
     let machine = sensors.machine();
@@ -119,8 +127,9 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
             storage_bytes: sensors.read().disk_total_bytes,
             platforms: &Platforms::default(),
             images: &[],
+            volumes_dir: "",
         };
-        register::amounts(&register::info(&facts))
+        NodeAmounts { pids: config.pods.pids_limit, ..register::amounts(&register::info(&facts)) }
     };
     let mut rng = Rng::from_os("agent");
     let agent = Agent {
@@ -135,6 +144,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
             },
             pulls: config.images.pulls,
             amounts,
+            allowed_sysctls: config.pods.allowed_sysctls.clone(),
         }),
         session: Session::new(kept.as_ref().map(|kept| (kept.store.clone(), kept.share.clone())), rng.clone()),
         shelf: Shelf::new(board.clone()),
@@ -149,12 +159,15 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         bus,
         topics,
         orders,
+        hooks,
         probes,
         keep,
         wanted,
         images,
         collect_now,
         platforms: Platforms::default(),
+        discard,
+        volumes_dir: volumes_dir.to_string_lossy().into_owned(),
         connected: false,
         info: None,
         pressures: Pressures::default(),
@@ -166,12 +179,22 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         rng,
     };
     supervisor.spawn("link", link);
+    supervisor.spawn("hooks", hooks::run::serve(runtime.clone(), hooks_out, inputs.clone(), stop.clone()));
     supervisor.spawn("prober", prober::run::drive(runtime.clone(), probes_out, inputs.clone(), stop.clone()));
     supervisor.spawn("runtime", drive(runtime, orders_out, inputs, runtime_health, stop.clone()));
     supervisor.spawn("images", image_keeper);
     supervisor.spawn("checkpoint", checkpoint(config.data_dir.clone(), kept_changes, stop.clone()));
-    supervisor.spawn("node", agent.run(kept.map(|kept| kept.share), events, inputs_in, runtime_is, stop));
+    supervisor.spawn("volumes", volumes::discard::run(volumes_dir, to_discard, discarded, stop.clone()));
+    let inboxes = Inboxes { events, inputs: inputs_in, runtime_is, discarded: discarded_in };
+    supervisor.spawn("node", agent.run(kept.map(|kept| kept.share), inboxes, stop));
     Ok(())
+}
+
+/// Where the node makes volumes for claims.
+fn volumes_dir(data_dir: &Path) -> std::path::PathBuf {
+    let absolute = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+    // `.` and a last `/` are not for comparing.
+    absolute.components().collect::<std::path::PathBuf>().join("volumes")
 }
 
 fn board(config: &AgentConfig) -> Result<Board, Report> {
@@ -228,6 +251,7 @@ fn make_runtime(config: &AgentConfig, board: &Board, clock: SystemClock, fetched
             settings.auth_file = config.images.auth_file.clone();
             settings.emulated = config.images.emulated.clone();
             settings.fetched = Some(fetched);
+            settings.seccomp_dir.clone_from(&config.pods.seccomp_dir);
             Arc::new(docker::DockerRuntime::new(settings))
         }
         _ => {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::api::Uid;
 use crate::link::codec::MOST_BYTES;
-use crate::link::message::{NodeEvent, PodReport, Report, SCHEMA};
+use crate::link::message::{NodeEvent, PodReport, Report, SCHEMA, VolumeReport};
 use crate::link::report::Said;
 
 /// Events that wait for the link; older ones are dropped, and counted.
@@ -22,6 +22,7 @@ pub struct Uplink {
     incarnation: u64,
     pods: BTreeMap<Uid, PodReport>,
     events: VecDeque<NodeEvent>,
+    volumes: BTreeMap<String, VolumeReport>,
     anew: bool,
     said: Said,
     dropped_events: u64,
@@ -35,6 +36,7 @@ impl Uplink {
             incarnation,
             pods: BTreeMap::new(),
             events: VecDeque::new(),
+            volumes: BTreeMap::new(),
             anew: false,
             said: Said::default(),
             dropped_events: 0,
@@ -53,6 +55,11 @@ impl Uplink {
             self.dropped_events += 1;
         }
         self.events.push_back(event);
+    }
+
+    /// What became of volumes that were to be removed: the newest of each.
+    pub fn volumes(&mut self, volumes: Vec<VolumeReport>) {
+        self.volumes.extend(volumes.into_iter().map(|volume| (volume.name.clone(), volume)));
     }
 
     /// Everything is told from the start: `all` are the newest reports of all pods. By a new number, so that a master that took
@@ -82,11 +89,17 @@ impl Uplink {
 
     /// The next message, or `None` when all is told. What is in it counts as told: call [`Uplink::lost`] when it could not be sent.
     pub fn next_message(&mut self) -> Option<Report> {
-        if self.pods.is_empty() && self.events.is_empty() && !self.anew {
+        if self.pods.is_empty() && self.events.is_empty() && self.volumes.is_empty() && !self.anew {
             return None;
         }
-        let mut report =
-            Report { v: SCHEMA, incarnation: self.incarnation, anew: self.anew, pods: Vec::new(), events: Vec::new() };
+        let mut report = Report {
+            v: SCHEMA,
+            incarnation: self.incarnation,
+            anew: self.anew,
+            pods: Vec::new(),
+            events: Vec::new(),
+            volumes: Vec::new(),
+        };
         if std::mem::take(&mut self.anew) {
             self.said.clear();
         }
@@ -120,6 +133,14 @@ impl Uplink {
                 report.events.push(event);
             }
         }
+        while let Some((_, volume)) = self.volumes.first_key_value() {
+            let size = size(volume);
+            if size > room && !(report.pods.is_empty() && report.events.is_empty() && report.volumes.is_empty()) {
+                break;
+            }
+            room = room.saturating_sub(size);
+            report.volumes.extend(self.volumes.pop_first().map(|(_, volume)| volume));
+        }
         Some(report)
     }
 
@@ -128,6 +149,9 @@ impl Uplink {
         self.anew |= report.anew;
         for pod in report.pods {
             self.pods.entry(pod.uid.clone()).or_insert(pod);
+        }
+        for volume in report.volumes {
+            self.volumes.entry(volume.name.clone()).or_insert(volume);
         }
         for event in report.events.into_iter().rev() {
             self.events.push_front(event);

@@ -1,4 +1,4 @@
-//! What one node should have: its pods, and just the config maps and secrets that they name.
+//! What one node should have: its pods, and just the config maps, secrets and volumes that they name; and volumes to remove.
 //!
 //! In:       the view and a node's name.
 //! Out:      a [`Share`].
@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::api::core::volume::{Claim, NeededClaim, ON_NODE, Volume, claims_of, was_made_for};
 use crate::api::{Key, Object, registry};
 use crate::link::share::Share;
 use crate::store::View;
@@ -32,9 +33,52 @@ pub fn share_of(view: &View, node: &str) -> Share {
                 map.insert(place, Arc::new(wanted_part(object)));
             }
         }
+        for claim in claims_of(pod) {
+            let place = format!("{}/{}", pod.namespace(), claim.name);
+            if !share.claims.contains_key(&place)
+                && let Some(volume) = volume_of(view, pod, &claim)
+            {
+                share.claims.insert(place, Arc::new(wanted_part(volume)));
+            }
+        }
         share.pods.insert(pod.uid(), Arc::new(wanted_part(pod)));
     }
+    for volume in view.list(&registry::PERSISTENT_VOLUMES, None) {
+        if Volume(volume).is_discarded() && volume.annotation(ON_NODE) == Some(node) {
+            share.discard.insert(volume.name().to_owned(), Arc::new(wanted_part(volume)));
+        }
+    }
     share
+}
+
+/// The volume that a claim of a pod is bound to. Not that of a claim which was made for another pod.
+fn volume_of<'a>(view: &'a View, pod: &Object, needed: &NeededClaim<'_>) -> Option<&'a Object> {
+    let claim = view.get(&Key::new(&registry::PERSISTENT_VOLUME_CLAIMS, pod.namespace(), &needed.name))?;
+    if !Claim(claim).is_bound() || (needed.ephemeral.is_some() && !was_made_for(claim, pod)) {
+        return None;
+    }
+    let volume = view.get(&Key::new(&registry::PERSISTENT_VOLUMES, "", Claim(claim).volume_name()))?;
+    Volume(volume).is_for(claim).then_some(volume)
+}
+
+/// The nodes that a change of a claim or a volume may concern.
+pub fn concerned(view: &View, key: &Key, sides: [Option<&Arc<Object>>; 2]) -> BTreeSet<String> {
+    let mut nodes = BTreeSet::new();
+    let mut of_claim = |namespace: &str, name: &str| {
+        let pods = view.list(&registry::PODS, Some(namespace)).filter(|pod| claims_of(pod).any(|claim| claim.name == name));
+        nodes.extend(pods.map(|pod| pod.str_at(&["spec", "nodeName"]).to_owned()));
+    };
+    if *key.resource == registry::PERSISTENT_VOLUME_CLAIMS {
+        of_claim(&key.namespace, &key.name);
+        return nodes;
+    }
+    for volume in sides.into_iter().flatten() {
+        if let Some((namespace, name, _)) = Volume(volume).claim() {
+            of_claim(namespace, name);
+        }
+    }
+    nodes.extend(sides.into_iter().flatten().filter_map(|volume| volume.annotation(ON_NODE)).map(str::to_owned));
+    nodes
 }
 
 /// An object without what changes by itself, so that a pod's status does not make a new share. A terminal phase stays: the
@@ -50,6 +94,17 @@ fn wanted_part(object: &Object) -> Object {
                 wanted.set_at(&["status", key], words);
             }
         }
+    }
+    // The conditions that somebody else sets and the node waits for.
+    let gates: BTreeSet<&str> =
+        object.list_at(&["spec", "readinessGates"]).iter().filter_map(|gate| gate.get("conditionType")?.as_str()).collect();
+    let set = object.list_at(&["status", "conditions"]).iter();
+    let set: Vec<Value> = set
+        .filter(|condition| condition.get("type").and_then(Value::as_str).is_some_and(|kind| gates.contains(kind)))
+        .cloned()
+        .collect();
+    if !set.is_empty() {
+        wanted.set_at(&["status", "conditions"], set);
     }
     for volatile in ["resourceVersion", "managedFields"] {
         wanted.remove_at(&["metadata", volatile]);
@@ -79,7 +134,8 @@ fn needed_by(pod: &Object) -> BTreeSet<Needed<'_>> {
             needed.extend(name(source, &["secret", "name"]).map(Needed::Secret));
         }
     }
-    for container in ["initContainers", "containers"].iter().flat_map(|list| pod.list_at(&["spec", list])) {
+    for container in ["initContainers", "containers", "ephemeralContainers"].iter().flat_map(|list| pod.list_at(&["spec", list]))
+    {
         for env in container.get("env").and_then(Value::as_array).into_iter().flatten() {
             needed.extend(name(env, &["valueFrom", "configMapKeyRef", "name"]).map(Needed::ConfigMap));
             needed.extend(name(env, &["valueFrom", "secretKeyRef", "name"]).map(Needed::Secret));
@@ -131,6 +187,48 @@ mod tests {
         assert_eq!(share.pods.keys().map(|uid| uid.0.as_str()).collect::<Vec<_>>(), ["u1"]);
         assert_eq!(share.config_maps.keys().collect::<Vec<_>>(), ["a/env", "a/used"]);
         assert_eq!(share.secrets.keys().collect::<Vec<_>>(), ["a/used"]);
+    }
+
+    #[test]
+    fn a_pod_has_the_volumes_of_its_bound_claims_and_a_node_those_to_remove() {
+        let mut view = View::new(Revision(1));
+        let pod = |claim: &str| {
+            json!({"metadata": {"namespace": "a", "name": "web", "uid": "u1"}, "spec": {"nodeName": "pi",
+                "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": claim}}, {"name": "w", "ephemeral": {"volumeClaimTemplate": {}}}]}})
+        };
+        put(&mut view, &registry::PODS, pod("data"));
+        for (name, bound, owner) in [("data", true, ""), ("waits", false, ""), ("web-w", true, "u1")] {
+            let annotations = if bound { json!({"pv.kubernetes.io/bind-completed": "yes"}) } else { json!({}) };
+            let owners = json!([{"uid": owner, "controller": true}]);
+            put(
+                &mut view,
+                &registry::PERSISTENT_VOLUME_CLAIMS,
+                json!({"metadata": {"namespace": "a", "name": name, "uid": name,
+                "annotations": annotations, "ownerReferences": owners}, "spec": {"volumeName": format!("pv-{name}")}}),
+            );
+            put(
+                &mut view,
+                &registry::PERSISTENT_VOLUMES,
+                json!({"metadata": {"name": format!("pv-{name}"), "uid": name}, "spec":
+                {"claimRef": {"namespace": "a", "name": name, "uid": name}, "local": {"path": "/v"}}, "status": {"phase": "Bound"}}),
+            );
+        }
+        let share = share_of(&view, "pi");
+        assert_eq!(share.claims.keys().collect::<Vec<_>>(), ["a/data", "a/web-w"]);
+        assert_eq!(share.claims["a/data"].at(&["status"]), None);
+        assert!(share.discard.is_empty());
+        let key = Key::new(&registry::PERSISTENT_VOLUMES, "", "pv-data");
+        let volume = view.get(&key).cloned();
+        assert_eq!(concerned(&view, &key, [volume.as_ref(), None]), ["pi".to_owned()].into());
+        put(
+            &mut view,
+            &registry::PERSISTENT_VOLUMES,
+            json!({"metadata": {"name": "old", "annotations":
+            {"bramble/node": "pi", "pv.kubernetes.io/provisioned-by": "bramble/local"}},
+            "spec": {"persistentVolumeReclaimPolicy": "Delete"}, "status": {"phase": "Released"}}),
+        );
+        assert_eq!(share_of(&view, "pi").discard.keys().collect::<Vec<_>>(), ["old"]);
+        assert!(share_of(&view, "pj").discard.is_empty());
     }
 
     #[test]

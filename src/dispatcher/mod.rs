@@ -14,3 +14,4 @@ pub mod register;
 pub mod report;
 pub mod run;
 pub mod streams;
+pub mod volumes;

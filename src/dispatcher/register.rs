@@ -7,6 +7,7 @@
 use serde_json::{Value, json};
 
 use crate::api::core::node::PLATFORMS;
+use crate::api::core::volume::{USUAL_VOLUMES_DIR, VOLUMES_DIR};
 use crate::api::{Key, Object, registry, time};
 use crate::clock::{Now, Wall};
 use crate::link::message::{Health, Info};
@@ -35,6 +36,11 @@ pub fn node(view: &View, info: &Info, now: Now, uid: impl FnOnce() -> String) ->
     );
     for (label, value) in &info.labels {
         object.set_at(&["metadata", "labels", label], value.as_str());
+    }
+    if info.volumes_dir.is_empty() || info.volumes_dir == USUAL_VOLUMES_DIR {
+        object.remove_at(&["metadata", "annotations", VOLUMES_DIR]);
+    } else {
+        object.set_at(&["metadata", "annotations", VOLUMES_DIR], info.volumes_dir.as_str());
     }
     object.set_at(&["status", "capacity"], amounts(info, info.cpu_capacity_milli, info.memory_capacity_bytes));
     object.set_at(&["status", "allocatable"], amounts(info, info.cpu_milli, info.memory_bytes));

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::drops::{Cause, Drops};
 use super::report::Heard;
 use super::streams::{NewCall, Running};
-use super::{assign, register, report};
+use super::{assign, register, report, volumes};
 use crate::api::core::event::{Involved, Occurrence, Severity, record};
 use crate::api::{Key, Revision, registry};
 use crate::clock::{Clock, Now, SystemClock, Tick};
@@ -177,6 +177,8 @@ impl Dispatcher {
                             } else if change.before.is_none() {
                                 dirty.insert(change.key.name);
                             }
+                        } else if *resource == registry::PERSISTENT_VOLUMES || *resource == registry::PERSISTENT_VOLUME_CLAIMS {
+                            dirty.extend(assign::concerned(view, &change.key, [change.before.as_ref(), change.after.as_ref()]));
                         } else if *resource == registry::CONFIG_MAPS || *resource == registry::SECRETS {
                             let pods = view.list(&registry::PODS, Some(&change.key.namespace));
                             dirty.extend(pods.map(|pod| pod.str_at(&["spec", "nodeName"]).to_owned()));
@@ -439,6 +441,9 @@ impl Dispatcher {
                 Ok(()) => heard.push(event),
                 Err(cause) => self.dropped(name, cause, &format_args!("an event of pod {:?}/{:?}", event.namespace, event.name)),
             }
+        }
+        for reports in said.volumes.chunks(MOST / 2) {
+            self.write(|view| volumes::writes(view, name, reports, now)).await;
         }
         for events in heard.chunks(MOST / 2) {
             self.write(|view| events.iter().map(|event| event_op(view, name, event, now)).collect()).await;

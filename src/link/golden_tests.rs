@@ -92,7 +92,14 @@ fn what_a_node_says_of_its_pods() {
         message: "Back-off restarting failed container".into(),
     };
     let of_the_pod = NodeEvent { field_path: String::new(), warning: false, ..event.clone() };
-    let report = Report { v: SCHEMA, incarnation: 81_985_529_216_486_895, anew: false, pods: vec![pod], events: Vec::new() };
+    let report = Report {
+        v: SCHEMA,
+        incarnation: 81_985_529_216_486_895,
+        anew: false,
+        pods: vec![pod],
+        events: Vec::new(),
+        volumes: Vec::new(),
+    };
     golden("report", &report);
     golden("report_anew", &Report { anew: true, pods: Vec::new(), ..report.clone() });
     golden("report_gone", &Report { pods: vec![gone], events: vec![event, of_the_pod], ..report });
@@ -102,6 +109,7 @@ fn what_a_node_says_of_its_pods() {
 #[test]
 fn what_a_node_says_of_itself() {
     let info = Info {
+        volumes_dir: String::new(),
         v: SCHEMA,
         node: "pi-1".into(),
         board: "rpi-4b".into(),

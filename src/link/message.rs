@@ -138,6 +138,23 @@ pub struct Report {
     /// In the order in which they happened.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<NodeEvent>,
+    /// What became of volumes that were to be removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<VolumeReport>,
+}
+
+/// What became of a volume that the share's `discard` names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeReport {
+    /// The volume's name.
+    pub name: String,
+    /// Its uid.
+    pub uid: Uid,
+    /// Nothing of it is left on the node.
+    pub removed: bool,
+    /// Why something is left.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
 }
 
 /// `info`, retained: what a node is. It changes rarely.
@@ -186,6 +203,9 @@ pub struct Info {
     pub bramble_version: String,
     /// Labels that the node has by what it is.
     pub labels: BTreeMap<String, String>,
+    /// Where volumes are made for claims: an absolute path. Empty when the node does not say.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub volumes_dir: String,
     /// What images it runs, its own first: `linux/arm64`, and what its owner set up besides.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub platforms: Vec<String>,

@@ -21,9 +21,15 @@ pub struct Share {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, Arc<Object>>,
     /// The persistent volume that is bound to each claim that these pods name, by the claim's `namespace/name`. A claim that is not
-    /// bound is not here.
+    /// bound is not here. When the volume says `pv.kubernetes.io/provisioned-by: bramble/local`, the node makes its directory
+    /// (`spec.local.path`, mode 0777 as for `emptyDir`) before the first container that mounts it, if it is not there; of any other volume
+    /// the directory must be there. A directory is made only inside the node's own directory of volumes (`Info::volumes_dir`).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub claims: BTreeMap<String, Arc<Object>>,
+    /// Volumes of `bramble/local` on this node that nobody wants any more, by name: the node removes their directories and says so
+    /// (`Report::volumes`), until they are here no longer.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub discard: BTreeMap<String, Arc<Object>>,
 }
 
 /// Names of what is in a share.
@@ -42,6 +48,9 @@ pub struct ShareNames {
     /// By `namespace/name`.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub claims: BTreeSet<String>,
+    /// By name.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub discard: BTreeSet<String>,
 }
 
 /// How much text goes into one part: JSON within JSON is escaped, which at worst doubles what manifests hold.
@@ -78,12 +87,14 @@ impl Share {
             config_maps: changed(&self.config_maps, &newer.config_maps),
             secrets: changed(&self.secrets, &newer.secrets),
             claims: changed(&self.claims, &newer.claims),
+            discard: changed(&self.discard, &newer.discard),
         };
         let unset = ShareNames {
             pods: lost(&self.pods, &newer.pods),
             config_maps: lost(&self.config_maps, &newer.config_maps),
             secrets: lost(&self.secrets, &newer.secrets),
             claims: lost(&self.claims, &newer.claims),
+            discard: lost(&self.discard, &newer.discard),
         };
         (set, unset)
     }
@@ -100,6 +111,7 @@ impl Share {
         merge(&mut share.config_maps, set.config_maps, &unset.config_maps);
         merge(&mut share.secrets, set.secrets, &unset.secrets);
         merge(&mut share.claims, set.claims, &unset.claims);
+        merge(&mut share.discard, set.discard, &unset.discard);
         share
     }
 

@@ -11,8 +11,8 @@
 //! Within a pass each decision is assumed to stand, so that 100 pods are decided against one view and bound by one write.
 //! A write that lost a race is undone in the snapshot, and the pod is looked at again.
 //!
-//! Source:   kube-scheduler's framework: the same filters in the same words. Left out for now: preemption, affinity between
-//!           pods, topology spread constraints.
+//! Source:   kube-scheduler's framework: the same filters in the same words. Left out for now: affinity between pods, topology
+//!           spread constraints.
 //! Flow:     stop 6 of the life of a pod: from `controller/replicaset.rs`, on to `dispatcher/assign.rs`.
 
 pub mod candidate;
@@ -21,6 +21,7 @@ pub mod filter;
 pub mod images;
 pub mod node_terms;
 pub mod pass;
+pub mod preempt;
 pub mod queue;
 mod run;
 pub mod score;

@@ -11,6 +11,7 @@ use super::candidate::Candidate;
 use super::cycle::{Decision, schedule_one};
 use super::filter::Rule;
 use super::images::{Ask, Images, Next};
+use super::preempt::{Room, evict, room};
 use super::queue::Queue;
 use super::snapshot::{Meaning, Snapshot};
 use super::volumes::Needs;
@@ -41,6 +42,13 @@ pub struct Pass {
     pub events: Vec<(Key, Occurrence)>,
     /// What to ask nodes before some of the pods can be decided.
     pub asks: Vec<Ask>,
+}
+
+impl Pass {
+    /// Whether these pods can be written about as well, and one more: none of them is yet, and the batch stays a batch.
+    fn has_room_for(&self, pods: &[Key], limit: usize) -> bool {
+        self.writes.len() + pods.len() < limit && !self.writes.iter().any(|op| pods.contains(&op.key))
+    }
 }
 
 impl Scheduler {
@@ -92,8 +100,8 @@ impl Scheduler {
                 self.queue.lost(&key);
                 continue;
             }
-            // What was assumed while its volumes were bound is assumed no longer.
-            self.snapshot.set_pod(&key, Some(object));
+            // What was assumed for it while it waited is assumed no longer.
+            self.snapshot.release(&key);
             let mut pod = Candidate::of(object);
             if let Some(node) = &ask {
                 match self.images.next(&key, &pod.images, now.tick) {
@@ -129,6 +137,7 @@ impl Scheduler {
                 }
                 Decision::Nowhere(refusals) => {
                     let message = refusals.to_string();
+                    let room = if refusals.all.is_some() { Room::None } else { room(&self.snapshot, view, &pod) };
                     if refusals.all.is_some() {
                         // A claim that comes is no reason to wait any longer.
                         self.queue.waits(&key, refusals.rules, now.tick);
@@ -137,7 +146,25 @@ impl Scheduler {
                     }
                     let mut after = Object::clone(object);
                     let told = Condition { kind: "PodScheduled", status: "False", reason: "Unschedulable", message: &message };
-                    if told.set(&mut after, now.wall) {
+                    told.set(&mut after, now.wall);
+                    match room {
+                        Room::OnItsWay => {
+                            self.snapshot.set_pod(&key, Some(object));
+                        }
+                        Room::By(node, victims) if pass.has_room_for(&victims, limit) => {
+                            for (op, told) in victims.iter().filter_map(|victim| evict(view, victim, object, &node, now)) {
+                                pass.events.push((op.key.clone(), told));
+                                pass.writes.push(op);
+                            }
+                            after.set_at(&["status", "nominatedNodeName"], node.as_str());
+                            self.snapshot.assume(&key, &pod, &node);
+                        }
+                        Room::By(..) => {}
+                        Room::None => {
+                            after.remove_at(&["status", "nominatedNodeName"]);
+                        }
+                    }
+                    if after != **object {
                         pass.writes.push(Op::update(key.clone(), object.revision(), after));
                     }
                     pass.events.push((key, Occurrence::warning(object, NAME, "FailedScheduling", message)));
@@ -191,6 +218,7 @@ fn waits(pod: &Arc<Object>) -> bool {
 fn bound(pod: &Object, node: &str, now: Now) -> Object {
     let mut after = pod.clone();
     after.set_at(&["spec", "nodeName"], node);
+    after.remove_at(&["status", "nominatedNodeName"]);
     Condition { kind: "PodScheduled", status: "True", reason: "", message: "" }.set(&mut after, now.wall);
     after
 }
@@ -280,6 +308,64 @@ mod tests {
         apply(&mut view, &mut scheduler, vec![pod("second", with_claim("data"))]);
         let told = scheduler.decide(&view, NOW, 100).events.remove(0).1.message;
         assert!(told.contains("2 node has pod using PersistentVolumeClaim with the same name"), "{told}");
+    }
+
+    #[test]
+    fn the_less_important_make_room_and_no_more_of_them_than_needed() {
+        let mut view = View::new(Revision(1));
+        let mut scheduler = Scheduler::new(&view, Rng::seeded(1, "ties"));
+        apply(&mut view, &mut scheduler, vec![node("a", "2"), node("b", "2")]);
+        let of = |cpu: &str, priority: i64| json!({"priority": priority, "terminationGracePeriodSeconds": 5, "containers": asks(cpu)["containers"]});
+        let bound = |name: &str, node: &str, cpu: &str, priority: i64| {
+            let mut spec = of(cpu, priority);
+            spec["nodeName"] = json!(node);
+            pod(name, spec)
+        };
+        let there = vec![bound("small", "a", "1", 5), bound("rank", "a", "1", 50), bound("whole", "b", "2", 10)];
+        apply(&mut view, &mut scheduler, there);
+        apply(&mut view, &mut scheduler, vec![pod("high", of("1", 100)), pod("low", of("1", 1))]);
+        let pass = scheduler.decide(&view, NOW, 100);
+        let told: Vec<_> = pass.events.iter().map(|(key, told)| format!("{} {}", key.name, told.reason)).collect();
+        assert_eq!(told, ["small Preempted", "high FailedScheduling", "low FailedScheduling"]);
+        apply(&mut view, &mut scheduler, pass.writes);
+        let get = |view: &View, name: &str| view.get(&Key::new(&PODS, "default", name)).unwrap().clone();
+        assert_eq!(get(&view, "high").str_at(&["status", "nominatedNodeName"]), "a");
+        let victim = get(&view, "small");
+        assert_eq!(
+            (victim.deletion_timestamp(), Condition::of(&victim, "DisruptionTarget").map(|it| it.status.to_owned())),
+            (Some("1970-01-01T00:00:05Z"), Some("True".to_owned()))
+        );
+        // While it stops, nobody else has to go; and what comes meanwhile does not take the room.
+        scheduler.heal(&view, Tick(120_000));
+        let later = Now { tick: Tick(200_000), ..NOW };
+        let pass = scheduler.decide(&view, later, 100);
+        assert!(pass.events.iter().all(|(_, told)| told.reason == "FailedScheduling"), "{:?}", pass.events);
+        apply(&mut view, &mut scheduler, pass.writes);
+        let gone = Op { key: Key::new(&PODS, "default", "small"), expect: crate::store::Expect::Any, change: Change::Delete };
+        apply(&mut view, &mut scheduler, vec![gone]);
+        let pass = scheduler.decide(&view, Now { tick: Tick(900_000), ..NOW }, 100);
+        let told: Vec<_> = pass.events.iter().map(|(key, told)| format!("{} {}", key.name, told.reason)).collect();
+        assert_eq!(told, ["high Scheduled", "low FailedScheduling"]);
+        apply(&mut view, &mut scheduler, pass.writes);
+        let high = get(&view, "high");
+        assert_eq!((Pod(&high).node_name(), high.str_at(&["status", "nominatedNodeName"])), ("a", ""));
+    }
+
+    #[test]
+    fn who_may_not_preempt_and_who_is_equal_waits() {
+        let mut view = View::new(Revision(1));
+        let mut scheduler = Scheduler::new(&view, Rng::seeded(1, "ties"));
+        let mut held = asks("2");
+        held["nodeName"] = json!("a");
+        let mut polite = asks("2");
+        (polite["priority"], polite["preemptionPolicy"]) = (json!(100), json!("Never"));
+        let mut too_large = asks("3");
+        too_large["priority"] = json!(100);
+        apply(&mut view, &mut scheduler, vec![node("a", "2"), pod("held", held)]);
+        apply(&mut view, &mut scheduler, vec![pod("polite", polite), pod("equal", asks("1")), pod("large", too_large)]);
+        let pass = scheduler.decide(&view, NOW, 100);
+        assert!(pass.events.iter().all(|(_, told)| told.reason == "FailedScheduling"), "{:?}", pass.events);
+        assert_eq!(pass.events.len(), 3);
     }
 
     #[test]

@@ -46,13 +46,28 @@ pub struct NodeInfo {
 
 /// What one pod takes of its node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Share {
+pub struct Share {
     node: String,
     requests: Resources,
     ports: Vec<HostPort>,
     owner: Option<Uid>,
     /// `namespace/name` of its claims.
     claims: Vec<String>,
+    priority: i64,
+}
+
+impl Share {
+    /// The node that it has, or that it waits for room on.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// The pod's priority.
+    #[must_use]
+    pub fn priority(&self) -> i64 {
+        self.priority
+    }
 }
 
 /// All nodes and what is used of them.
@@ -140,21 +155,37 @@ impl Snapshot {
             ports: pod.host_ports.clone(),
             owner: pod.owner.clone(),
             claims: claims(pod.object),
+            priority: Pod(pod.object).priority(),
         };
         self.put(key, Some(share));
     }
 
     /// Takes an assumption back: the pod counts as the store has it.
     pub fn set_pod(&mut self, key: &Key, pod: Option<&Arc<Object>>) -> Meaning {
-        let share =
-            pod.map(|object| Pod(object)).filter(|pod| !pod.node_name().is_empty() && !pod.is_terminal()).map(|pod| Share {
-                node: pod.node_name().to_owned(),
+        let share = pod.map(|object| Pod(object)).filter(|pod| !pod.is_terminal()).and_then(|pod| {
+            // For whom others make room, it is kept.
+            let waits_on = || if pod.is_terminating() { "" } else { pod.0.str_at(&["status", "nominatedNodeName"]) };
+            let node = Some(pod.node_name()).filter(|node| !node.is_empty()).unwrap_or_else(waits_on);
+            (!node.is_empty()).then(|| Share {
+                node: node.to_owned(),
                 requests: pod.requests(),
                 ports: pod.host_ports().collect(),
                 owner: pod.owner().map(|owner| Uid::from(owner.uid)),
                 claims: claims(pod.0),
-            });
+                priority: pod.priority(),
+            })
+        });
         self.put(key, share)
+    }
+
+    /// Forgets what a pod holds: it is about to be decided.
+    pub fn release(&mut self, key: &Key) {
+        self.put(key, None);
+    }
+
+    /// What each pod takes, or waits for.
+    pub fn shares(&self) -> impl Iterator<Item = (&Key, &Share)> {
+        self.pods.iter()
     }
 
     fn put(&mut self, key: &Key, share: Option<Share>) -> Meaning {
@@ -252,7 +283,8 @@ impl NodeInfo {
         self
     }
 
-    fn take(&mut self, share: &Share) {
+    /// One more pod.
+    pub(super) fn take(&mut self, share: &Share) {
         self.pods += 1;
         self.used.add(&share.requests);
         self.ports.extend(share.ports.iter().cloned());
@@ -261,7 +293,8 @@ impl NodeInfo {
         }
     }
 
-    fn release(&mut self, share: &Share) {
+    /// One pod less.
+    pub(super) fn release(&mut self, share: &Share) {
         self.pods -= 1;
         self.used.subtract(&share.requests);
         for port in &share.ports {

@@ -537,9 +537,9 @@ async fn images_that_bramble_fetched_go_when_nobody_uses_them_and_others_stay() 
     let told = tokio::time::timeout(Duration::from_secs(20), told).await.expect("the node tells of it").unwrap().clone();
     assert!(told.iter().all(|one| one.size_bytes > 0) && told.len() <= 50);
     agent.want(share(&pods[..1])).await;
-    let filter = format!("label=bramble/pod-uid=uid-unused");
+    let filter = "label=bramble/pod-uid=uid-unused";
     for _ in 0..200 {
-        if docker(&["ps", "-aq", "--filter", &filter, "--filter", &format!("label=bramble/cluster={}", cluster.uid)]).is_empty() {
+        if docker(&["ps", "-aq", "--filter", filter, "--filter", &format!("label=bramble/cluster={}", cluster.uid)]).is_empty() {
             break;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -167,25 +167,33 @@ impl Agent {
 
     /// An agent whose Docker is reached in another way.
     pub fn start_on(runtime: DockerRuntime) -> Self {
+        Self::start_as(runtime, NodeConfig::default())
+    }
+
+    /// A node that has something of its own.
+    pub fn start_as(runtime: DockerRuntime, config: NodeConfig) -> Self {
         let runtime = Arc::new(runtime);
         let (inputs, mut inbox) = mpsc::channel(64);
         let (orders, order_box) = mpsc::channel(1024);
+        let (hooks, hook_box) = mpsc::channel(1024);
         let (health, healthy) = watch::channel(Health::Unknown);
         let stop = CancellationToken::new();
         let said = Arc::new(Mutex::new(Said::default()));
         let hand = tokio::spawn(drive(Arc::clone(&runtime) as Arc<dyn Runtime>, order_box, inputs.clone(), health, stop.clone()));
+        let hooked = tokio::spawn(bramble::agent::hooks::run::serve(
+            Arc::clone(&runtime) as Arc<dyn Runtime>,
+            hook_box,
+            inputs.clone(),
+            stop.clone(),
+        ));
         let (probes, probe_box) = mpsc::channel(1024);
         let asking =
             tokio::spawn(prober::run::drive(Arc::clone(&runtime) as Arc<dyn Runtime>, probe_box, inputs.clone(), stop.clone()));
         let (stopped, told) = (stop.clone(), Arc::clone(&said));
         let brain = tokio::spawn(async move {
             let clock = SystemClock::start();
-            let mut node = Node::new(NodeConfig {
-                name: "test-1".into(),
-                host_ips: vec!["192.0.2.1".into()],
-                scheme: "docker",
-                ..NodeConfig::default()
-            });
+            let mut node =
+                Node::new(NodeConfig { name: "test-1".into(), host_ips: vec!["192.0.2.1".into()], scheme: "docker", ..config });
             let mut effects = Vec::new();
             loop {
                 tokio::select! { biased;
@@ -197,6 +205,7 @@ impl Agent {
                     let mut told = told.lock().unwrap();
                     match effect {
                         Effect::Run(order) => orders.try_send(order).unwrap(),
+                        Effect::Hook(order) => hooks.try_send(order).unwrap(),
                         Effect::Probe(order) => probes.try_send(order).unwrap(),
                         Effect::Report(report) => {
                             told.reports.insert(report.name.clone(), report);
@@ -207,7 +216,7 @@ impl Agent {
                 }
             }
         });
-        Self { inputs, said, stop, tasks: vec![hand, asking, brain], runtime, health: healthy }
+        Self { inputs, said, stop, tasks: vec![hand, hooked, asking, brain], runtime, health: healthy }
     }
 
     pub async fn want(&self, share: Share) {
@@ -281,6 +290,17 @@ pub fn is_ready(status: &Value) -> bool {
     status["conditions"]
         .as_array()
         .is_some_and(|all| all.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True"))
+}
+
+/// The Docker id of the container at a place of a status.
+pub fn container_id(status: &Value, at: usize) -> String {
+    let id = status["containerStatuses"][at]["containerID"].as_str().unwrap_or_default();
+    id.strip_prefix("docker://").unwrap_or_else(|| panic!("no container at {at}: {status:#}")).to_owned()
+}
+
+/// What a shell script says in the container at a place of a status.
+pub fn shell(status: &Value, at: usize, script: &str) -> String {
+    docker(&["exec", &container_id(status, at), "/bin/sh", "-c", script])
 }
 
 /// A pod of busybox containers: name and shell script each.

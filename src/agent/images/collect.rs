@@ -62,6 +62,19 @@ impl Ours {
     }
 }
 
+/// All that one look sees.
+#[derive(Clone, Copy, Debug)]
+pub struct There<'a> {
+    /// All images.
+    pub images: &'a [ImageFacts],
+    /// Which of them Bramble fetched.
+    pub ours: &'a Ours,
+    /// The names that pods want.
+    pub wanted: &'a Wanted,
+    /// The file system that they are on.
+    pub disk: Disk,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     first: Tick,
@@ -85,16 +98,8 @@ pub struct Collector {
 
 impl Collector {
     /// Takes in what is here, and says what goes.
-    pub fn look(
-        &mut self,
-        now: Tick,
-        limits: Thresholds,
-        why: Why,
-        images: &[ImageFacts],
-        ours: &Ours,
-        wanted: &Wanted,
-        disk: Disk,
-    ) -> Plan {
+    pub fn look(&mut self, now: Tick, limits: Thresholds, why: Why, there: &There<'_>) -> Plan {
+        let There { images, ours, wanted, disk } = *there;
         self.seen.retain(|id, _| images.iter().any(|image| image.id == *id));
         let used = |image: &ImageFacts| {
             let names = image.tags.iter().chain(&image.digests).chain(ours.0.get(&image.id).into_iter().flatten());
@@ -188,21 +193,33 @@ mod tests {
             for image in &mut images {
                 image.used = busy.contains(&image.id.as_str());
             }
-            let plan = collector.look(minutes(minute), limits, Why::Time, &images, &ours, &wanted, disk(used));
+            let plan = collector.look(
+                minutes(minute),
+                limits,
+                Why::Time,
+                &There { images: &images, ours: &ours, wanted: &wanted, disk: disk(used) },
+            );
             assert_eq!(
                 (plan.remove, plan.short_bytes / GB),
                 (gone.iter().map(|id| (*id).to_owned()).collect(), short),
                 "{minute}"
             );
         }
-        let all = collector.look(minutes(6), limits, Why::Now, &images, &ours, &wanted, disk(10));
+        let all = collector.look(
+            minutes(6),
+            limits,
+            Why::Now,
+            &There { images: &images, ours: &ours, wanted: &wanted, disk: disk(10) },
+        );
         assert_eq!(all.remove, ["never", "old", "new"], "under pressure all that may go, go");
     }
 
     #[test]
     fn a_young_image_stays_also_under_pressure() {
         let (limits, ours, mut collector) = (Thresholds::default(), ours(&["a"]), Collector::default());
-        let mut look = |at| collector.look(at, limits, Why::Now, &[image("a", 1)], &ours, &Wanted::new(), disk(99)).remove;
+        let (images, wanted) = ([image("a", 1)], Wanted::new());
+        let there = There { images: &images, ours: &ours, wanted: &wanted, disk: disk(99) };
+        let mut look = |at| collector.look(at, limits, Why::Now, &there).remove;
         assert_eq!((look(minutes(0)).len(), look(Tick(119_999)).len(), look(minutes(2)).len()), (0, 0, 1));
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::collect::{Collector, Ours, Thresholds, Why};
+use super::collect::{Collector, Ours, There, Thresholds, Why};
 use super::{Fetched, ImageFacts, Wanted};
 use crate::agent::disk;
 use crate::agent::runtime::{Failure, Runtime};
@@ -97,7 +97,12 @@ async fn run(mut parts: Parts, mut asked: mpsc::Receiver<()>, stop: Cancellation
         };
         changed |= ours.keep_only(&images);
         let wanted = parts.wanted.borrow().clone();
-        let plan = collector.look(parts.clock.now().tick, parts.limits, why, &images, &ours, &wanted, disk);
+        let plan = collector.look(
+            parts.clock.now().tick,
+            parts.limits,
+            why,
+            &There { images: &images, ours: &ours, wanted: &wanted, disk },
+        );
         let mut freed = false;
         for id in &plan.remove {
             let names = ours.0.get(id).cloned().unwrap_or_default();

@@ -10,7 +10,9 @@ use serde_json::Value;
 
 use super::resource_field::{NodeAmounts, resource_field};
 use super::spec::{ContainerSpec, PodSpec, flag, text};
+use crate::agent::runtime::Note;
 use crate::api::Object;
+use crate::api::validate::name as names;
 use crate::link::share::Share;
 
 /// What a container's environment is made from.
@@ -120,7 +122,7 @@ impl Kind {
     }
 }
 
-/// The container's environment, in order, each name once.
+/// The container's environment, in order, each name once; and what of `envFrom` cannot be a variable's name.
 ///
 /// # Errors
 /// When a source is missing and not optional, or is one that this node does not know.
@@ -128,8 +130,9 @@ pub fn environment(
     spec: &PodSpec,
     container: &ContainerSpec,
     sources: Sources<'_>,
-) -> Result<Vec<(String, String)>, ConfigError> {
+) -> Result<(Vec<(String, String)>, Vec<Note>), ConfigError> {
     let mut env: Vec<(String, String)> = Vec::new();
+    let mut notes = Vec::new();
     for from in &container.env_from {
         let prefix = text(from, "prefix");
         for (kind, key) in [(Kind::ConfigMap, "configMapRef"), (Kind::Secret, "secretRef")] {
@@ -137,8 +140,17 @@ pub fn environment(
             let name = text(reference, "name");
             match kind.find(sources.share, &spec.pod.namespace, name) {
                 Some(object) => {
+                    let mut skipped = Vec::new();
                     for (key, value) in kind.entries(object) {
-                        put(&mut env, format!("{prefix}{key}"), String::from_utf8_lossy(&value).into_owned());
+                        let variable = format!("{prefix}{key}");
+                        if names::environment(&variable).is_empty() {
+                            put(&mut env, variable, String::from_utf8_lossy(&value).into_owned());
+                        } else {
+                            skipped.push(variable);
+                        }
+                    }
+                    if !skipped.is_empty() {
+                        notes.push(skipped_names(&skipped, kind, &spec.pod.namespace, name));
                     }
                 }
                 None if flag(reference, "optional") => {}
@@ -155,7 +167,19 @@ pub fn environment(
             put(&mut env, text(entry, "name").to_owned(), value);
         }
     }
-    Ok(env)
+    Ok((env, notes))
+}
+
+/// In upstream's words.
+fn skipped_names(keys: &[String], kind: Kind, namespace: &str, name: &str) -> Note {
+    let kind = if kind == Kind::ConfigMap { "configMap" } else { "secret" };
+    let keys = keys.join(", ");
+    Note {
+        reason: "InvalidEnvironmentVariableNames",
+        message: format!(
+            "Keys [{keys}] from the EnvFrom {kind} {namespace}/{name} were skipped since they are considered invalid environment variable names."
+        ),
+    }
 }
 
 /// A later value replaces an earlier one of the same name, in the later one's place.
@@ -290,7 +314,7 @@ mod tests {
         let host_ips = ["10.0.0.1".to_owned(), "fd00::1".to_owned()];
         let node = NodeAmounts { cpu_milli: 3900, ..NodeAmounts::default() };
         let sources = Sources { share: &share, node_name: "pi", host_ips: &host_ips, pod_ip: "172.20.0.2", node };
-        environment(&spec, &spec.containers[0], sources)
+        environment(&spec, &spec.containers[0], sources).map(|(env, _)| env)
     }
 
     #[test]

@@ -173,7 +173,7 @@ pub(in crate::agent) fn learn(
         return;
     }
     let Some(spec) = &pod.spec else { return };
-    let Some(container) = spec.all().find(|container| container.name == *name) else { return };
+    let Some(container) = spec.any(name) else { return };
     let path = field_path(spec, name);
     let image = &container.image;
     let mut say = |severity, reason, text: String| out.push(event(&spec.pod, path.clone(), severity, reason, text));

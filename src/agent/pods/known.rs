@@ -7,21 +7,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::agent::hooks::{HookEnd, HookOutcome};
 use crate::agent::images::progress::Told;
 use crate::agent::images::words::EXEC_FORMAT;
 use crate::agent::node::Effect;
 use crate::agent::prober::verdict;
 use crate::agent::runtime::naming::SANDBOX;
-use crate::agent::runtime::{Command, Done, Failure, ObservedPod, PodRef, RunState, Signal};
+use crate::agent::runtime::{Command, Done, Failure, ObservedContainer, ObservedPod, PodRef, RunState, Trace};
 use crate::api::{Object, Uid};
 use crate::clock::{Now, Tick};
 use crate::link::message::{NodeEvent, PodReport};
 
 use super::image;
 use super::lifecycle::PodState;
-use super::plan::{self, About, Memory, TROUBLE_BACKOFF, Trouble};
-use super::spec::PodSpec;
+use super::plan::{self, About, Memory, Moment, PodFailure, PostStart, Stage, TROUBLE_BACKOFF, Trouble};
+use super::spec::{ContainerSpec, PodSpec};
 use super::status::LightState;
 
 /// One pod that the node knows.
@@ -87,7 +89,7 @@ impl Pod {
     /// Which.
     pub(in crate::agent) fn pulled_image(&self) -> Option<&str> {
         let Some((_, About::Pull(name))) = &self.flight else { return None };
-        self.spec.as_ref()?.all().find(|container| container.name == *name).map(|container| container.image.as_str())
+        self.spec.as_ref()?.any(name).map(|container| container.image.as_str())
     }
 }
 
@@ -119,29 +121,28 @@ pub(in crate::agent) fn event(
 }
 
 pub(in crate::agent) fn field_path(spec: &PodSpec, container: &str) -> Option<String> {
-    let list = if spec.init.iter().any(|init| init.name == container) { "initContainers" } else { "containers" };
+    let among = |list: &[ContainerSpec]| list.iter().any(|known| known.name == container);
+    let list = match (among(&spec.init), among(&spec.ephemeral)) {
+        (true, _) => "initContainers",
+        (_, true) => "ephemeralContainers",
+        _ => "containers",
+    };
     Some(format!("spec.{list}{{{container}}}"))
 }
 
 /// Says what is about to be done.
-pub(in crate::agent) fn tell(pod: &mut Pod, command: &Command, about: &About, now: Now, out: &mut Vec<Effect>) {
-    if let (Command::Signal { signal: Signal::Kill, ids }, About::Stop(_)) = (command, about) {
-        plan::killed(ids, now.tick, &mut pod.memory);
+pub(in crate::agent) fn tell(pod: &mut Pod, command: &Command, about: &About, out: &mut Vec<Effect>) {
+    if let Command::Signal { ids, .. } = command {
+        tell_ending(pod, ids, out);
     }
     let Some(spec) = &pod.spec else { return };
     match (command, about) {
         (Command::PullImage { image, .. }, About::Pull(name)) => {
-            pod.told = Some(Told::begins(now.tick));
             out.push(event(&spec.pod, field_path(spec, name), Severity::Normal, "Pulling", format!("Pulling image \"{image}\"")));
         }
-        (Command::Signal { ids, signal: Signal::Term }, _) => {
-            for run in pod.observed.containers.iter().filter(|run| ids.contains(&run.id)) {
-                let failing = pod.memory.probes.failing(&run.id).filter(|_| pod.state == PodState::Live);
-                let text = failing.map_or_else(
-                    || format!("Stopping container {}", run.name),
-                    |failing| verdict::killing(&run.name, failing.kind, plan::again(spec, run, 1, &pod.memory.probes)),
-                );
-                out.push(event(&spec.pod, field_path(spec, &run.name), Severity::Normal, "Killing", text));
+        (Command::StartContainer(plan), About::Start(name)) => {
+            for note in &plan.notes {
+                out.push(event(&spec.pod, field_path(spec, name), Severity::Warning, note.reason, note.message.clone()));
             }
         }
         (Command::StartSandbox(_), _)
@@ -154,12 +155,125 @@ pub(in crate::agent) fn tell(pod: &mut Pod, command: &Command, about: &About, no
     }
 }
 
+/// Says, once each, that these containers are told to end.
+pub(in crate::agent) fn tell_ending(pod: &mut Pod, ids: &[String], out: &mut Vec<Effect>) {
+    let Some(spec) = &pod.spec else { return };
+    for run in pod.observed.containers.iter().filter(|run| ids.contains(&run.id)) {
+        let Some(kill) = pod.memory.kills.get_mut(&run.id).filter(|kill| !kill.told) else { continue };
+        kill.told = true;
+        let failing = pod.memory.probes.failing(&run.id).filter(|_| pod.state == PodState::Live);
+        let text = match (pod.memory.post_start.get(&run.id), failing) {
+            (Some(PostStart::Failed), _) => "FailedPostStartHook".to_owned(),
+            (_, Some(failing)) => verdict::killing(&run.name, failing.kind, plan::again(spec, run, 1, &pod.memory.probes)),
+            (_, None) => format!("Stopping container {}", run.name),
+        };
+        out.push(event(&spec.pod, field_path(spec, &run.name), Severity::Normal, "Killing", text));
+    }
+}
+
+/// Says when a process of a container was killed for its memory and the container runs on: nothing else would show it. The
+/// word is the one of upstream's node-problem-detector; the kubelet says nothing of it.
+pub(in crate::agent) fn tell_oom(pod: &Pod, after: &ObservedPod, out: &mut Vec<Effect>) {
+    let Some(spec) = &pod.spec else { return };
+    for run in after.containers.iter().filter(|run| run.oom && run.state.is_running()) {
+        let new = pod.observed.containers.iter().any(|before| before.id == run.id && !before.oom);
+        if new {
+            let text = format!(
+                "A process of container {} was killed because the container needed more memory than its limit; the container runs on",
+                run.name
+            );
+            out.push(event(&spec.pod, field_path(spec, &run.name), Severity::Warning, "OOMKilling", text));
+        }
+    }
+}
+
+/// Takes in what became of a hook, and says it; `false` when nobody waits for it any more. What it said is not for everybody who
+/// may read events. Source: the kubelet, which keeps it back as well.
+pub(in crate::agent) fn hooked(pod: &mut Pod, outcome: HookOutcome, out: &mut Vec<Effect>) -> bool {
+    let Some(spec) = &pod.spec else { return false };
+    let runs = |run: &&ObservedContainer| run.id == outcome.container && run.state.is_running();
+    let Some(run) = pod.observed.containers.iter().find(runs) else { return false };
+    let path = field_path(spec, &run.name);
+    match outcome.moment {
+        Moment::PostStart => {
+            let Some(known) = pod.memory.post_start.get_mut(&run.id) else { return false };
+            if outcome.end == HookEnd::Done {
+                pod.memory.post_start.remove(&run.id);
+            } else {
+                *known = PostStart::Failed;
+                out.push(event(&spec.pod, path, Severity::Warning, "FailedPostStartHook", "PostStartHook failed".to_owned()));
+            }
+        }
+        Moment::PreStop => {
+            let Some(kill) = pod.memory.kills.get_mut(&run.id).filter(|kill| kill.stage == Stage::Hook) else { return false };
+            kill.stage = Stage::Turn { waited: true };
+            if matches!(outcome.end, HookEnd::Failed(_)) {
+                out.push(event(&spec.pod, path, Severity::Warning, "FailedPreStopHook", "PreStopHook failed".to_owned()));
+            }
+        }
+    }
+    true
+}
+
+/// Gives a pod up whose deadline is over; else says when it will be.
+pub(in crate::agent) fn expire(pod: &mut Pod, now: Now, out: &mut Vec<Effect>) -> Option<Tick> {
+    let spec = pod.spec.as_ref()?;
+    let (limit, begun) = (spec.active_deadline?, pod.observed.sandboxes.last()?.pod_start);
+    // By the wall only what an earlier agent saw: from here on by the clock that does not jump.
+    let (since, before) = *pod.memory.active.get_or_insert_with(|| {
+        let before = u64::try_from(now.wall.0.saturating_sub(begun.0)).unwrap_or_default();
+        (now.tick, Duration::from_millis(before))
+    });
+    let due = since.after(limit.saturating_sub(before));
+    if due > now.tick {
+        return Some(due);
+    }
+    let message = "Pod was active on the node longer than the specified deadline".to_owned();
+    let reason = "DeadlineExceeded";
+    out.push(event(&spec.pod, None, Severity::Normal, reason, message.clone()));
+    pod.memory.failure = Some(PodFailure { reason: reason.to_owned(), message, condition: None });
+    pod.state = pod.state.end(now.tick, spec.grace);
+    None
+}
+
+/// Keeps in mind what the runtime showed of a container and shows no more: its newest run, and the one before it. Somebody else
+/// removed it; that it ran, and how it ended, still counts.
+pub(in crate::agent) fn keep_lost(before: &ObservedPod, after: &mut ObservedPod, now: Now) {
+    let later = |pod: &ObservedPod, run: &ObservedContainer| {
+        pod.containers.iter().filter(|other| other.name == run.name && other.attempt > run.attempt).count()
+    };
+    let mut lost: Vec<ObservedContainer> = Vec::new();
+    for run in &before.containers {
+        let there = after.containers.iter().any(|other| other.name == run.name && other.attempt == run.attempt);
+        // Older ones are removed by us.
+        let wanted = later(after, run) < 2 && (run.trace != Trace::There || later(before, run) == 0);
+        if there || !wanted || run.state == RunState::Created {
+            continue;
+        }
+        let mut run = run.clone();
+        if run.trace == Trace::There {
+            run.trace = Trace::Lost;
+        }
+        if let RunState::Running { started } = run.state {
+            run.trace = Trace::LostRunning;
+            run.state = RunState::Exited { started, finished: now.wall, exit_code: 137, oom: false, error: None };
+        }
+        lost.push(run);
+    }
+    after.containers.extend(lost);
+    after.containers.sort_by(|a, b| (&a.name, a.attempt).cmp(&(&b.name, b.attempt)));
+}
+
 /// Takes in what became of an order, and says it.
 pub(in crate::agent) fn learn(pod: &mut Pod, about: About, result: &Result<Done, Failure>, now: Now, out: &mut Vec<Effect>) {
     let Some(spec) = &pod.spec else {
         // Only stops and removals are ordered for a pod without a spec: they are ordered again while something is there.
         if let Err(failure) = result {
             trouble(&mut pod.memory, SANDBOX, now, "FailedKillPod", failure);
+            if let About::Stop(ids) = about {
+                let retry = pod.memory.trouble.get(SANDBOX).map_or(now.tick, |trouble| trouble.due);
+                plan::unsent(&ids, retry, &mut pod.memory);
+            }
         }
         return;
     };
@@ -181,6 +295,9 @@ pub(in crate::agent) fn learn(pod: &mut Pod, about: About, result: &Result<Done,
                 pod.memory.probes.born(&name, id);
             }
             let path = field_path(spec, &name);
+            if spec.any(&name).is_some_and(|container| container.lifecycle.post_start.is_some()) {
+                pod.memory.post_start.insert(id.clone(), PostStart::Due);
+            }
             out.push(event(&spec.pod, path.clone(), Severity::Normal, "Created", format!("Created container: {name}")));
             out.push(event(&spec.pod, path.clone(), Severity::Normal, "Started", format!("Started container {name}")));
             for warning in warnings {
@@ -200,11 +317,16 @@ pub(in crate::agent) fn learn(pod: &mut Pod, about: About, result: &Result<Done,
             }
             // The image may have been removed since it was looked for.
             pod.memory.images.remove(&name);
-            trouble(&mut pod.memory, &name, now, "CreateContainerError", failure);
+            let reason = match failure {
+                Failure::Unfit(_) => "CreateContainerConfigError",
+                Failure::Unavailable(_) | Failure::Refused(_) | Failure::Failed(_) => "CreateContainerError",
+            };
+            trouble(&mut pod.memory, &name, now, reason, failure);
         }
         (About::Stop(ids), Err(failure)) => {
-            pod.memory.kills.retain(|id, _| !ids.contains(id));
             trouble(&mut pod.memory, SANDBOX, now, "FailedKillPod", failure);
+            let retry = pod.memory.trouble.get(SANDBOX).map_or(now.tick, |trouble| trouble.due);
+            plan::unsent(&ids, retry, &mut pod.memory);
         }
         (About::Cleanup, Err(failure)) => {
             if !matches!(failure, Failure::Unavailable(_)) {

@@ -3,7 +3,8 @@
 //! In:       [`PodSpec`], the share's config maps and secrets, addresses, the attempt.
 //! Out:      [`SandboxPlan`], [`ContainerPlan`], or why not yet.
 
-use crate::agent::runtime::{ContainerPlan, ObservedSandbox, SandboxPlan};
+use super::oom;
+use crate::agent::runtime::{ContainerPlan, Limits, ObservedSandbox, SandboxPlan};
 use crate::clock::Wall;
 
 mod volumes;
@@ -21,6 +22,10 @@ pub fn sandbox(spec: &PodSpec, attempt: u32, pod_start: Wall) -> SandboxPlan {
         pod_start,
         grace: spec.grace,
         hostname: spec.hostname.clone(),
+        domain: spec.domain.clone(),
+        dns: spec.dns.clone(),
+        ports: spec.ports.clone(),
+        sysctls: spec.sysctls.clone(),
         extra_hosts: spec.extra_hosts.clone(),
         host_network: spec.host_network,
         host_ipc: spec.host_ipc,
@@ -48,7 +53,7 @@ pub fn container(
     if let Some(why) = &container.refused {
         return Err(ConfigError::Refused(why.clone()));
     }
-    let env = env::environment(spec, container, sources)?;
+    let (env, notes) = env::environment(spec, container, sources)?;
     let (mounts, volumes) = volumes::of_container(spec, container, sources)?;
     let expanded = |texts: &[String]| texts.iter().map(|text| env::expand(text, &env)).collect();
     Ok(ContainerPlan {
@@ -66,10 +71,19 @@ pub fn container(
         host_network: spec.host_network,
         host_ipc: spec.host_ipc,
         pid: spec.pid,
-        limits: container.cgroup,
+        limits: Limits {
+            pids: sources.node.pids,
+            oom_score: oom::score(spec, container, sources.node.memory_capacity_bytes),
+            ..container.cgroup
+        },
         security: container.security.clone(),
         tty: container.tty,
         stdin: container.stdin,
+        stdin_once: container.stdin_once,
+        notes,
+        last_words_path: container.last_words_path.clone(),
+        last_words_from_log: container.last_words_from_log,
+        processes_of: None,
         volumes,
         env,
     })

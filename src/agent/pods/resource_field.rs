@@ -21,6 +21,8 @@ pub struct NodeAmounts {
     pub memory_capacity_bytes: u64,
     /// For images and containers.
     pub storage_bytes: u64,
+    /// What one container may have of processes and threads.
+    pub pids: Option<u64>,
 }
 
 /// The value of `reference`. `own` is the container that it stands in, and the one meant when it names none; a volume has
@@ -99,8 +101,13 @@ mod tests {
             },
         });
         let spec = super::super::spec::read(&Object::from_value(pod).unwrap());
-        let node =
-            NodeAmounts { cpu_milli: 3900, memory_bytes: 3 << 30, memory_capacity_bytes: 4 << 30, storage_bytes: 10 << 30 };
+        let node = NodeAmounts {
+            cpu_milli: 3900,
+            memory_bytes: 3 << 30,
+            memory_capacity_bytes: 4 << 30,
+            storage_bytes: 10 << 30,
+            pids: None,
+        };
         let (a, b) = (&spec.containers[0], &spec.containers[1]);
         for (own, reference, value) in [
             (Some(a), json!({"resource": "limits.cpu"}), "2"),

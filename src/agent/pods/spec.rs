@@ -10,15 +10,20 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::agent::runtime::{PidNamespace, PodRef};
+use crate::agent::runtime::{Dns, PidNamespace, PodRef, PortPlan};
+use crate::api::default::pod::qos_class;
 use crate::api::quantity::Quantity;
 use crate::api::{Generation, Object};
 
 mod container;
+mod hook;
+mod network;
 mod probe;
+mod security;
 mod volume;
 
 pub use container::{Amounts, ContainerSpec, MountSpec, PullPolicy};
+pub use hook::{Hook, Lifecycle};
 pub use probe::{Action, HttpGet, Probe, Probes};
 pub use volume::{Files, VolumeSource, VolumeSpec};
 
@@ -48,6 +53,20 @@ pub struct PodSpec {
     pub deletion: Option<Duration>,
     /// Host name within the pod.
     pub hostname: String,
+    /// What comes after it in its full name; empty: nothing.
+    pub domain: String,
+    /// Whom it asks for names.
+    pub dns: Dns,
+    /// Ports of the node that lead to it.
+    pub ports: Vec<PortPlan>,
+    /// `spec.securityContext.sysctls`, with dots.
+    pub sysctls: BTreeMap<String, String>,
+    /// `spec.os.name`; empty: any.
+    pub os: String,
+    /// `spec.securityContext.supplementalGroupsPolicy: Strict`.
+    pub strict_groups: bool,
+    /// `spec.priority`.
+    pub priority: i64,
     /// `name:address` lines of `/etc/hosts`.
     pub extra_hosts: Vec<String>,
     /// `spec.hostNetwork`.
@@ -60,6 +79,12 @@ pub struct PodSpec {
     pub init: Vec<ContainerSpec>,
     /// `spec.containers` in order.
     pub containers: Vec<ContainerSpec>,
+    /// `spec.ephemeralContainers` in order: a person's, started in the pod as it runs, once.
+    pub ephemeral: Vec<ContainerSpec>,
+    /// `spec.activeDeadlineSeconds`.
+    pub active_deadline: Option<Duration>,
+    /// `spec.readinessGates`: conditions that somebody else sets, each with what the master holds of it.
+    pub gates: Vec<Gate>,
     /// `spec.volumes`.
     pub volumes: Vec<VolumeSpec>,
     /// The phase that the master has stored, when it is final.
@@ -68,17 +93,34 @@ pub struct PodSpec {
     pub known_restarts: BTreeMap<String, u32>,
     /// When the scheduler bound it, RFC 3339.
     pub scheduled_at: Option<String>,
-    /// `status.qosClass`.
+    /// Its class, as in `status.qosClass`.
     pub qos: String,
     /// What is asked for and not done here, in words for the user.
     pub ignored: Vec<String>,
 }
 
 impl PodSpec {
-    /// Init containers, then containers.
+    /// Init containers, then containers, then ephemeral ones.
     pub fn all(&self) -> impl Iterator<Item = &ContainerSpec> {
-        self.init.iter().chain(&self.containers)
+        self.init.iter().chain(&self.containers).chain(&self.ephemeral)
     }
+
+    /// A container of any kind by its name.
+    #[must_use]
+    pub fn any(&self, name: &str) -> Option<&ContainerSpec> {
+        self.all().find(|container| container.name == name)
+    }
+}
+
+/// One of `spec.readinessGates`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gate {
+    /// The condition's type.
+    pub kind: String,
+    /// The condition's status; `None`: nobody has set it.
+    pub status: Option<String>,
+    /// When that changed, RFC 3339.
+    pub since: String,
 }
 
 /// `spec.restartPolicy`.
@@ -105,11 +147,22 @@ pub fn read(object: &Object) -> PodSpec {
     let mut containers = |key: &str| -> Vec<ContainerSpec> {
         list(spec, key).iter().map(|raw| container(raw, pod_security, &mut ignored)).collect()
     };
-    let (init, containers) = (containers("initContainers"), containers("containers"));
-    ignored_of_pod(spec, pod_security, &mut ignored);
+    let (mut init, mut main, mut ephemeral) =
+        (containers("initContainers"), containers("containers"), containers("ephemeralContainers"));
+    let names = network::names(spec, name, &pod.namespace);
+    let runtime_class = text(spec, "runtimeClassName");
+    let refused = names.refused.or_else(|| {
+        (!runtime_class.is_empty()).then(|| {
+            format!("no runtime for {runtime_class:?} is configured: this node runs pods with Docker's default runtime only; remove runtimeClassName")
+        })
+    });
+    if let Some(why) = refused {
+        init.iter_mut().chain(&mut main).chain(&mut ephemeral).for_each(|container| container.refused = Some(why.clone()));
+    }
+    let dns = network::dns(spec, &mut ignored);
+    ignored_of_pod(spec, &mut ignored);
     let grace = seconds(spec.get("terminationGracePeriodSeconds")).unwrap_or(Duration::from_secs(30));
     let deletion = object.is_deleting().then(|| seconds(object.at(&["metadata", "deletionGracePeriodSeconds"])).unwrap_or(grace));
-    let hostname = Some(text(spec, "hostname")).filter(|hostname| !hostname.is_empty()).unwrap_or(name);
     PodSpec {
         generation: object.generation(),
         labels: object.labels().map(owned).collect(),
@@ -127,12 +180,19 @@ pub fn read(object: &Object) -> PodSpec {
         },
         grace,
         deletion,
-        // The kernel's limit.
-        hostname: hostname.chars().take(63).collect::<String>().trim_end_matches(['-', '.']).to_owned(),
-        extra_hosts: list(spec, "hostAliases")
+        hostname: names.host,
+        domain: names.domain,
+        dns,
+        ports: network::ports(spec),
+        // Source: sysctl(8) takes both notations.
+        sysctls: list(pod_security, "sysctls")
             .iter()
-            .flat_map(|alias| strings(alias, "hostnames").into_iter().map(move |host| format!("{host}:{}", text(alias, "ip"))))
+            .map(|sysctl| (text(sysctl, "name").replace('/', "."), text(sysctl, "value").to_owned()))
             .collect(),
+        os: spec.get("os").map(|os| text(os, "name").to_owned()).unwrap_or_default(),
+        strict_groups: text(pod_security, "supplementalGroupsPolicy") == "Strict",
+        priority: spec.get("priority").and_then(Value::as_i64).unwrap_or_default(),
+        extra_hosts: network::hosts(spec),
         host_network: flag(spec, "hostNetwork"),
         host_ipc: flag(spec, "hostIPC"),
         pid: match (flag(spec, "hostPID"), flag(spec, "shareProcessNamespace")) {
@@ -141,7 +201,10 @@ pub fn read(object: &Object) -> PodSpec {
             (false, false) => PidNamespace::Container,
         },
         init,
-        containers,
+        containers: main,
+        ephemeral,
+        active_deadline: seconds(spec.get("activeDeadlineSeconds")),
+        gates: list(spec, "readinessGates").iter().map(|gate| self::gate(object, text(gate, "conditionType"))).collect(),
         volumes,
         final_status: object.at(&["status"]).filter(|status| matches!(text(status, "phase"), "Succeeded" | "Failed")).cloned(),
         known_restarts: ["initContainerStatuses", "containerStatuses"]
@@ -159,20 +222,28 @@ pub fn read(object: &Object) -> PodSpec {
             .iter()
             .find(|condition| text(condition, "type") == "PodScheduled" && text(condition, "status") == "True")
             .map(|condition| text(condition, "lastTransitionTime").to_owned()),
-        qos: object.str_at(&["status", "qosClass"]).to_owned(),
+        // The master says the same; the share comes without its word.
+        qos: qos_class(object).to_owned(),
         ignored,
         pod,
     }
 }
 
+/// A readiness gate with what is known of its condition.
+fn gate(object: &Object, kind: &str) -> Gate {
+    let known = object.list_at(&["status", "conditions"]).iter().find(|condition| text(condition, "type") == kind);
+    Gate {
+        kind: kind.to_owned(),
+        status: known.map(|condition| text(condition, "status").to_owned()),
+        since: known.map(|condition| text(condition, "lastTransitionTime").to_owned()).unwrap_or_default(),
+    }
+}
+
 /// What of the pod itself is asked for and not done.
-fn ignored_of_pod(spec: &Value, security: &Value, ignored: &mut Vec<String>) {
+fn ignored_of_pod(spec: &Value, ignored: &mut Vec<String>) {
     for (key, what) in [
-        ("activeDeadlineSeconds", "activeDeadlineSeconds is not kept by this node yet"),
-        ("dnsConfig", "dnsConfig is not set by this node yet"),
-        ("readinessGates", "readinessGates are not waited for by this node yet"),
-        ("runtimeClassName", "runtimeClassName is not chosen by this node"),
-        ("ephemeralContainers", "ephemeralContainers are not started by this node yet"),
+        ("resources", "resources of the pod as a whole are not enforced by this node: set them for each container"),
+        ("resourceClaims", "resourceClaims (dynamic resource allocation) are not given by this node"),
     ] {
         let asked = spec.get(key).is_some_and(|value| match value {
             Value::Null => false,
@@ -183,8 +254,8 @@ fn ignored_of_pod(spec: &Value, security: &Value, ignored: &mut Vec<String>) {
             ignored.push(what.to_owned());
         }
     }
-    if security.get("sysctls").and_then(Value::as_array).is_some_and(|sysctls| !sysctls.is_empty()) {
-        ignored.push("securityContext.sysctls are not set by this node yet".to_owned());
+    if spec.get("hostUsers").and_then(Value::as_bool) == Some(false) {
+        ignored.push("hostUsers: false is not given by this node: its pods share the host's user ids".to_owned());
     }
 }
 
@@ -233,13 +304,12 @@ mod tests {
     #[test]
     fn what_is_not_honoured_is_said() {
         let read = spec(json!({
-            "activeDeadlineSeconds": 5,
-            "imagePullSecrets": [],
-            "containers": [{"name": "a", "image": "i", "lifecycle": {"preStop": {}}, "ports": [{"hostPort": 80}],
-                            "securityContext": {"runAsNonRoot": true}}],
+            "imagePullSecrets": [{"name": "s"}],
+            "hostUsers": false, "dnsPolicy": "ClusterFirstWithHostNet",
+            "containers": [{"name": "a", "image": "i", "resources": {"claims": [{"name": "g"}]}}],
         }));
         assert_eq!(read.ignored.len(), 4, "{:?}", read.ignored);
-        assert!(read.ignored.iter().any(|text| text.starts_with("container a: lifecycle")));
+        assert!(read.ignored.iter().any(|text| text.starts_with("container a: resources.claims")));
     }
 
     #[test]
@@ -248,8 +318,8 @@ mod tests {
             json!({"volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": "x"}]}),
             json!({"volumeDevices": [{"name": "v"}]}),
             json!({"livenessProbe": {"tcpSocket": {"port": "web"}}}),
-            json!({"securityContext": {"runAsNonRoot": true, "runAsUser": 0}}),
             json!({"securityContext": {"seccompProfile": {"type": "Localhost"}}}),
+            json!({"securityContext": {"seccompProfile": {"type": "Localhost", "localhostProfile": "../p"}}}),
             json!({"resources": {"limits": {"nvidia.com/gpu": 1}}}),
         ];
         for mut container in cases {

@@ -4,8 +4,9 @@
 //! Out:      [`Input::Probed`].
 //! Never:    counts or judges (`worker.rs`).
 //!
-//! At most [`AT_ONCE`] are asked at a time, first come, first served; a time-out runs from the asking, not from the wait for
-//! it. Each asking is a task of this hand and ends with it, or with its container.
+//! At most [`EXECS`] and [`CALLS`] are asked at a time, first come, first served; a time-out runs from the asking, not from the
+//! wait for it. A Docker that hangs holds up what is asked through it, and nothing that is asked over the network. Each asking
+//! is a task of this hand and ends with it, or with its container.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,8 +20,10 @@ use crate::agent::node::Input;
 use crate::agent::pods::spec::Action;
 use crate::agent::runtime::Runtime;
 
-/// So many are asked at a time: each exec is a process that Docker starts, and a Pi has four cores.
-pub const AT_ONCE: usize = 16;
+/// Commands at a time: each is some processes that Docker starts, and a Pi has four cores.
+pub const EXECS: usize = 8;
+/// Calls over the network at a time: each is a socket and some kilobytes.
+pub const CALLS: usize = 64;
 
 /// Serves orders until `stop`.
 pub async fn drive(
@@ -29,7 +32,7 @@ pub async fn drive(
     inputs: mpsc::Sender<Input>,
     stop: CancellationToken,
 ) {
-    let slots = Arc::new(Semaphore::new(AT_ONCE));
+    let (execs, calls) = (Arc::new(Semaphore::new(EXECS)), Arc::new(Semaphore::new(CALLS)));
     let mut work = JoinSet::new();
     let mut asked: HashMap<String, HashMap<Kind, AbortHandle>> = HashMap::new();
     loop {
@@ -48,7 +51,8 @@ pub async fn drive(
                     asked.remove(&container).into_iter().flatten().for_each(|(_, task)| task.abort());
                 }
                 Some(Order::Ask(ask)) => {
-                    let (runtime, inputs, slots) = (Arc::clone(&runtime), inputs.clone(), Arc::clone(&slots));
+                    let slots = if matches!(ask.action, Action::Exec(_)) { &execs } else { &calls };
+                    let (runtime, inputs, slots) = (Arc::clone(&runtime), inputs.clone(), Arc::clone(slots));
                     let (container, kind) = (ask.ticket.container.clone(), ask.ticket.kind);
                     let task = work.spawn(async move {
                         let Ok(_slot) = slots.acquire().await else { return };
@@ -82,4 +86,89 @@ async fn answer(runtime: &dyn Runtime, ask: &Ask) -> Sign {
 /// The host that was named, else the pod's addresses.
 pub(super) fn hosts(named: Option<&str>, addresses: &[String]) -> Vec<String> {
     named.map_or_else(|| addresses.to_vec(), |host| vec![host.to_owned()])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::agent::prober::Ticket;
+    use crate::agent::runtime::{Boxed, Changes, Command, Done, Executed, Failure, Listing, PodRef};
+    use crate::agent::stats::{DiskUsage, Usage};
+    use crate::api::Uid;
+    use crate::link::call::{Chunks, LogRequest};
+
+    /// Its commands never end.
+    struct Hangs;
+
+    impl Runtime for Hangs {
+        fn execute<'a>(&'a self, _: &'a PodRef, _: &'a Command) -> Boxed<'a, Result<Done, Failure>> {
+            Box::pin(std::future::pending())
+        }
+        fn observe<'a>(&'a self, _: Option<&'a Uid>) -> Boxed<'a, Result<Listing, Failure>> {
+            Box::pin(std::future::pending())
+        }
+        fn events(&self) -> Boxed<'_, Result<Box<dyn Changes>, Failure>> {
+            Box::pin(std::future::pending())
+        }
+        fn logs(&self, _: LogRequest) -> Chunks {
+            mpsc::channel(1).1
+        }
+        fn exec<'a>(&'a self, _: &'a str, _: &'a [String], _: Duration) -> Boxed<'a, Result<Executed, Failure>> {
+            Box::pin(std::future::pending())
+        }
+        fn version(&self) -> Boxed<'_, Result<String, Failure>> {
+            Box::pin(std::future::pending())
+        }
+        fn teardown(&self) -> Boxed<'_, Result<(), Failure>> {
+            Box::pin(std::future::pending())
+        }
+        fn usage(&self) -> Boxed<'_, Result<Usage, Failure>> {
+            Box::pin(std::future::pending())
+        }
+        fn disk<'a>(&'a self, _: Option<&'a Uid>) -> Boxed<'a, Result<Vec<DiskUsage>, Failure>> {
+            Box::pin(std::future::pending())
+        }
+        fn root(&self) -> Boxed<'_, Result<Option<PathBuf>, Failure>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    fn ask(container: &str, action: Action) -> Order {
+        let ticket = Ticket { uid: "u".into(), container: container.to_owned(), kind: Kind::Liveness, number: 1 };
+        let addresses = vec!["127.0.0.1".to_owned()];
+        Order::Ask(Box::new(Ask { ticket, action, addresses, timeout: Duration::from_secs(20) }))
+    }
+
+    #[tokio::test]
+    async fn commands_that_hang_hold_up_no_calls_and_end_with_their_containers() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (orders, inbox) = mpsc::channel(256);
+        let (answers, mut heard) = mpsc::channel(4);
+        let stop = CancellationToken::new();
+        let hand = tokio::spawn(drive(Arc::new(Hangs), inbox, answers, stop.clone()));
+        for number in 0..2 * EXECS {
+            orders.send(ask(&format!("hangs-{number}"), Action::Exec(vec!["true".into()]))).await.unwrap();
+        }
+        for number in 0..2 * CALLS {
+            orders.send(ask(&format!("calls-{number}"), Action::Tcp { host: None, port })).await.unwrap();
+        }
+        for _ in 0..2 * CALLS {
+            let Some(Input::Probed(answer)) = heard.recv().await else { panic!("the hand ended") };
+            assert_eq!(answer.sign, Sign::Good);
+            assert!(answer.ticket.container.starts_with("calls"));
+        }
+        for number in 0..2 * EXECS {
+            orders.send(Order::Forget(format!("hangs-{number}"))).await.unwrap();
+        }
+        drop(orders);
+        // Every asking has ended: their ends of the channel are gone, and nothing was said.
+        let said = tokio::time::timeout(Duration::from_secs(20), heard.recv()).await.unwrap();
+        assert!(said.is_none());
+        hand.await.unwrap();
+    }
 }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::config::AgentConfig;
 use crate::agent::health::judge::Pressures;
 use crate::agent::health::sysinfo::{Machine as Facts, Sensors};
+use crate::agent::hooks::{HookEnd, HookOrder, HookOutcome};
 use crate::agent::images::Wanted;
 use crate::agent::images::run::CollectNow;
 use crate::agent::led::Driver;
@@ -32,7 +33,7 @@ use crate::clock::{Clock, Now, SystemClock, Tick};
 use crate::error::Chain;
 use crate::link::bus::{Bus, BusEvent, Publish};
 use crate::link::codec::{decode, encode};
-use crate::link::message::{Assignment, CallRequest, Credit, Head, Health, Info, NodeImage, SCHEMA};
+use crate::link::message::{Assignment, CallRequest, Credit, Head, Health, Info, NodeImage, SCHEMA, VolumeReport};
 use crate::link::session::{Session, SessionEffect, SessionInput};
 use crate::link::share::Share;
 use crate::link::{NodeTopic, Topics};
@@ -64,6 +65,7 @@ pub(super) struct Agent {
     pub(super) bus: Arc<dyn Bus>,
     pub(super) topics: Topics,
     pub(super) orders: mpsc::Sender<Order>,
+    pub(super) hooks: mpsc::Sender<HookOrder>,
     pub(super) probes: mpsc::Sender<prober::Order>,
     pub(super) keep: watch::Sender<Option<(String, Arc<Share>)>>,
     /// The images that pods name, for who removes the others.
@@ -75,6 +77,8 @@ pub(super) struct Agent {
     pub(super) collect_now: CollectNow,
     /// What the node runs.
     pub(super) platforms: Platforms,
+    pub(super) discard: watch::Sender<Arc<Share>>,
+    pub(super) volumes_dir: String,
     pub(super) connected: bool,
     pub(super) info: Option<Info>,
     pub(super) pressures: Pressures,
@@ -86,20 +90,23 @@ pub(super) struct Agent {
     pub(super) rng: Rng,
 }
 
+/// Where the loop hears from the others.
+pub(super) struct Inboxes {
+    pub(super) events: mpsc::Receiver<BusEvent>,
+    pub(super) inputs: mpsc::Receiver<Input>,
+    pub(super) runtime_is: watch::Receiver<RuntimeHealth>,
+    pub(super) discarded: mpsc::Receiver<Vec<VolumeReport>>,
+}
+
 impl Agent {
     /// Runs until `stop`.
-    pub(super) async fn run(
-        mut self,
-        kept: Option<Arc<Share>>,
-        mut events: mpsc::Receiver<BusEvent>,
-        mut inputs: mpsc::Receiver<Input>,
-        mut runtime_is: watch::Receiver<RuntimeHealth>,
-        stop: CancellationToken,
-    ) {
+    pub(super) async fn run(mut self, kept: Option<Arc<Share>>, inboxes: Inboxes, stop: CancellationToken) {
+        let Inboxes { mut events, mut inputs, mut runtime_is, mut discarded } = inboxes;
         self.light(ShelfInput::Link(false));
         if let Some(share) = kept {
             tracing::info!(node = self.config.node, pods = share.pods.len(), "starts with the share that was kept");
             self.tell_wanted(&share);
+            self.discard.send_replace(share.clone());
             self.feed(Input::Desired(share));
         }
         loop {
@@ -117,6 +124,7 @@ impl Agent {
                     self.hear(event);
                 }
                 Some(input) = inputs.recv() => self.feed(input),
+                Some(volumes) = discarded.recv() => self.uplink.volumes(volumes),
                 Ok(()) = runtime_is.changed() => {
                     self.runtime_is = runtime_is.borrow_and_update().clone();
                     self.learn_runtime().await;
@@ -156,13 +164,19 @@ impl Agent {
     }
 
     fn carry_out(&mut self, effects: Vec<Effect>) {
-        let mut refused = Vec::new();
+        let (mut refused, mut unrun) = (Vec::new(), Vec::new());
         for effect in effects {
             match effect {
                 Effect::Run(order) => {
                     if let Err(error) = self.orders.try_send(order) {
                         let (mpsc::error::TrySendError::Full(order) | mpsc::error::TrySendError::Closed(order)) = error;
                         refused.push(order);
+                    }
+                }
+                Effect::Hook(hook) => {
+                    if let Err(error) = self.hooks.try_send(hook) {
+                        let (mpsc::error::TrySendError::Full(hook) | mpsc::error::TrySendError::Closed(hook)) = error;
+                        unrun.push(hook);
                     }
                 }
                 Effect::Probe(order) => {
@@ -175,6 +189,11 @@ impl Agent {
                 Effect::Event(event) => self.uplink.event(event),
                 Effect::Lights(lights) => self.light(ShelfInput::Pods(lights.into_iter().map(pod_light).collect())),
             }
+        }
+        for HookOrder { pod, start, .. } in unrun {
+            let end = HookEnd::Failed("more hooks are under way than this node can run".to_owned());
+            let outcome = HookOutcome { uid: pod.uid, container: start.container, moment: start.moment, end };
+            self.feed(Input::Hooked(outcome));
         }
         for order in refused {
             let result = Err(Failure::Unavailable("more is under way than this node can do".to_owned()));
@@ -296,6 +315,7 @@ impl Agent {
                     self.uplink.keep_only(|uid| share.pods.contains_key(uid));
                     self.keep.send_replace(Some((store, share.clone())));
                     self.tell_wanted(&share);
+                    self.discard.send_replace(share.clone());
                     self.feed(Input::Desired(share));
                 }
                 SessionEffect::Ask(ask) => {
@@ -419,6 +439,7 @@ impl Agent {
             storage_bytes: self.sensors.read().disk_total_bytes,
             platforms: &self.platforms,
             images: &images,
+            volumes_dir: &self.volumes_dir,
         };
         let info = register::info(&facts);
         if self.info.as_ref() != Some(&info) && !(version.is_empty() && self.info.is_some()) {

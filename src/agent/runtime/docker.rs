@@ -8,7 +8,9 @@
 //! for one that older engines refuse, and an upgrade may have happened in between.
 
 mod exec;
+mod host;
 mod images;
+mod last_words;
 mod logs;
 mod observe;
 mod usage;
@@ -19,7 +21,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU8, AtomicU64};
 use std::time::Duration;
 
 use bollard::errors::Error;
@@ -32,6 +34,8 @@ use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+
+use host::Started;
 
 use super::naming::{self, Owner};
 use super::{
@@ -70,6 +74,10 @@ pub struct Settings {
     pub fetched: Option<mpsc::Sender<Fetched>>,
     /// Where the pods' directories lie (`pods/dir.rs`): a path that Docker sees as well.
     pub run_dir: PathBuf,
+    /// Where seccomp profiles of type Localhost lie.
+    pub seccomp_dir: PathBuf,
+    /// The host's `resolv.conf`: the first of these that names a server within reach.
+    pub resolv_conf: Vec<PathBuf>,
     /// What runs in the sandbox: [`super::sandbox::PROGRAM`] and its arguments.
     pub sandbox_command: Vec<String>,
     /// Every time-out is divided by this: 1, more where a test waits for a Docker that hangs.
@@ -84,6 +92,9 @@ impl Settings {
             socket: socket.into(),
             owner,
             run_dir: run_dir.into(),
+            seccomp_dir: crate::agent::config::DEFAULT_SECCOMP_DIR.into(),
+            // Source: systemd-resolved(8); Docker and the kubelet look there as well.
+            resolv_conf: vec!["/etc/resolv.conf".into(), "/run/systemd/resolve/resolv.conf".into()],
             sandbox_command: vec![super::sandbox::PROGRAM.to_owned(), "sandbox".to_owned()],
             haste: 1,
             emulated: Vec::new(),
@@ -111,9 +122,13 @@ struct Shared {
     /// The fetches that are under way, by image.
     fetches: Mutex<HashMap<String, Layers>>,
     /// What was found of containers that ended at once, by id.
-    last_words: Mutex<HashMap<String, Option<String>>>,
+    exec_formats: Mutex<HashMap<String, Option<String>>>,
+    /// By container id, of those that have ended.
+    last_words: Mutex<HashMap<String, String>>,
     stamp: AtomicU64,
     places: Mutex<usage::Places>,
+    /// Whether Docker may shelter containers from the kernel (`host.rs`).
+    shelter: AtomicU8,
     /// Readers of logs; they end with their receivers, or with us.
     logs: Mutex<JoinSet<()>>,
 }
@@ -131,9 +146,11 @@ impl DockerRuntime {
                 digests: Mutex::new(HashMap::new()),
                 platforms: Mutex::new(None),
                 fetches: Mutex::new(HashMap::new()),
+                exec_formats: Mutex::new(HashMap::new()),
                 last_words: Mutex::new(HashMap::new()),
                 stamp: AtomicU64::new(0),
                 places: Mutex::default(),
+                shelter: AtomicU8::new(host::UNKNOWN),
                 logs: Mutex::new(JoinSet::new()),
             }),
         }
@@ -291,8 +308,15 @@ impl Shared {
                 Ok(Done::Ok)
             }
             Command::RemoveContainers { ids } => {
+                let known = self.list(&self.client().await?, Some(&pod.uid)).await?;
                 for id in ids {
                     self.remove_container(id).await?;
+                }
+                for (_, labels) in
+                    known.into_iter().filter(|(id, labels)| ids.contains(id) && labels.container != naming::SANDBOX)
+                {
+                    let (run_dir, uid) = (self.settings.run_dir.clone(), pod.uid.clone());
+                    self.on_disk(move || disk::remove_container(&run_dir, &uid, &labels.container, labels.attempt)).await?;
                 }
                 Ok(Done::Ok)
             }
@@ -308,31 +332,51 @@ impl Shared {
         let docker = self.client().await?;
         let image = self.ensure_sandbox_image(&docker).await?;
         let network = if plan.host_network { String::new() } else { self.ensure_network(&docker).await? };
-        let body = translate::sandbox_body(self.owner(), plan, &image, &self.settings.sandbox_command, &network);
+        let on = translate::SandboxHost {
+            image,
+            command: self.settings.sandbox_command.clone(),
+            network,
+            resolv_conf: self.resolv_conf(&plan.dns).await?,
+            sheltered: true,
+        };
         let name = naming::container_name(&plan.pod, naming::SANDBOX, plan.attempt);
-        let made = self.create(&docker, &name, body, &plan.pod).await;
-        if made.is_err() {
-            // A person may have removed the image or the network: look again next time.
-            *self.sandbox_image.lock().await = None;
-            *self.network.lock().await = None;
+        let body = |sheltered| translate::sandbox_body(self.owner(), plan, &translate::SandboxHost { sheltered, ..on.clone() });
+        match self.make_and_start(&docker, &name, &plan.pod, true, body).await {
+            Ok((id, created, warnings)) => Ok(Done::Started { id, created, warnings }),
+            Err(Started::NotMade(failure)) => {
+                // A person may have removed the image or the network: look again next time.
+                *self.sandbox_image.lock().await = None;
+                *self.network.lock().await = None;
+                Err(failure)
+            }
+            Err(Started::NotStarted(id, failure)) => {
+                *self.network.lock().await = None;
+                // One whose port is taken stays as if it had never been; the failure is told, not shown.
+                if matches!(failure, Failure::Failed(_)) {
+                    self.remove_container(&id).await?;
+                }
+                Err(failure)
+            }
         }
-        let (id, created, warnings) = made?;
-        let started = self.ask(SLOW, docker.start_container(&id, None)).await;
-        if let Err(failure) = started {
-            *self.network.lock().await = None;
-            return Err(failure);
-        }
-        Ok(Done::Started { id, created, warnings })
     }
 
     async fn start_container(&self, plan: &ContainerPlan) -> Result<Done, Failure> {
         let docker = self.client().await?;
+        let (on, mut missing) = self.container_host(&docker, plan).await?;
         self.fill_volumes(&docker, &plan.sandbox_id, &plan.volumes).await?;
-        let body = translate::container_body(self.owner(), plan);
+        let mut plan = plan.clone();
+        plan.mounts.extend(self.last_words_mount(&plan).await?);
+        let plan = &plan;
         let name = naming::container_name(&plan.pod, &plan.name, plan.attempt);
-        let (id, created, warnings) = self.create(&docker, &name, body, &plan.pod).await?;
-        self.ask(SLOW, docker.start_container(&id, None)).await?;
-        Ok(Done::Started { id, created, warnings })
+        let body =
+            |sheltered| translate::container_body(self.owner(), plan, &translate::ContainerHost { sheltered, ..on.clone() });
+        match self.make_and_start(&docker, &name, &plan.pod, plan.limits.oom_score < 0, body).await {
+            Ok((id, created, mut warnings)) => {
+                warnings.append(&mut missing);
+                Ok(Done::Started { id, created, warnings })
+            }
+            Err(Started::NotMade(failure) | Started::NotStarted(_, failure)) => Err(failure),
+        }
     }
 
     /// Makes a container; one that has the name and our labels is taken over.

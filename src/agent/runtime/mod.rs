@@ -27,8 +27,11 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
-pub use observed::{Listing, ObservedContainer, ObservedPod, ObservedSandbox, RunState};
-pub use plans::{ContainerPlan, Limits, MountPlan, MountSource, PidNamespace, SandboxPlan, Security, VolumeFile, VolumePlan};
+pub use observed::{Listing, ObservedContainer, ObservedPod, ObservedSandbox, RunState, Trace};
+pub use plans::{
+    AppArmor, ContainerPlan, Dns, Limits, MountPlan, MountSource, Note, PidNamespace, PortPlan, SandboxPlan, Seccomp, Security,
+    VolumeFile, VolumePlan,
+};
 
 use crate::agent::images::credentials::Credential;
 use crate::agent::images::progress::Progress;
@@ -155,12 +158,12 @@ pub enum Failure {
     /// The registry answered no: no such image, or no right to it.
     #[error("{0}")]
     Refused(String),
-    /// The image is made for other machines.
-    #[error("{0}")]
-    Unfit(String),
     /// The runtime cannot do what was asked.
     #[error("{0}")]
     Failed(String),
+    /// What the pod asks does not go with its image, or with this host: its image may be made for other machines.
+    #[error("{0}")]
+    Unfit(String),
 }
 
 /// What became of a command that was run in a container.

@@ -36,6 +36,8 @@ pub const POD_START: &str = "bramble/pod-start";
 pub const GRACE: &str = "bramble/grace-seconds";
 /// The sandbox that a container joined.
 pub const SANDBOX_ID: &str = "bramble/sandbox-id";
+/// `log`: the end of its log stands in for last words when it fails without any.
+pub const LAST_WORDS: &str = "bramble/last-words";
 /// The volume's name in the pod.
 pub const VOLUME: &str = "bramble/volume";
 
@@ -93,6 +95,9 @@ impl Owner {
             (IMAGE.to_owned(), plan.image.clone()),
             (SANDBOX_ID.to_owned(), plan.sandbox_id.clone()),
         ]);
+        if plan.last_words_from_log {
+            labels.insert(LAST_WORDS.to_owned(), "log".to_owned());
+        }
         labels
     }
 
@@ -147,6 +152,8 @@ pub struct Labels {
     pub image: String,
     /// The sandbox that it joined.
     pub sandbox_id: String,
+    /// Whether the end of its log stands in for last words.
+    pub last_words_from_log: bool,
     /// When the pod was first started here.
     pub pod_start: Wall,
     /// The pod's grace period.
@@ -169,6 +176,7 @@ pub fn read(owner: &Owner, labels: &HashMap<String, String>) -> Option<Labels> {
         spec_hash: owned(SPEC_HASH),
         image: owned(IMAGE),
         sandbox_id: owned(SANDBOX_ID),
+        last_words_from_log: text(LAST_WORDS) == "log",
         pod_start: Wall(text(POD_START).parse().unwrap_or_default()),
         grace: Duration::from_secs(text(GRACE).parse().unwrap_or(30)),
     })

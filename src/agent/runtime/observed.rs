@@ -79,6 +79,24 @@ pub struct ObservedContainer {
     pub sandbox_id: String,
     /// What it does.
     pub state: RunState,
+    /// Its last words, once it has ended.
+    pub message: String,
+    /// Whether a process of it was killed for its memory, be it only a child.
+    pub oom: bool,
+    /// Whether the runtime still shows it.
+    pub trace: Trace,
+}
+
+/// Whether the runtime still shows a container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Trace {
+    /// It does.
+    #[default]
+    There,
+    /// It was removed by somebody else after it had ended.
+    Lost,
+    /// It was removed by somebody else while it ran, as far as we saw: how it ended is not known.
+    LostRunning,
 }
 
 /// What a container or a sandbox does, with the runtime's own times.

@@ -19,6 +19,14 @@ pub struct SandboxPlan {
     pub grace: Duration,
     /// What `hostname` says in the pod.
     pub hostname: String,
+    /// What comes after it in the full name; empty: nothing.
+    pub domain: String,
+    /// Whom the pod asks for names.
+    pub dns: Dns,
+    /// Ports of the node that lead to it.
+    pub ports: Vec<PortPlan>,
+    /// What the pod sets in the kernel, for itself.
+    pub sysctls: BTreeMap<String, String>,
     /// Extra lines of `/etc/hosts`, `name:address`.
     pub extra_hosts: Vec<String>,
     /// Whether it uses the host's network.
@@ -29,6 +37,32 @@ pub struct SandboxPlan {
     pub volumes: Vec<VolumePlan>,
     /// The pod's annotations under `bramble/`; the simulated runtime reads its script there.
     pub annotations: BTreeMap<String, String>,
+}
+
+/// Whom a pod asks for names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dns {
+    /// Only those named here, and not those of the host before them.
+    pub instead: bool,
+    /// Addresses.
+    pub servers: Vec<String>,
+    /// Domains.
+    pub searches: Vec<String>,
+    /// Name and value.
+    pub options: Vec<(String, Option<String>)>,
+}
+
+/// A port of the node that leads to one of the pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortPlan {
+    /// The node's address; empty: all of them.
+    pub host_ip: String,
+    /// The node's port.
+    pub host: u16,
+    /// The pod's.
+    pub container: u16,
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: String,
 }
 
 /// A volume of a pod that the runtime keeps.
@@ -92,12 +126,31 @@ pub struct ContainerPlan {
     pub limits: Limits,
     /// Identity and rights.
     pub security: Security,
-    /// A terminal, and an open standard input.
+    /// A terminal.
     pub tty: bool,
     /// An open standard input.
     pub stdin: bool,
+    /// It is closed when the first who was attached to it leaves.
+    pub stdin_once: bool,
+    /// What is said when it is started.
+    pub notes: Vec<Note>,
+    /// Where it leaves its last words; empty: nowhere.
+    pub last_words_path: String,
+    /// The end of its log stands in for last words when it fails without any.
+    pub last_words_from_log: bool,
+    /// The runtime's id of the container whose processes it sees, in place of `pid`.
+    pub processes_of: Option<String>,
     /// The pod's volumes that live in the runtime, so that their files are there before it starts.
     pub volumes: Vec<VolumePlan>,
+}
+
+/// A warning for a person.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Note {
+    /// A word, as an event's reason.
+    pub reason: &'static str,
+    /// What it is.
+    pub message: String,
 }
 
 /// Whose processes a container sees.
@@ -146,8 +199,12 @@ pub struct Limits {
     pub memory_bytes: Option<u64>,
     /// `requests.cpu`, its weight when cores are short.
     pub cpu_request_milli: Option<u64>,
-    /// `requests.memory`.
+    /// `requests.memory`, which it keeps when memory is short.
     pub memory_request_bytes: Option<u64>,
+    /// Processes and threads at one time.
+    pub pids: Option<u64>,
+    /// Whether the kernel ends it sooner (1000) or later (-1000) than others when memory is at its end.
+    pub oom_score: i32,
 }
 
 /// As whom a container runs, and what it may do.
@@ -157,6 +214,8 @@ pub struct Security {
     pub user: Option<u64>,
     /// `runAsGroup`.
     pub group: Option<u64>,
+    /// `runAsNonRoot`.
+    pub non_root: bool,
     /// `supplementalGroups` and `fsGroup`.
     pub groups: Vec<u64>,
     /// `privileged`.
@@ -169,6 +228,35 @@ pub struct Security {
     pub read_only_root: bool,
     /// `allowPrivilegeEscalation: false`.
     pub no_new_privileges: bool,
-    /// `seccompProfile.type: Unconfined`.
-    pub seccomp_unconfined: bool,
+    /// `procMount: Unmasked`.
+    pub unmasked_proc: bool,
+    /// `seccompProfile`.
+    pub seccomp: Seccomp,
+    /// `appArmorProfile`.
+    pub app_armor: Option<AppArmor>,
+    /// `seLinuxOptions`: what and its value.
+    pub labels: Vec<(String, String)>,
+}
+
+/// Which calls of the kernel a container may make.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Seccomp {
+    /// Those that the runtime allows.
+    #[default]
+    Default,
+    /// All.
+    Unconfined,
+    /// Those of a file of the node, relative to the node's `seccomp_dir`.
+    Localhost(String),
+}
+
+/// What AppArmor keeps a container from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AppArmor {
+    /// What the runtime thinks right.
+    Default,
+    /// Nothing.
+    Unconfined,
+    /// What a profile of the host says, by its name.
+    Localhost(String),
 }

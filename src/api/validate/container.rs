@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::at::At;
-use super::{Errors, FieldError, each, name, not_negative, one_of, one_of_or_none, probe, resources};
+use super::{Errors, FieldError, each, name, one_of, one_of_or_none, probe, resources, security};
 
 const PULL_POLICIES: [&str; 3] = ["Always", "IfNotPresent", "Never"];
 const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
@@ -30,6 +30,8 @@ pub(super) struct Surroundings<'a> {
     pub volumes: BTreeSet<&'a str>,
     /// Whether the pod is on the node's own network.
     pub host_network: bool,
+    /// How long its containers have to stop, in seconds.
+    pub grace: i64,
 }
 
 /// All containers of a pod's `spec`.
@@ -47,22 +49,22 @@ pub(super) fn all(spec: &At<'_>, around: &Surroundings<'_>, out: &mut Errors) {
         if !policy.text().is_empty() {
             out.push(policy.forbidden("may not be set for non-init containers"));
         }
-        lively(&container, out);
+        lively(&container, around, out);
     }
     for container in spec.get("initContainers").items() {
         common(&container, around, &mut names, out);
         // One after the other: only within one container can host ports clash.
         taken(&container, &mut BTreeSet::new(), out);
-        init(&container, out);
+        init(&container, around, out);
     }
 }
 
 /// An init container either ends, or is a sidecar that is restarted always; only the latter has probes and hooks.
-fn init(container: &At<'_>, out: &mut Errors) {
+fn init(container: &At<'_>, around: &Surroundings<'_>, out: &mut Errors) {
     let policy = container.get("restartPolicy");
     if policy.is_set() {
         one_of_or_none(&policy, &["Always"], out);
-        lively(container, out);
+        lively(container, around, out);
         return;
     }
     for key in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
@@ -74,8 +76,8 @@ fn init(container: &At<'_>, out: &mut Errors) {
 }
 
 /// What only a container that stays up has.
-fn lively(container: &At<'_>, out: &mut Errors) {
-    probe::all(container, out);
+fn lively(container: &At<'_>, around: &Surroundings<'_>, out: &mut Errors) {
+    probe::all(container, around.grace, out);
 }
 
 fn common<'a>(container: &At<'a>, around: &Surroundings<'_>, names: &mut BTreeSet<&'a str>, out: &mut Errors) {
@@ -99,7 +101,7 @@ fn common<'a>(container: &At<'a>, around: &Surroundings<'_>, names: &mut BTreeSe
     environment_from(&container.get("envFrom"), out);
     mounts(container, around, out);
     resources::requirements(&container.get("resources"), out);
-    security(&container.get("securityContext"), out);
+    security::of_container(&container.get("securityContext"), out);
 }
 
 fn ports(container: &At<'_>, around: &Surroundings<'_>, out: &mut Errors) {
@@ -277,7 +279,21 @@ fn mounts(container: &At<'_>, around: &Surroundings<'_>, out: &mut Errors) {
         if !sub.text().is_empty() && !expression.text().is_empty() {
             out.push(expression.invalid("subPathExpr and subPath are mutually exclusive"));
         }
-        one_of_or_none(&mount.get("mountPropagation"), &["Bidirectional", "HostToContainer", "None"], out);
+        let propagation = mount.get("mountPropagation");
+        one_of_or_none(&propagation, &["Bidirectional", "HostToContainer", "None"], out);
+        if propagation.text() == "Bidirectional" && !container.get("securityContext").get("privileged").flag() {
+            out.push(propagation.forbidden("Bidirectional mount propagation is available only to privileged containers"));
+        }
+        let deeply = mount.get("recursiveReadOnly");
+        one_of_or_none(&deeply, &["Disabled", "Enabled", "IfPossible"], out);
+        if matches!(deeply.text(), "Enabled" | "IfPossible") {
+            if !mount.get("readOnly").flag() {
+                out.push(deeply.forbidden("may only be specified when readOnly is true"));
+            }
+            if !matches!(propagation.text(), "" | "None") {
+                out.push(deeply.forbidden("may only be specified when mountPropagation is None or not specified"));
+            }
+        }
     }
     for device in container.get("volumeDevices").items() {
         let (volume, path) = (device.get("name"), device.get("devicePath"));
@@ -289,25 +305,5 @@ fn mounts(container: &At<'_>, around: &Surroundings<'_>, out: &mut Errors) {
         } else if !paths.insert(path.text()) {
             out.push(path.invalid("must not already exist as a path in volumeMounts"));
         }
-    }
-}
-
-fn security(at: &At<'_>, out: &mut Errors) {
-    if at.get("privileged").flag() && at.get("allowPrivilegeEscalation").value() == false {
-        out.push(at.invalid("cannot set `allowPrivilegeEscalation` to false and `privileged` to true"));
-    }
-    ids(at, out);
-}
-
-/// User and group ids of a security context.
-pub(super) fn ids(at: &At<'_>, out: &mut Errors) {
-    for key in ["runAsUser", "runAsGroup", "fsGroup"] {
-        let field = at.get(key);
-        if let Some(id) = field.int() {
-            each(&field, name::between(id, 0, i64::from(i32::MAX)), out);
-        }
-    }
-    for id in at.get("supplementalGroups").items() {
-        not_negative(&id, out);
     }
 }

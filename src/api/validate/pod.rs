@@ -5,7 +5,9 @@
 use serde_json::{Map, Value};
 
 use super::at::At;
-use super::{Errors, FieldError, container, each, labels, name, not_negative, one_of, one_of_or_none, scheduling, volume};
+use super::{
+    Errors, FieldError, container, dns, each, labels, name, not_negative, one_of, one_of_or_none, scheduling, security, volume,
+};
 use crate::api::Object;
 
 const RESTART_POLICIES: [&str; 3] = ["Always", "OnFailure", "Never"];
@@ -32,30 +34,42 @@ pub fn errors(object: &Object) -> Vec<FieldError> {
     out
 }
 
+/// What is wrong with it as a new one: some things are added later only.
+#[must_use]
+pub fn create_errors(object: &Object) -> Vec<FieldError> {
+    let mut out = Vec::new();
+    let spec = At::field(object, "spec");
+    let visitors = spec.get("ephemeralContainers");
+    if visitors.len() > 0 {
+        out.push(visitors.forbidden("cannot be set on create"));
+    }
+    if !spec.get("nodeName").text().is_empty() && spec.get("schedulingGates").len() > 0 {
+        out.push(spec.get("nodeName").forbidden("cannot be set until all schedulingGates have been cleared"));
+    }
+    out
+}
+
 /// A pod template: its labels, its annotations and its pod.
 pub(super) fn template_errors(template: &At<'_>, out: &mut Errors) {
     labels::labels(&template.get("metadata").get("labels"), out);
     labels::annotations(&template.get("metadata").get("annotations"), out);
     pod_spec(&template.get("spec"), out);
+    let visitors = template.get("spec").get("ephemeralContainers");
+    if visitors.len() > 0 {
+        out.push(visitors.forbidden("ephemeral containers not allowed in pod template"));
+    }
 }
 
 fn pod_spec(spec: &At<'_>, out: &mut Errors) {
-    let around =
-        container::Surroundings { volumes: volume::all(&spec.get("volumes"), out), host_network: spec.get("hostNetwork").flag() };
+    let around = container::Surroundings {
+        volumes: volume::all(&spec.get("volumes"), out),
+        host_network: spec.get("hostNetwork").flag(),
+        grace: spec.get("terminationGracePeriodSeconds").int().unwrap_or_default(),
+    };
     container::all(spec, &around, out);
     one_of(&spec.get("restartPolicy"), &RESTART_POLICIES, out);
     one_of(&spec.get("dnsPolicy"), &DNS_POLICIES, out);
-    if spec.get("dnsPolicy").text() == "None" {
-        let config = spec.get("dnsConfig");
-        if !config.is_set() {
-            out.push(FieldError::required(&config.path, "must provide `dnsConfig` when `dnsPolicy` is None"));
-        } else if config.get("nameservers").len() == 0 {
-            out.push(FieldError::required(
-                config.get("nameservers").path,
-                "must provide at least one DNS nameserver when `dnsPolicy` is None",
-            ));
-        }
-    }
+    dns::all(spec, out);
     let (grace, deadline) = (spec.get("terminationGracePeriodSeconds"), spec.get("activeDeadlineSeconds"));
     if !grace.is_set() {
         out.push(grace.required());
@@ -81,7 +95,7 @@ fn pod_spec(spec: &At<'_>, out: &mut Errors) {
     scheduling::tolerations(&spec.get("tolerations"), out);
     scheduling::affinity(&spec.get("affinity"), out);
     scheduling::spread(&spec.get("topologySpreadConstraints"), out);
-    container::ids(&spec.get("securityContext"), out);
+    security::of_pod(spec, out);
     for gate in spec.get("readinessGates").items() {
         let condition = gate.get("conditionType");
         each(&condition, name::qualified(condition.text()), out);

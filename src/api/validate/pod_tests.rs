@@ -69,7 +69,7 @@ fn a_full_pod_passes() {
                 {"name": "all", "projected": {"sources": [{"secret": {"name": "s"}}, {"serviceAccountToken": {"path": "t"}},
                     {"downwardAPI": {"items": [{"path": "l", "fieldRef": {"fieldPath": "metadata.labels"}}]}}]}},
                 {"name": "dev", "hostPath": {"path": "/dev/gpiochip0", "type": "CharDevice"}}, {"name": "ram", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}],
-            "nodeSelector": {"kubernetes.io/arch": "arm64"}, "hostname": "web-0", "restartPolicy": "OnFailure", "terminationGracePeriodSeconds": 0,
+            "nodeSelector": {"kubernetes.io/arch": "arm64"}, "hostname": "web-0", "restartPolicy": "OnFailure", "terminationGracePeriodSeconds": 5,
             "activeDeadlineSeconds": 60,
             "tolerations": [{"operator": "Exists"}, {"key": "a/b", "value": "c", "effect": "NoExecute", "tolerationSeconds": 5}],
             "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms":
@@ -80,6 +80,166 @@ fn a_full_pod_passes() {
         });
     });
     assert_eq!(text, "[]");
+}
+
+#[test]
+fn names_are_found_as_far_as_a_resolver_goes() {
+    check(vec![
+        (
+            spec,
+            json!({"dnsPolicy": "None", "dnsConfig": {"nameservers": ["1.1.1.1", "2001:db8::1"], "searches": ["a.b.", "_tcp.a"]}}),
+            "[]",
+        ),
+        (
+            spec,
+            json!({"dnsConfig": {"nameservers": ["1.1.1.1", "1.1.1.2", "1.1.1.3", "1.1.1.4"]}}),
+            "spec.dnsConfig.nameservers: Invalid value: [\"1.1.1.1\",\"1.1.1.2\",\"1.1.1.3\",\"1.1.1.4\"]: must not have more than 3 nameservers",
+        ),
+        (
+            spec,
+            json!({"dnsConfig": {"nameservers": ["home"]}}),
+            "spec.dnsConfig.nameservers[0]: Invalid value: \"home\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+        ),
+        (
+            spec,
+            json!({"dnsConfig": {"searches": ["a b"]}}),
+            "spec.dnsConfig.searches[0]: Invalid value: \"a b\": a lowercase RFC 1123 subdomain…",
+        ),
+        (
+            spec,
+            json!({"dnsConfig": {"options": [{"value": "2"}]}}),
+            "spec.dnsConfig.options[0]: Required value: must not be empty",
+        ),
+        (spec, json!({"hostAliases": [{"ip": "10.0.0.1", "hostnames": ["nas.home"]}]}), "[]"),
+        (
+            spec,
+            json!({"hostAliases": [{"ip": "nas", "hostnames": ["nas"]}]}),
+            "spec.hostAliases[0].ip: Invalid value: \"nas\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+        ),
+    ]);
+    let many: Vec<String> = (0..33).map(|number| format!("s{number}")).collect();
+    assert!(spec(&json!({"dnsConfig": {"searches": many}})).ends_with("must not have more than 32 search paths"));
+    let long = vec!["a".repeat(250); 9];
+    assert!(
+        spec(&json!({"dnsConfig": {"searches": long}}))
+            .ends_with("must not have more than 2048 characters (including spaces) in the search list")
+    );
+}
+
+#[test]
+fn what_a_pod_may_do_does_not_contradict_itself() {
+    check(vec![
+        (
+            spec,
+            json!({"securityContext": {"sysctls": [{"name": "net.ipv4.ip_forward", "value": "1"}, {"name": "kernel/shm_rmid_forced", "value": "1"}],
+            "fsGroupChangePolicy": "OnRootMismatch", "seccompProfile": {"type": "RuntimeDefault"}}}),
+            "[]",
+        ),
+        (
+            spec,
+            json!({"shareProcessNamespace": true, "hostPID": true}),
+            "spec.securityContext.shareProcessNamespace: Invalid value: true: ShareProcessNamespace and HostPID cannot both be enabled",
+        ),
+        (
+            spec,
+            json!({"securityContext": {"sysctls": [{"name": "", "value": "1"}]}}),
+            "spec.securityContext.sysctls[0].name: Required value",
+        ),
+        (
+            spec,
+            json!({"securityContext": {"sysctls": [{"name": "Net.x", "value": "1"}]}}),
+            "spec.securityContext.sysctls[0].name: Invalid value: \"Net.x\": must have at most 253 characters and match regex …",
+        ),
+        (
+            spec,
+            json!({"securityContext": {"sysctls": [{"name": "net.a", "value": "1"}, {"name": "net/a", "value": "2"}]}}),
+            "spec.securityContext.sysctls[1].name: Duplicate value: \"net/a\"",
+        ),
+        (
+            spec,
+            json!({"hostNetwork": true, "securityContext": {"sysctls": [{"name": "net.ipv4.ip_forward", "value": "1"}]}}),
+            "spec.securityContext.sysctls[0].name: Invalid value: \"net.ipv4.ip_forward\": may not be specified when 'hostNetwork' is true",
+        ),
+        (
+            spec,
+            json!({"hostIPC": true, "securityContext": {"sysctls": [{"name": "kernel.shmmax", "value": "1"}]}}),
+            "spec.securityContext.sysctls[0].name: Invalid value: \"kernel.shmmax\": may not be specified when 'hostIPC' is true",
+        ),
+        (
+            container,
+            json!({"securityContext": {"seccompProfile": {"type": "Localhost"}}}),
+            "spec.containers[0].securityContext.seccompProfile.localhostProfile: Required value: must be set when seccomp type is Localhost",
+        ),
+        (
+            container,
+            json!({"securityContext": {"seccompProfile": {"type": "Odd"}}}),
+            "spec.containers[0].securityContext.seccompProfile.type: Unsupported value: \"Odd\": supported values: \"Localhost\", \"RuntimeDefault\", \"Unconfined\"",
+        ),
+        (
+            container,
+            json!({"securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"add": ["CAP_SYS_ADMIN"]}}}),
+            "spec.containers[0].securityContext: Invalid value: {\"allowPrivilegeEscalation\":false,\"capabilities\":{\"add\":[\"CAP_SYS_ADMIN\"]}}: cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN",
+        ),
+    ]);
+}
+
+#[test]
+fn volumes_and_mounts_do_not_contradict_themselves() {
+    let mounted = |mount: Value| {
+        with(|spec| {
+            spec["volumes"] = json!([{"name": "v", "emptyDir": {}}]);
+            spec["containers"][0]["volumeMounts"] = json!([mount]);
+        })
+    };
+    assert_eq!(
+        mounted(json!({"name": "v", "mountPath": "/a", "mountPropagation": "Bidirectional"})),
+        "spec.containers[0].volumeMounts[0].mountPropagation: Forbidden: Bidirectional mount propagation is available only to privileged containers"
+    );
+    assert_eq!(
+        mounted(json!({"name": "v", "mountPath": "/a", "recursiveReadOnly": "Enabled"})),
+        "spec.containers[0].volumeMounts[0].recursiveReadOnly: Forbidden: may only be specified when readOnly is true"
+    );
+    let volume = |volume: Value| spec(&json!({"volumes": [volume]}));
+    let twice = json!([{"secret": {"name": "a", "items": [{"key": "k", "path": "f"}]}}, {"configMap": {"name": "b", "items": [{"key": "k", "path": "f"}]}}]);
+    assert_eq!(
+        volume(json!({"name": "v", "projected": {"sources": twice}})),
+        "spec.volumes[0].projected: Invalid value: \"f\": conflicting duplicate paths"
+    );
+    assert_eq!(volume(json!({"name": "v", "image": {}})), "spec.volumes[0].image.reference: Required value");
+    assert_eq!(volume(json!({"name": "v", "ephemeral": {}})), "spec.volumes[0].ephemeral.volumeClaimTemplate: Required value");
+    assert!(
+        volume(
+            json!({"name": "v", "ephemeral": {"volumeClaimTemplate": {"spec": {"resources": {"requests": {"storage": "1Gi"}}}}}})
+        )
+        .starts_with("spec.volumes[0].ephemeral.volumeClaimTemplate.spec.accessModes: Required value")
+    );
+}
+
+#[test]
+fn a_hook_sleeps_no_longer_than_its_pod_has_to_stop() {
+    let sleep = |seconds: i64| container(&json!({"lifecycle": {"preStop": {"sleep": {"seconds": seconds}}}}));
+    assert_eq!((sleep(0), sleep(30)), ("[]".to_owned(), "[]".to_owned()));
+    assert_eq!(
+        sleep(31),
+        "spec.containers[0].lifecycle.preStop.sleep: Invalid value: 31: must be non-negative and less than terminationGracePeriodSeconds (30)"
+    );
+}
+
+#[test]
+fn some_things_are_added_to_a_pod_only_later() {
+    let new = |change: fn(&mut Value)| sentence(&create_errors(&pod(change)));
+    assert_eq!(new(|_| ()), "[]");
+    assert_eq!(
+        new(|spec| spec["ephemeralContainers"] = json!([{"name": "debug", "image": "busybox"}])),
+        "spec.ephemeralContainers: Forbidden: cannot be set on create"
+    );
+    assert_eq!(
+        new(|spec| {
+            spec["nodeName"] = json!("pi");
+            spec["schedulingGates"] = json!([{"name": "a/b"}]);
+        }),
+        "spec.nodeName: Forbidden: cannot be set until all schedulingGates have been cleared"
+    );
 }
 
 #[test]

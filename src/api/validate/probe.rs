@@ -6,23 +6,23 @@ use super::at::At;
 use super::{Errors, FieldError, each, name, not_negative, one_of};
 
 /// All probes and hooks of one container.
-pub(super) fn all(container: &At<'_>, out: &mut Errors) {
+pub(super) fn all(container: &At<'_>, grace: i64, out: &mut Errors) {
     for key in ["livenessProbe", "readinessProbe", "startupProbe"] {
         let probe = container.get(key);
         if probe.is_set() {
-            one(&probe, key == "readinessProbe", out);
+            one(&probe, key == "readinessProbe", grace, out);
         }
     }
     for key in ["postStart", "preStop"] {
         let hook = container.get("lifecycle").get(key);
         if hook.is_set() {
-            handler(&hook, &["exec", "httpGet", "tcpSocket", "sleep"], out);
+            handler(&hook, &["exec", "httpGet", "tcpSocket", "sleep"], grace, out);
         }
     }
 }
 
-fn one(probe: &At<'_>, readiness: bool, out: &mut Errors) {
-    handler(probe, &["exec", "httpGet", "tcpSocket", "grpc"], out);
+fn one(probe: &At<'_>, readiness: bool, grace: i64, out: &mut Errors) {
+    handler(probe, &["exec", "httpGet", "tcpSocket", "grpc"], grace, out);
     for key in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"] {
         not_negative(&probe.get(key), out);
     }
@@ -41,8 +41,8 @@ fn one(probe: &At<'_>, readiness: bool, out: &mut Errors) {
     }
 }
 
-/// Exactly one of the ways to act.
-fn handler(at: &At<'_>, ways: &[&str], out: &mut Errors) {
+/// Exactly one of the ways to act. `pod_grace` is how long the pod has to stop, in seconds.
+fn handler(at: &At<'_>, ways: &[&str], pod_grace: i64, out: &mut Errors) {
     let mut chosen = false;
     for way in ways {
         let action = at.get(way);
@@ -63,9 +63,10 @@ fn handler(at: &At<'_>, ways: &[&str], out: &mut Errors) {
             }
             "httpGet" => http(&action, out),
             "sleep" => {
-                let seconds = action.get("seconds");
-                if seconds.int().is_some_and(|seconds| seconds < 0) {
-                    out.push(seconds.invalid("must be non-negative and less than terminationGracePeriodSeconds"));
+                let seconds = action.get("seconds").int().unwrap_or_default();
+                if !(0..=pod_grace).contains(&seconds) {
+                    let words = format!("must be non-negative and less than terminationGracePeriodSeconds ({pod_grace})");
+                    out.push(FieldError::invalid(&action.path, seconds, &words));
                 }
             }
             _ => port(&action.get("port"), out),

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::at::At;
-use super::{Errors, FieldError, container, each, name, one_of_or_none, resources};
+use super::{Errors, FieldError, container, each, name, one_of_or_none, resources, storage};
 
 const FILE_FIELDS: [&str; 5] = ["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
 const HOST_PATH_TYPES: [&str; 7] =
@@ -77,6 +77,18 @@ fn source(volume: &At<'_>, out: &mut Errors) {
                 out.push(path.invalid("must be an absolute path"));
             }
         }
+        "ephemeral" => {
+            let template = first.get("volumeClaimTemplate");
+            if template.is_set() {
+                storage::claim_spec(&template.get("spec"), out);
+            } else {
+                out.push(template.required());
+            }
+        }
+        "image" => {
+            one_of_or_none(&first.get("pullPolicy"), &["Always", "IfNotPresent", "Never"], out);
+            needed(&first.get("reference"), out);
+        }
         "csi" => needed(&first.get("driver"), out),
         _ => {}
     }
@@ -131,7 +143,16 @@ fn downward(source: &At<'_>, out: &mut Errors) {
 
 fn projected(source: &At<'_>, out: &mut Errors) {
     mode(&source.get("defaultMode"), out);
+    let mut paths = BTreeSet::new();
     for part in source.get("sources").items() {
+        let items = ["secret", "configMap", "downwardAPI"].map(|key| part.get(key).get("items"));
+        let token = part.get("serviceAccountToken").get("path");
+        let named = items.iter().flat_map(At::items).map(|item| item.get("path")).chain([token]);
+        for path in named.filter(|path| !path.text().is_empty()) {
+            if !paths.insert(path.text()) {
+                out.push(FieldError::invalid(&source.path, path.text(), "conflicting duplicate paths"));
+            }
+        }
         let mut chosen = 0;
         for key in ["secret", "configMap", "downwardAPI", "serviceAccountToken", "clusterTrustBundle"] {
             let projection = part.get(key);

@@ -55,6 +55,9 @@ pub fn create(view: &View, new: &New<'_>, cluster: &Cluster, now: Now, ids: &mut
     let warnings: Vec<String> = taken.warnings.iter().cloned().chain(admission::admit(view, resource, &object)?).collect();
     let mut errors = validate::object::errors(resource, &object);
     errors.extend((resource.strategy.validate)(&object));
+    if *resource == registry::PODS {
+        errors.extend(validate::pod::create_errors(&object));
+    }
     if !errors.is_empty() {
         return Err(ApiError::invalid(resource, object.name(), errors));
     }

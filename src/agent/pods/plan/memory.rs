@@ -30,8 +30,49 @@ pub struct Trouble {
 /// A container that was told to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kill {
-    /// The next KILL.
+    /// When its grace is over.
     pub deadline: Tick,
+    /// `kubectl describe` says so.
+    pub told: bool,
+    /// The runtime could not be told: not again before this.
+    pub retry: Tick,
+    /// How far it has come.
+    pub stage: Stage,
+}
+
+/// How far a container has come on its way to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Its preStop hook runs.
+    Hook,
+    /// It is to get TERM once those before it have ended.
+    Turn {
+        /// It had to wait, for its hook or for others.
+        waited: bool,
+    },
+    /// It got TERM.
+    Term {
+        /// When.
+        since: Tick,
+        /// It has so long even if the deadline comes sooner.
+        least: Duration,
+    },
+    /// It got KILL.
+    Kill {
+        /// When it gets another one.
+        again: Tick,
+    },
+}
+
+/// How a postStart hook stands that has not ended well yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PostStart {
+    /// The container has just been started.
+    Due,
+    /// It runs: nothing else of the pod is started.
+    Runs,
+    /// Its container is to end.
+    Failed,
 }
 
 /// What the node remembers of a pod beside what the runtime shows.
@@ -47,10 +88,14 @@ pub struct Memory {
     pub dues: BTreeMap<String, Tick>,
     /// By the runtime's id.
     pub kills: BTreeMap<String, Kill>,
+    /// By the runtime's id. A hook that an earlier agent began is not begun again, and counts as having ended well: upstream's way.
+    pub post_start: BTreeMap<String, PostStart>,
     /// What the probes have found, and which are to come.
     pub probes: Watch,
     /// By container: the highest attempt seen.
     pub attempts: BTreeMap<String, u32>,
+    /// When the deadline of its activity was first looked at, and how long it had been active by then.
+    pub active: Option<(Tick, Duration)>,
     /// Why the node gave it up.
     pub failure: Option<PodFailure>,
 }

@@ -2,6 +2,7 @@
 
 use super::memory::Memory;
 use super::{About, Next, View, again, newest, stop};
+use crate::agent::pods::env::ConfigError;
 use crate::agent::pods::image::{self, ImageState};
 use crate::agent::pods::launch;
 use crate::agent::pods::restart::{self, Turn};
@@ -56,12 +57,12 @@ pub(super) fn turn(
         }
         Some(run) => match &run.state {
             RunState::Running { .. } if run.spec_hash != container.hash => {
-                return stop(std::slice::from_ref(&run.id), now.after(spec.grace), view.now, memory);
+                return stop(view, std::slice::from_ref(&run.id), now.after(spec.grace), memory);
             }
             RunState::Running { .. } => {
                 let Some(failing) = memory.probes.failing(&run.id) else { return Next::default() };
                 let grace = failing.grace.unwrap_or(spec.grace);
-                return stop(std::slice::from_ref(&run.id), now.after(grace), view.now, memory);
+                return stop(view, std::slice::from_ref(&run.id), now.after(grace), memory);
             }
             RunState::Created => Turn { attempt: run.attempt, streak: run.streak },
             RunState::Exited { exit_code, .. } => {
@@ -85,7 +86,7 @@ pub(super) fn turn(
     if let Some(trouble) = memory.trouble.get(name).filter(|trouble| trouble.due > now) {
         return Next::wait(trouble.due);
     }
-    let plan = match launch::container(spec, container, sandbox, turn, view.sources) {
+    let mut plan = match launch::container(spec, container, sandbox, turn, view.sources) {
         Ok(plan) => plan,
         Err(error) => {
             // The share's next change is the next chance.
@@ -93,8 +94,33 @@ pub(super) fn turn(
             return Next::default();
         }
     };
+    if let Some(target) = &container.target {
+        match newest(view.observed, target).filter(|run| run.state.is_running()) {
+            Some(run) => plan.processes_of = Some(run.id.clone()),
+            None => {
+                let words = format!("the target container {target} does not run");
+                memory.config.insert(name.clone(), ConfigError::Refused(words));
+                return Next::default();
+            }
+        }
+    }
     memory.config.remove(name);
     let image = memory.images.get(name).unwrap_or(&ImageState::Unknown);
     image::next(spec, container, image, view.fetches, view.sources.share, now)
         .unwrap_or_else(|| Next::order(Command::StartContainer(Box::new(plan)), About::Start(name.clone())))
+}
+
+/// Starts an ephemeral container, once.
+pub(super) fn ephemeral(
+    view: View<'_>,
+    spec: &PodSpec,
+    container: &ContainerSpec,
+    sandbox: &ObservedSandbox,
+    memory: &mut Memory,
+) -> Next {
+    // Made and not started yet, or not made at all. What ran, and whose remains are gone, is not started again.
+    if memory.attempts.contains_key(&container.name) && newest(view.observed, &container.name).is_none() {
+        return Next::default();
+    }
+    turn(view, spec, container, sandbox, memory)
 }

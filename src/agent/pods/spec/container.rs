@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::hook::Lifecycle;
 use super::probe::Probes;
+use super::security::security;
 use super::{amount, flag, list, strings, text};
 use crate::agent::runtime::{Limits, Security};
 use crate::api::quantity::Quantity;
@@ -56,7 +58,7 @@ pub struct ContainerSpec {
     pub limits: Amounts,
     /// `resources.requests`.
     pub requests: Amounts,
-    /// What becomes of both.
+    /// What becomes of both, without what the node adds.
     pub cgroup: Limits,
     /// Identity and rights.
     pub security: Security,
@@ -64,8 +66,18 @@ pub struct ContainerSpec {
     pub tty: bool,
     /// `stdin`.
     pub stdin: bool,
+    /// `lifecycle`.
+    pub lifecycle: Lifecycle,
+    /// `terminationMessagePath`: where its last words are read.
+    pub last_words_path: String,
+    /// `terminationMessagePolicy: FallbackToLogsOnError`.
+    pub last_words_from_log: bool,
+    /// `targetContainerName` of an ephemeral container: whose processes it sees.
+    pub target: Option<String>,
     /// `startupProbe`, `livenessProbe`, `readinessProbe`.
     pub probes: Probes,
+    /// `stdinOnce`.
+    pub stdin_once: bool,
     /// Why it can never be started here.
     pub refused: Option<String>,
 }
@@ -86,18 +98,12 @@ pub(super) fn container(raw: &Value, pod_security: &Value, ignored: &mut Vec<Str
     let name = text(raw, "name").to_owned();
     let image = text(raw, "image").to_owned();
     let mut say = |what: &str| ignored.push(format!("container {name}: {what}"));
-    for (key, what) in [("lifecycle", "lifecycle hooks are not run on this node yet")] {
-        if raw.get(key).is_some_and(|probe| !probe.is_null()) {
-            say(what);
-        }
+    let security = security(raw.get("securityContext").unwrap_or(&Value::Null), pod_security);
+    security.ignored.iter().for_each(|what| say(what));
+    if raw.get("resources").is_some_and(|resources| !list(resources, "claims").is_empty()) {
+        say("resources.claims (dynamic resource allocation) are not given by this node");
     }
-    if list(raw, "ports").iter().any(|port| port.get("hostPort").and_then(Value::as_u64).unwrap_or_default() > 0) {
-        say("hostPort is not opened on this node yet");
-    }
-    let security = raw.get("securityContext").unwrap_or(&Value::Null);
-    let either = |key: &str| security.get(key).filter(|value| !value.is_null()).or_else(|| pod_security.get(key));
-    let user = either("runAsUser").and_then(Value::as_u64);
-    let mut refused = None;
+    let mut refused = security.refused;
     if list(raw, "volumeMounts").iter().any(|mount| !text(mount, "subPath").is_empty() || !text(mount, "subPathExpr").is_empty())
     {
         refused = Some("volumeMounts.subPath cannot be given by this node yet".to_owned());
@@ -105,38 +111,15 @@ pub(super) fn container(raw: &Value, pod_security: &Value, ignored: &mut Vec<Str
     if !list(raw, "volumeDevices").is_empty() {
         refused = Some("volumeDevices (raw block volumes) cannot be given by this node".to_owned());
     }
-    if either("runAsNonRoot").and_then(Value::as_bool).unwrap_or_default() {
-        match user {
-            Some(0) => refused = Some("container's runAsUser breaks non-root policy".to_owned()),
-            Some(_) => {}
-            None => say("runAsNonRoot is not checked against the image's user on this node yet; set runAsUser"),
-        }
-    }
     let probes = super::probe::probes(raw).unwrap_or_else(|why| {
         refused = Some(why);
         Probes::default()
     });
-    let seccomp = either("seccompProfile").map(|profile| text(profile, "type")).unwrap_or_default();
-    if seccomp == "Localhost" {
-        refused = Some("seccompProfile of type Localhost cannot be given by this node yet".to_owned());
-    }
-    for key in ["seLinuxOptions", "appArmorProfile", "windowsOptions"] {
-        if either(key).is_some_and(|value| !value.is_null()) {
-            say(&format!("securityContext.{key} is not set by this node"));
-        }
-    }
     let (limits, requests) = (amounts(raw, "limits"), amounts(raw, "requests"));
     for other in limits.keys().filter(|name| !matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage")) {
         refused = Some(format!("resource {other} cannot be given by this node yet"));
     }
     let cgroup = cgroup(&limits, &requests);
-    let mut groups: Vec<u64> = pod_security
-        .get("supplementalGroups")
-        .and_then(Value::as_array)
-        .map(|groups| groups.iter().filter_map(Value::as_u64).collect())
-        .unwrap_or_default();
-    groups.extend(pod_security.get("fsGroup").and_then(Value::as_u64));
-    let capabilities = |key: &str| security.get("capabilities").map(|all| strings(all, key)).unwrap_or_default();
     ContainerSpec {
         pull: match text(raw, "imagePullPolicy") {
             "Always" => PullPolicy::Always,
@@ -161,20 +144,18 @@ pub(super) fn container(raw: &Value, pod_security: &Value, ignored: &mut Vec<Str
         limits,
         requests,
         cgroup,
-        security: Security {
-            user,
-            group: either("runAsGroup").and_then(Value::as_u64),
-            groups,
-            privileged: flag(security, "privileged"),
-            add: capabilities("add"),
-            drop: capabilities("drop"),
-            read_only_root: flag(security, "readOnlyRootFilesystem"),
-            no_new_privileges: security.get("allowPrivilegeEscalation").and_then(Value::as_bool) == Some(false),
-            seccomp_unconfined: seccomp == "Unconfined",
-        },
+        security: security.security,
         tty: flag(raw, "tty"),
         stdin: flag(raw, "stdin"),
+        lifecycle: super::hook::lifecycle(raw),
+        last_words_path: Some(text(raw, "terminationMessagePath"))
+            .filter(|path| !path.is_empty())
+            .unwrap_or("/dev/termination-log")
+            .to_owned(),
+        last_words_from_log: text(raw, "terminationMessagePolicy") == "FallbackToLogsOnError",
+        target: Some(text(raw, "targetContainerName").to_owned()).filter(|name| !name.is_empty()),
         probes,
+        stdin_once: flag(raw, "stdinOnce"),
         refused,
         name,
         image,
@@ -195,7 +176,8 @@ fn cgroup(limits: &Amounts, requests: &Amounts) -> Limits {
         cpu_milli: limits.get("cpu").and_then(milli).filter(|&milli| milli > 0),
         memory_bytes: limits.get("memory").and_then(bytes).filter(|&bytes| bytes > 0),
         cpu_request_milli: requests.get("cpu").and_then(milli),
-        memory_request_bytes: requests.get("memory").and_then(bytes),
+        memory_request_bytes: requests.get("memory").and_then(bytes).filter(|&bytes| bytes > 0),
+        ..Limits::default()
     }
 }
 

@@ -153,7 +153,7 @@ impl Shared {
             match read.and_then(|json| own.add_config(&json).map_err(|error| error.to_string())) {
                 Ok(()) => all.extend(own.lookup(name).into_iter().map(Some)),
                 Err(error) => {
-                    tracing::warn!(path = %path.display(), %error, "the node's own credentials for registries cannot be used")
+                    tracing::warn!(path = %path.display(), %error, "the node's own credentials for registries cannot be used");
                 }
             }
         }
@@ -343,11 +343,11 @@ impl Shared {
     /// Why a container ended at once, when its program is for another machine. Runtimes since runc 1.1 say so only in its log,
     /// which is read once.
     pub(super) async fn exec_format(&self, docker: &Docker, id: &str, image_id: &str, named: &str) -> Option<String> {
-        if let Some(known) = lock(&self.last_words).get(id) {
+        if let Some(known) = lock(&self.exec_formats).get(id) {
             return known.clone();
         }
         let found = self.read_exec_format(docker, id, image_id, named).await;
-        let mut known = lock(&self.last_words);
+        let mut known = lock(&self.exec_formats);
         if known.len() >= 512 {
             known.clear();
         }

@@ -1,13 +1,13 @@
 //! Hands: what there is in Docker, as the node looks at it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 use bollard::errors::Error;
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum};
 
 use super::{QUICK, Shared};
-use crate::agent::runtime::{Failure, Listing, ObservedContainer, ObservedPod, ObservedSandbox, PodRef, RunState, naming};
+use crate::agent::runtime::{Failure, Listing, ObservedContainer, ObservedPod, ObservedSandbox, PodRef, RunState, Trace, naming};
 use crate::agent::volumes::disk;
 use crate::api::{Uid, time};
 
@@ -28,8 +28,8 @@ impl Shared {
                 Err(_) => return Err(Failure::Unavailable("Docker does not answer".to_owned())),
             };
             let mut state = run_state(&inspect);
-            let pod = entry(&mut listing, &labels.pod);
             if labels.container == naming::SANDBOX {
+                let pod = entry(&mut listing, &labels.pod);
                 pod.sandboxes.push(ObservedSandbox {
                     id,
                     attempt: labels.attempt,
@@ -45,7 +45,9 @@ impl Shared {
                 {
                     *error = self.exec_format(&docker, &id, image, &labels.image).await;
                 }
+                let message = self.last_words(&docker, &id, &labels, &state).await;
                 let image_id = self.digest(&docker, inspect.image.as_deref().unwrap_or_default(), &labels.image).await;
+                let pod = entry(&mut listing, &labels.pod);
                 pod.containers.push(ObservedContainer {
                     id,
                     name: labels.container,
@@ -55,6 +57,9 @@ impl Shared {
                     image: labels.image,
                     image_id,
                     sandbox_id: labels.sandbox_id,
+                    message,
+                    oom: inspect.state.as_ref().and_then(|state| state.oom_killed).unwrap_or_default(),
+                    trace: Trace::There,
                     state,
                 });
             }
@@ -71,6 +76,11 @@ impl Shared {
             let observed = listing.pods.entry(uid.clone()).or_default();
             observed.pod.uid = uid;
             observed.directory = true;
+        }
+        if only.is_none() {
+            let there: BTreeSet<&str> =
+                listing.pods.values().flat_map(|pod| &pod.containers).map(|run| run.id.as_str()).collect();
+            self.keep_last_words(|id| there.contains(id));
         }
         for pod in listing.pods.values_mut() {
             pod.sandboxes.sort_by_key(|sandbox| sandbox.attempt);
