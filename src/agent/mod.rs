@@ -14,6 +14,7 @@ pub mod disk;
 pub mod eviction;
 pub mod health;
 pub mod hooks;
+pub mod images;
 pub mod led;
 pub mod node;
 pub mod pleg;

@@ -25,22 +25,35 @@ use crate::rng::Rng;
 use crate::step::Machine;
 
 use super::hooks::{HookOrder, HookOutcome};
+use super::images::credentials::Credential;
+use super::images::progress::{Progress, Told};
 use super::pleg;
 use super::pods::admission::{self, Rejection};
 use super::pods::env::{ConfigError, Sources};
-use super::pods::known::{Pod, Severity, event, expire, field_path, hooked, keep_lost, learn, tell, tell_ending, tell_oom};
+use super::pods::image::{self, Fetches};
+use super::pods::known::{
+    Pod, Severity, event, expire, field_path, hooked, keep_lost, learn, tell, tell_ending, tell_exec_format, tell_oom,
+};
 use super::pods::lifecycle::PodState;
 use super::pods::mount;
-use super::pods::plan::{self, About, FailureCondition, ImageState, Memory, PodFailure};
+use super::pods::plan::{self, About, FailureCondition, Memory, PodFailure};
 use super::pods::ports;
 use super::pods::resource_field::NodeAmounts;
-use super::pods::spec::{self, PodSpec};
+use super::pods::spec;
 use super::pods::status::{self, LightState};
 use super::prober::{self, Answer};
 use super::runtime::{Command, Done, Failure, Listing, PodRef, RunState};
 
-/// Images that are fetched at the same time: a card and a home's line take no more.
-const PULLS: usize = 2;
+/// How many images are fetched at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MostPulls(pub usize);
+
+impl Default for MostPulls {
+    /// A card and a home's line take no more.
+    fn default() -> Self {
+        Self(2)
+    }
+}
 
 /// What a node is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,6 +64,8 @@ pub struct NodeConfig {
     pub host_ips: Vec<String>,
     /// What container ids begin with: `docker` or `simulated`.
     pub scheme: &'static str,
+    /// How many images it fetches at the same time.
+    pub pulls: MostPulls,
     /// What it has.
     pub amounts: NodeAmounts,
     /// Sysctls that its pods may set beyond the safe ones.
@@ -66,6 +81,15 @@ pub enum Input {
     Observed(Listing),
     /// An order was carried out, or not.
     Outcome(Outcome),
+    /// How far a fetch is.
+    Progress {
+        /// The order's.
+        ticket: u64,
+        /// The pod's.
+        uid: Uid,
+        /// How far.
+        progress: Progress,
+    },
     /// A probe was answered.
     Probed(Answer),
     /// The node gives a pod up: what runs of it is ended within the grace and not started again, and once nothing runs its phase
@@ -215,7 +239,16 @@ impl Node {
                 pod.observed.pod = pod.pod_ref();
             }
         }
-        self.share = Some(share);
+        let before = self.share.replace(Arc::clone(&share));
+        for pod in self.pods.values_mut() {
+            let Some(spec) = &pod.spec else { continue };
+            let places = spec.pull_secrets.iter().map(|name| format!("{}/{name}", spec.pod.namespace));
+            let other =
+                |place: String| before.as_ref().and_then(|before| before.secrets.get(&place)) != share.secrets.get(&place);
+            if places.into_iter().any(other) {
+                image::secrets_changed(pod);
+            }
+        }
         let uids: Vec<Uid> = self.pods.keys().cloned().collect();
         for uid in uids {
             self.settle(now, &uid, out);
@@ -255,6 +288,7 @@ impl Node {
                     tracing::debug!(pod = %format_args!("{}/{}", after.pod.namespace, after.pod.name), ?change, "container changed");
                 }
             }
+            tell_exec_format(pod, &after, out);
             for run in &after.containers {
                 let highest = pod.memory.attempts.entry(run.name.clone()).or_default();
                 *highest = (*highest).max(run.attempt);
@@ -292,20 +326,20 @@ impl Node {
             (About::Sandbox, Err(failure)) => Err(self.name_holder(&uid, failure)),
             (_, result) => result,
         };
-        // Which image is here now, if this was about one at all.
-        let fetch_ended = match (&about, &result) {
-            (About::Image(name), Ok(Done::Pulled { .. })) => {
-                Some(self.pods.get(&uid).and_then(|pod| pod.spec.as_ref()?.any(name)).map(|container| container.image.clone()))
-            }
-            (About::Image(_), _) => Some(None),
-            _ => None,
-        };
         let overfull = match (&about, &result) {
             (About::Usage, Ok(Done::Measured(measured))) => {
                 self.pods.get(&uid).and_then(|pod| mount::exceeded(pod.spec.as_ref()?, measured))
             }
             _ => None,
         };
+        // Which image is here now, if this was a fetch at all, and what its registry was shown.
+        let fetch_ended = matches!(about, About::Pull(_)).then(|| {
+            let (share, pod) = (self.share.as_ref()?, self.pods.get(&uid)?);
+            let (spec, About::Pull(name), Ok(Done::Pulled { .. })) = (pod.spec.as_ref()?, &about, &result) else { return None };
+            let container = spec.any(name)?;
+            let shown = image::credentials_of(spec, &container.image, share).credentials;
+            Some((container.image.clone(), shown))
+        });
         if let Some(pod) = self.pods.get_mut(&uid) {
             // Not looked at afterwards: what is known of it is old. A listing comes.
             pod.seen = after.is_some();
@@ -315,8 +349,8 @@ impl Node {
             Some(listing) => self.observed(now, listing, out),
             None => self.settle(now, &uid, out),
         }
-        if let Some(image) = fetch_ended {
-            self.next_fetch(now, image.as_deref(), out);
+        if let Some(fetched) = fetch_ended {
+            self.next_fetch(now, fetched, out);
         }
         if let Some(message) = overfull {
             if let Some(spec) = self.pods.get(&uid).and_then(|pod| pod.spec.as_ref()) {
@@ -336,22 +370,32 @@ impl Node {
     }
 
     /// A fetch has ended, well when the image is named: who wants the same finds it, and the first of the others is next.
-    fn next_fetch(&mut self, now: Now, image: Option<&str>, out: &mut Vec<Effect>) {
+    fn next_fetch(&mut self, now: Now, fetched: Option<(String, Vec<Credential>)>, out: &mut Vec<Effect>) {
+        let Some(share) = self.share.clone() else { return };
         let mut waiting = Vec::new();
         for (uid, pod) in self.pods.iter_mut().filter(|(_, pod)| pod.wants_slot) {
-            let spec = pod.spec.iter().flat_map(PodSpec::all);
-            let found = spec.filter(|container| image == Some(container.image.as_str())).any(|container| {
-                let absent = pod.memory.images.get(&container.name) == Some(&ImageState::Absent);
-                absent && pod.memory.images.remove(&container.name).is_some()
-            });
+            let found = fetched.as_ref().is_some_and(|(image, shown)| image::fetched_by_another(pod, image, shown, &share, out));
             waiting.push((!found, uid.clone()));
         }
         waiting.sort();
         for (other, uid) in waiting {
-            if other && self.pods.values().filter(|pod| pod.pulls()).count() >= PULLS {
+            if other && self.pods.values().filter(|pod| pod.pulls()).count() >= self.config.pulls.0 {
                 break;
             }
             self.settle(now, &uid, out);
+        }
+    }
+
+    /// A fetch goes on: now and then that is told.
+    fn progress(&mut self, now: Now, ticket: u64, uid: &Uid, progress: Progress, out: &mut Vec<Effect>) {
+        let Some(pod) = self.pods.get_mut(uid) else { return };
+        let Some((_, About::Pull(name))) = pod.flight.as_ref().filter(|(flight, _)| *flight == ticket) else { return };
+        let Some((spec, image)) = pod.spec.as_ref().zip(pod.pulled_image()) else { return };
+        let mut told = pod.told.unwrap_or_else(|| Told::begins(now.tick));
+        if told.worth(now.tick, &progress) {
+            let text = format!("Pulling image \"{image}\": {progress}");
+            out.push(event(&spec.pod, field_path(spec, name), Severity::Normal, "Pulling", text));
+            pod.told = Some(told);
         }
     }
 
@@ -371,7 +415,8 @@ impl Node {
     /// Brings one pod's state, order, status and light up to date.
     fn settle(&mut self, now: Now, uid: &Uid, out: &mut Vec<Effect>) {
         let Some(share) = self.share.clone() else { return };
-        let pulls = self.pods.values().filter(|pod| pod.pulls()).count();
+        let free = self.pods.values().filter(|pod| pod.pulls()).count() < self.config.pulls.0;
+        let under_way: BTreeSet<String> = self.pods.values().filter_map(Pod::pulled_image).map(str::to_owned).collect();
         let Some(pod) = self.pods.get_mut(uid) else { return };
         let wanted = share.pods.contains_key(uid);
         if self.listed.is_none() || !pod.seen {
@@ -445,13 +490,20 @@ impl Node {
         };
         pod.wants_slot = false;
         pod.wake = active_until;
+        // A pod that ends wants no image any more.
+        if let Some((ticket, About::Pull(_))) = pod.flight
+            && pod.state != PodState::Live
+            && pod.given_up.replace(ticket) != Some(ticket)
+        {
+            out.push(Effect::Run(Order { ticket, pod: pod.pod_ref(), command: Command::Cancel }));
+        }
         if pod.flight.is_none() {
             let view = plan::View {
                 spec: pod.spec.as_ref(),
                 observed: &pod.observed,
                 state: pod.state,
                 sources,
-                pull_slot: pulls < PULLS,
+                fetches: Fetches { free, under_way: &under_way },
                 now,
             };
             let next = plan::next(view, &mut pod.memory);
@@ -466,6 +518,10 @@ impl Node {
                     pod.removal.get_or_insert(pod.observed.containers.len());
                 }
                 self.tickets += 1;
+                if let Command::PullImage { image, .. } = &command {
+                    image::tell_secrets(pod, image, &share, out);
+                    pod.told = Some(Told::begins(now.tick));
+                }
                 tell(pod, &command, &about, out);
                 let order = Order { ticket: self.tickets, pod: pod.pod_ref(), command };
                 pod.flight = Some((self.tickets, about));
@@ -631,6 +687,7 @@ impl Machine for Node {
             Input::Desired(share) => self.desired(now, share, out),
             Input::Observed(listing) => self.observed(now, listing, out),
             Input::Outcome(outcome) => self.outcome(now, outcome, out),
+            Input::Progress { ticket, uid, progress } => self.progress(now, ticket, &uid, progress, out),
             Input::Probed(answer) => self.probed(now, &answer, out),
             Input::Fail { uid, reason, message, grace, condition } => {
                 let failure = PodFailure { reason, message, condition: condition.map(|condition| (condition, now.wall)) };

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use super::config::{Capacity, Runtime};
 use super::health::sysinfo::Machine;
 use super::pods::resource_field::NodeAmounts;
+use crate::api::image::Platforms;
 use crate::board::Board;
-use crate::link::message::{Info, SCHEMA};
+use crate::link::message::{Info, NodeImage, SCHEMA};
 
 /// Pods on one node: the kubelet's default.
 const PODS: u32 = 110;
@@ -29,6 +30,10 @@ pub struct Facts<'a> {
     pub addresses: Vec<String>,
     /// Room for images and containers.
     pub storage_bytes: u64,
+    /// What images it runs.
+    pub platforms: &'a Platforms,
+    /// The images that are here.
+    pub images: &'a [NodeImage],
     /// Where volumes are made for claims.
     pub volumes_dir: &'a str,
 }
@@ -83,6 +88,12 @@ pub fn info(facts: &Facts<'_>) -> Info {
         container_runtime: facts.container_runtime.to_owned(),
         volumes_dir: facts.volumes_dir.to_owned(),
         bramble_version: env!("CARGO_PKG_VERSION").to_owned(),
+        platforms: std::iter::once(&facts.platforms.own)
+            .chain(&facts.platforms.emulated)
+            .filter(|platform| !platform.architecture.is_empty())
+            .map(ToString::to_string)
+            .collect(),
+        images: facts.images.to_vec(),
         labels: labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect::<BTreeMap<_, _>>(),
     }
 }
@@ -103,6 +114,11 @@ pub fn amounts(info: &Info) -> NodeAmounts {
 mod tests {
     use super::*;
 
+    static NOWHERE: Platforms = Platforms {
+        own: crate::api::image::Platform { os: String::new(), architecture: String::new(), variant: String::new() },
+        emulated: Vec::new(),
+    };
+
     fn facts<'a>(machine: &'a Machine, board: &'a Board, capacity: Capacity, runtime: Runtime) -> Facts<'a> {
         Facts {
             node: "pi",
@@ -113,6 +129,8 @@ mod tests {
             container_runtime: "",
             addresses: Vec::new(),
             storage_bytes: 1,
+            platforms: &NOWHERE,
+            images: &[],
             volumes_dir: "/v",
         }
     }

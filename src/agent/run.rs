@@ -25,6 +25,7 @@ use super::health;
 use super::health::judge::Pressures;
 use super::health::sysinfo::Sensors;
 use super::hooks;
+use super::images::{self, Fetched, Wanted};
 use super::led::gpio;
 use super::led::shelf::Shelf;
 use super::node::{Node, NodeConfig};
@@ -36,6 +37,7 @@ use super::runtime::{Runtime, simulated};
 use super::streams::Streams;
 use super::uplink::Uplink;
 use super::volumes;
+use crate::api::image::Platforms;
 use crate::backoff::Policy;
 use crate::board::Board;
 use crate::clock::{SystemClock, Tick};
@@ -50,6 +52,8 @@ use crate::tls::Credentials;
 
 /// Orders on their way to the runtime, and to the hooks' hand: one a pod, and far more pods than a node may have.
 const ORDERS: usize = 1024;
+/// Images that were fetched and not yet noted: as many as can be fetched at once.
+const FETCHES: usize = 16;
 /// Questions on their way to the prober: at most three a container, and it takes them at once.
 const PROBES: usize = 1024;
 /// Outcomes, listings and answers on their way back.
@@ -81,7 +85,20 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         },
         stop.clone(),
     );
-    let runtime = make_runtime(config, &board, clock);
+    let (fetched, fetches) = mpsc::channel(FETCHES);
+    let runtime = make_runtime(config, &board, clock, fetched);
+    let (wanted, wanted_by_pods) = watch::channel(Wanted::new());
+    let (told, images) = watch::channel(Vec::new());
+    let parts = images::run::Parts {
+        runtime: runtime.clone(),
+        clock,
+        data_dir: config.data_dir.clone(),
+        limits: config.images.limits,
+        fetched: fetches,
+        wanted: wanted_by_pods,
+        told,
+    };
+    let (collect_now, image_keeper) = images::run::make(parts, stop.clone());
     let (orders, orders_out) = mpsc::channel(ORDERS);
     let (hooks, hooks_out) = mpsc::channel(ORDERS);
     let (probes, probes_out) = mpsc::channel(PROBES);
@@ -111,6 +128,8 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
             container_runtime: "",
             addresses: Vec::new(),
             storage_bytes: sensors.read().disk_total_bytes,
+            platforms: &Platforms::default(),
+            images: &[],
             volumes_dir: "",
         };
         NodeAmounts { pids: config.pods.pids_limit, ..register::amounts(&register::info(&facts)) }
@@ -126,6 +145,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
                 RuntimeKind::Docker => "docker",
                 RuntimeKind::Simulated => "simulated",
             },
+            pulls: config.images.pulls,
             amounts,
             allowed_sysctls: config.pods.allowed_sysctls.clone(),
         }),
@@ -145,6 +165,10 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         hooks,
         probes,
         keep,
+        wanted,
+        images,
+        collect_now,
+        platforms: Platforms::default(),
         discard,
         volumes_dir: volumes_dir.to_string_lossy().into_owned(),
         connected: false,
@@ -174,6 +198,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         supervisor.spawn("pressure", health::run::guard(parts, stop.clone()));
     }
     supervisor.spawn("runtime", drive(runtime, orders_out, inputs, runtime_health, stop.clone()));
+    supervisor.spawn("images", image_keeper);
     supervisor.spawn("checkpoint", checkpoint(config.data_dir.clone(), kept_changes, stop.clone()));
     supervisor.spawn("volumes", volumes::discard::run(volumes_dir, to_discard, discarded, stop.clone()));
     let inboxes = Inboxes { events, inputs: inputs_in, runtime_is, discarded: discarded_in };
@@ -231,7 +256,7 @@ fn credentials(config: &AgentConfig) -> Result<Option<Arc<rustls::ClientConfig>>
     Ok(Some(client))
 }
 
-fn make_runtime(config: &AgentConfig, board: &Board, clock: SystemClock) -> Arc<dyn Runtime> {
+fn make_runtime(config: &AgentConfig, board: &Board, clock: SystemClock, fetched: mpsc::Sender<Fetched>) -> Arc<dyn Runtime> {
     match config.runtime {
         #[cfg(feature = "docker")]
         RuntimeKind::Docker => {
@@ -239,6 +264,9 @@ fn make_runtime(config: &AgentConfig, board: &Board, clock: SystemClock) -> Arc<
             let owner = naming::Owner { cluster_uid: config.cluster_uid.clone(), node: config.node.clone() };
             let socket = config.docker_socket.to_string_lossy().into_owned();
             let mut settings = docker::Settings::new(socket, owner, &config.run_dir);
+            settings.auth_file = config.images.auth_file.clone();
+            settings.emulated = config.images.emulated.clone();
+            settings.fetched = Some(fetched);
             settings.seccomp_dir.clone_from(&config.pods.seccomp_dir);
             settings.logs = config.logs;
             Arc::new(docker::DockerRuntime::new(settings))

@@ -6,6 +6,7 @@
 
 use serde_json::{Value, json};
 
+use crate::api::core::node::PLATFORMS;
 use crate::api::core::volume::{USUAL_VOLUMES_DIR, VOLUMES_DIR};
 use crate::api::{Key, Object, registry, time};
 use crate::clock::{Now, Wall};
@@ -60,6 +61,12 @@ pub fn node(view: &View, info: &Info, now: Now, uid: impl FnOnce() -> String) ->
             "kubeProxyVersion": format!("v{}", info.bramble_version), "operatingSystem": info.operating_system, "architecture": info.architecture,
         }),
     );
+    let images: Vec<Value> =
+        info.images.iter().map(|image| json!({"names": image.names, "sizeBytes": image.size_bytes})).collect();
+    object.set_at(&["status", "images"], images);
+    if !info.platforms.is_empty() {
+        object.set_at(&["metadata", "annotations", PLATFORMS], info.platforms.join(","));
+    }
     changed(key, known.map(AsRef::as_ref), object)
 }
 
@@ -224,6 +231,20 @@ mod tests {
                 "Throttled=False"
             ]
         );
+    }
+
+    #[test]
+    fn the_images_of_a_node_are_in_its_status_as_kubectl_shows_them() {
+        let view = View::new(Revision(1));
+        let images = vec![crate::link::message::NodeImage { names: vec!["r/a@sha256:0".into(), "r/a:1".into()], size_bytes: 5 }];
+        let info = Info { images, platforms: vec!["linux/arm64".into(), "linux/amd64".into()], ..info() };
+        let Some(Op { change: crate::store::Change::Put(object), .. }) = node(&view, &info, Now::default(), String::new) else {
+            panic!("a new node")
+        };
+        assert_eq!(object.list_at(&["status", "images"]), [json!({"names": ["r/a@sha256:0", "r/a:1"], "sizeBytes": 5})]);
+        let read = crate::api::core::node::Node(&object);
+        assert_eq!(read.platforms().unwrap().own.to_string(), "linux/arm64");
+        assert_eq!(read.images().collect::<Vec<_>>(), [("r/a@sha256:0".to_owned(), 5), ("r/a:1".to_owned(), 5)]);
     }
 
     #[test]

@@ -212,6 +212,21 @@ pub struct Info {
     /// Where volumes are made for claims: an absolute path. Empty when the node does not say.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub volumes_dir: String,
+    /// What images it runs, its own first: `linux/arm64`, and what its owner set up besides.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub platforms: Vec<String>,
+    /// The largest images that are here, at most 50.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<NodeImage>,
+}
+
+/// An image on a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeImage {
+    /// `name@sha256:…` and `name:tag`, at most 5.
+    pub names: Vec<String>,
+    /// What it takes on the disk.
+    pub size_bytes: u64,
 }
 
 /// `health`, retained, about every 10 s: how a node is. For people, and for the digests; not for finding dead nodes.

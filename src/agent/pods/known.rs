@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::agent::hooks::{HookEnd, HookOutcome};
+use crate::agent::images::progress::Told;
+use crate::agent::images::words::EXEC_FORMAT;
 use crate::agent::node::Effect;
 use crate::agent::prober::verdict;
 use crate::agent::runtime::naming::SANDBOX;
@@ -18,16 +20,12 @@ use crate::api::{Object, Uid};
 use crate::clock::{Now, Tick};
 use crate::link::message::{NodeEvent, PodReport};
 
+use super::image;
 use super::lifecycle::PodState;
 use super::mount::VOLUMES;
-use super::plan::{
-    self, About, ImageState, Memory, Moment, PULL_BACKOFF, PodFailure, PostStart, Stage, TROUBLE_BACKOFF, Trouble,
-};
-use super::spec::{ContainerSpec, PodSpec, PullPolicy};
+use super::plan::{self, About, Memory, Moment, PodFailure, PostStart, Stage, TROUBLE_BACKOFF, Trouble};
+use super::spec::{ContainerSpec, PodSpec};
 use super::status::LightState;
-
-/// How long `ErrImagePull` is shown before it becomes `ImagePullBackOff`.
-const ERROR_SHOWN: Duration = Duration::from_secs(1);
 
 /// One pod that the node knows.
 #[derive(Debug)]
@@ -48,6 +46,10 @@ pub(in crate::agent) struct Pod {
     pub(in crate::agent) light: Option<LightState>,
     pub(in crate::agent) waits: BTreeMap<String, (String, String)>,
     pub(in crate::agent) warned: BTreeSet<String>,
+    /// What was told of the fetch for it.
+    pub(in crate::agent) told: Option<Told>,
+    /// The fetch that was given up.
+    pub(in crate::agent) given_up: Option<u64>,
     /// How many containers there were when their removal was ordered: with fewer, the last words are said.
     pub(in crate::agent) removal: Option<usize>,
 }
@@ -70,6 +72,8 @@ impl Pod {
             light: None,
             waits: BTreeMap::new(),
             warned: BTreeSet::new(),
+            told: None,
+            given_up: None,
             removal: None,
         }
     }
@@ -78,19 +82,15 @@ impl Pod {
         self.spec.as_ref().map_or_else(|| self.observed.pod.clone(), |spec| spec.pod.clone())
     }
 
+    /// An image is being fetched for it.
     pub(in crate::agent) fn pulls(&self) -> bool {
-        matches!(&self.flight, Some((_, About::Image(_)))) && self.memory_pulling()
+        matches!(&self.flight, Some((_, About::Pull(_))))
     }
 
-    /// The image order that is out is a fetch and not a question.
-    pub(in crate::agent) fn memory_pulling(&self) -> bool {
-        let Some((_, About::Image(name))) = &self.flight else { return false };
-        let always = self.spec.as_ref().and_then(|spec| spec.any(name));
-        match self.memory.images.get(name) {
-            Some(ImageState::Absent | ImageState::Failed { never: false, .. }) => true,
-            Some(ImageState::Unknown) | None => always.is_some_and(|container| container.pull == PullPolicy::Always),
-            Some(ImageState::Ready | ImageState::Unreachable { .. } | ImageState::Failed { never: true, .. }) => false,
-        }
+    /// Which.
+    pub(in crate::agent) fn pulled_image(&self) -> Option<&str> {
+        let Some((_, About::Pull(name))) = &self.flight else { return None };
+        self.spec.as_ref()?.any(name).map(|container| container.image.as_str())
     }
 }
 
@@ -138,7 +138,7 @@ pub(in crate::agent) fn tell(pod: &mut Pod, command: &Command, about: &About, ou
     }
     let Some(spec) = &pod.spec else { return };
     match (command, about) {
-        (Command::PullImage { image }, About::Image(name)) => {
+        (Command::PullImage { image, .. }, About::Pull(name)) => {
             out.push(event(&spec.pod, field_path(spec, name), Severity::Normal, "Pulling", format!("Pulling image \"{image}\"")));
         }
         (Command::StartContainer(plan), About::Start(name)) => {
@@ -303,7 +303,8 @@ pub(in crate::agent) fn learn(pod: &mut Pod, about: About, result: &Result<Done,
         }
         // Measured again in a minute.
         (About::Usage, _) => {}
-        (About::Image(name), result) => image(pod, &name, result, now, out),
+        (About::Image(name), result) => image::learn(pod, &name, false, result, now, out),
+        (About::Pull(name), result) => image::learn(pod, &name, true, result, now, out),
         (About::Start(name), Ok(Done::Started { id, created, warnings })) => {
             if *created {
                 pod.memory.probes.born(&name, id);
@@ -357,66 +358,15 @@ fn trouble(memory: &mut Memory, name: &str, now: Now, reason: &'static str, fail
     memory.trouble.insert(name.to_owned(), Trouble { failures, due, reason, message: failure.to_string() });
 }
 
-/// Takes in what became of a question for an image, or of its fetch.
-fn image(pod: &mut Pod, name: &str, result: &Result<Done, Failure>, now: Now, out: &mut Vec<Effect>) {
+/// Says that a container's program is for other machines: that shows only once it has run.
+pub(in crate::agent) fn tell_exec_format(pod: &Pod, after: &ObservedPod, out: &mut Vec<Effect>) {
     let Some(spec) = &pod.spec else { return };
-    let Some(container) = spec.any(name) else { return };
-    let path = field_path(spec, name);
-    let image = &container.image;
-    let failures = match pod.memory.images.get(name) {
-        Some(ImageState::Failed { failures, .. } | ImageState::Unreachable { failures, .. }) => *failures,
-        Some(ImageState::Unknown | ImageState::Absent | ImageState::Ready) | None => 0,
-    };
-    let stale = match pod.memory.images.get(name) {
-        Some(ImageState::Unreachable { message, .. }) => Some(message.clone()),
-        _ => None,
-    };
-    let failed = |message: String, never: bool| ImageState::Failed {
-        failures: failures.saturating_add(1),
-        due: now.tick.after(PULL_BACKOFF.delay(failures.saturating_add(1))),
-        cools: now.tick.after(ERROR_SHOWN),
-        message,
-        never,
-    };
-    let state = match result {
-        Ok(Done::Image { present: true }) if stale.is_some() => {
-            let text = format!("Image \"{image}\" cannot be pulled now; the copy on this node is used");
-            out.push(event(&spec.pod, path, Severity::Warning, "StaleImage", text));
-            ImageState::Ready
+    for run in &after.containers {
+        let RunState::Exited { error: Some(error), .. } = &run.state else { continue };
+        let known = pod.observed.containers.iter().any(|before| before.id == run.id && before.state == run.state);
+        if error.starts_with(EXEC_FORMAT) && pod.seen && !known {
+            let text = format!("Error: failed to start container \"{}\": {error}", run.name);
+            out.push(event(&spec.pod, field_path(spec, &run.name), Severity::Warning, "Failed", text));
         }
-        Ok(Done::Image { present: false }) if stale.is_some() => failed(stale.unwrap_or_default(), false),
-        Ok(Done::Image { present: true }) => {
-            let text = format!("Container image \"{image}\" already present on machine");
-            out.push(event(&spec.pod, path, Severity::Normal, "Pulled", text));
-            ImageState::Ready
-        }
-        Ok(Done::Image { present: false }) if container.pull == PullPolicy::Never => {
-            let text = format!("Container image \"{image}\" is not present with pull policy of Never");
-            out.push(event(&spec.pod, path, Severity::Warning, "ErrImageNeverPull", text.clone()));
-            failed(text, true)
-        }
-        Ok(Done::Image { present: false }) => ImageState::Absent,
-        Ok(Done::Pulled { took, bytes }) => {
-            let text = format!("Successfully pulled image \"{image}\" in {:.3}s. Image size: {bytes} bytes.", took.as_secs_f64());
-            out.push(event(&spec.pod, path, Severity::Normal, "Pulled", text));
-            ImageState::Ready
-        }
-        Ok(Done::Ok | Done::Started { .. } | Done::Measured(_)) => ImageState::Ready,
-        Err(failure) => {
-            if !matches!(failure, Failure::Unavailable(_)) {
-                let text = format!("Failed to pull image \"{image}\": {failure}");
-                out.push(event(&spec.pod, path, Severity::Warning, "Failed", text));
-            }
-            match failure {
-                // The registry is out of reach, which is no reason to leave a house dark: see whether a copy is here.
-                Failure::Failed(message) if container.pull == PullPolicy::Always && stale.is_none() => {
-                    ImageState::Unreachable { failures, message: message.clone() }
-                }
-                Failure::Failed(_) | Failure::Refused(_) | Failure::Unavailable(_) | Failure::Unfit(_) => {
-                    failed(failure.to_string(), false)
-                }
-            }
-        }
-    };
-    pod.memory.images.insert(name.to_owned(), state);
+    }
 }

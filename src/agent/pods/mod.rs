@@ -5,6 +5,7 @@
 //!  admission.rs which pods the node does not take at all
 //!  launch.rs    checked spec + config maps + addresses → what the runtime is asked for
 //!  dir.rs       where the pod's own files lie on the node
+//!  image.rs     the image of a container: looked for, fetched, waited for
 //!  env.rs       environment variables: sources, fields, $(VAR)
 //!  resource_field.rs  limits and requests as numbers that a container can read
 //!  ports.rs     who has a port that another pod wants
@@ -19,6 +20,7 @@
 pub mod admission;
 pub mod dir;
 pub mod env;
+pub mod image;
 pub mod known;
 pub mod launch;
 pub mod lifecycle;

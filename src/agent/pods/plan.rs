@@ -15,6 +15,7 @@ use crate::api::Uid;
 use crate::clock::{Now, Tick};
 
 use super::env::Sources;
+use super::image::Fetches;
 use super::lifecycle::PodState;
 use super::mount;
 use super::restart;
@@ -25,9 +26,7 @@ mod memory;
 mod turn;
 
 pub use ending::unsent;
-pub use memory::{
-    FailureCondition, ImageState, Kill, Memory, PULL_BACKOFF, PodFailure, PostStart, Stage, TROUBLE_BACKOFF, Trouble,
-};
+pub use memory::{FailureCondition, Kill, Memory, PULL_BACKOFF, PodFailure, PostStart, Stage, TROUBLE_BACKOFF, Trouble};
 
 use ending::{ending, finished, running, stop, terminating};
 use turn::{ephemeral, start_sandbox, turn};
@@ -42,6 +41,8 @@ pub enum About {
     Sandbox,
     /// The image of this container.
     Image(String),
+    /// The fetch of the image of this container.
+    Pull(String),
     /// The start of this container.
     Start(String),
     /// These are told to end.
@@ -136,7 +137,7 @@ pub struct View<'a> {
     /// Where its environment comes from.
     pub sources: Sources<'a>,
     /// Whether another image may be fetched now.
-    pub pull_slot: bool,
+    pub fetches: Fetches<'a>,
     /// This moment.
     pub now: Now,
 }

@@ -46,6 +46,8 @@ pub struct PodSpec {
     pub annotations: BTreeMap<String, String>,
     /// `spec.serviceAccountName`.
     pub service_account: String,
+    /// The names of `spec.imagePullSecrets`.
+    pub pull_secrets: Vec<String>,
     /// `spec.restartPolicy`.
     pub restart_policy: RestartPolicy,
     /// `spec.terminationGracePeriodSeconds`.
@@ -171,6 +173,11 @@ pub fn read(object: &Object) -> PodSpec {
         labels: object.labels().map(owned).collect(),
         annotations: object.strings_at(&["metadata", "annotations"]).map(owned).collect(),
         service_account: text(spec, "serviceAccountName").to_owned(),
+        pull_secrets: list(spec, "imagePullSecrets")
+            .iter()
+            .map(|secret| text(secret, "name").to_owned())
+            .filter(|name| !name.is_empty())
+            .collect(),
         restart_policy: match text(spec, "restartPolicy") {
             "OnFailure" => RestartPolicy::OnFailure,
             "Never" => RestartPolicy::Never,
@@ -241,7 +248,6 @@ fn gate(object: &Object, kind: &str) -> Gate {
 /// What of the pod itself is asked for and not done.
 fn ignored_of_pod(spec: &Value, ignored: &mut Vec<String>) {
     for (key, what) in [
-        ("imagePullSecrets", "imagePullSecrets are not used by this node yet: images are pulled without credentials"),
         ("resources", "resources of the pod as a whole are not enforced by this node: set them for each container"),
         ("resourceClaims", "resourceClaims (dynamic resource allocation) are not given by this node"),
     ] {

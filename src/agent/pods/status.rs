@@ -15,9 +15,10 @@ use crate::agent::runtime::{ObservedContainer, ObservedPod, RunState, Trace};
 use crate::api::time::rfc3339;
 use crate::clock::{Now, Wall};
 
+use super::image::{ImageState, Retry};
 use super::lifecycle::PodState;
 use super::mount::VOLUMES;
-use super::plan::{ImageState, Memory, PostStart, again, has_started, init_failed, newest, previous};
+use super::plan::{Memory, PostStart, again, has_started, init_failed, newest, previous};
 use super::restart;
 use super::spec::{ContainerSpec, PodSpec, RestartPolicy};
 
@@ -360,8 +361,8 @@ fn hindrance(memory: &Memory, container: &ContainerSpec, now: Now) -> Option<(St
         };
         return Some((reason.to_owned(), error.to_string()));
     }
-    if let Some(ImageState::Failed { cools, message, never, .. }) = memory.images.get(&container.name) {
-        return Some(if *never {
+    if let Some(ImageState::Failed { cools, message, retry, .. }) = memory.images.get(&container.name) {
+        return Some(if *retry == Retry::Never {
             ("ErrImageNeverPull".to_owned(), message.clone())
         } else if *cools > now.tick {
             ("ErrImagePull".to_owned(), message.clone())

@@ -14,6 +14,8 @@ use crate::agent::config::AgentConfig;
 use crate::agent::health::judge::Pressures;
 use crate::agent::health::sysinfo::{Machine as Facts, Sensors};
 use crate::agent::hooks::{HookEnd, HookOrder, HookOutcome};
+use crate::agent::images::Wanted;
+use crate::agent::images::run::CollectNow;
 use crate::agent::led::Driver;
 use crate::agent::led::shelf::{PodLight, PodState, Shelf, ShelfEffect, ShelfInput};
 use crate::agent::node::{self, Effect, Input, Node, Order, Outcome};
@@ -24,13 +26,14 @@ use crate::agent::runtime::run::Health as RuntimeHealth;
 use crate::agent::runtime::{Failure, Runtime};
 use crate::agent::streams::Streams;
 use crate::agent::uplink::Uplink;
+use crate::api::image::{Platforms, tagged};
 use crate::api::time::rfc3339;
 use crate::board::Board;
 use crate::clock::{Clock, Now, SystemClock, Tick};
 use crate::error::Chain;
 use crate::link::bus::{Bus, BusEvent, Publish};
 use crate::link::codec::{decode, encode};
-use crate::link::message::{Assignment, CallRequest, Credit, Head, Health, Info, SCHEMA, VolumeReport};
+use crate::link::message::{Assignment, CallRequest, Credit, Head, Health, Info, NodeImage, SCHEMA, VolumeReport};
 use crate::link::session::{Session, SessionEffect, SessionInput};
 use crate::link::share::Share;
 use crate::link::{NodeTopic, Topics};
@@ -65,6 +68,15 @@ pub(super) struct Agent {
     pub(super) hooks: mpsc::Sender<HookOrder>,
     pub(super) probes: mpsc::Sender<prober::Order>,
     pub(super) keep: watch::Sender<Option<(String, Arc<Share>)>>,
+    /// The images that pods name, for who removes the others.
+    pub(super) wanted: watch::Sender<Wanted>,
+    /// The images that are here.
+    pub(super) images: watch::Receiver<Vec<NodeImage>>,
+    /// Asks for images to be removed at once.
+    #[allow(dead_code)] // for pressure on the disk
+    pub(super) collect_now: CollectNow,
+    /// What the node runs.
+    pub(super) platforms: Platforms,
     pub(super) discard: watch::Sender<Arc<Share>>,
     pub(super) volumes_dir: String,
     pub(super) connected: bool,
@@ -93,6 +105,7 @@ impl Agent {
         self.light(ShelfInput::Link(false));
         if let Some(share) = kept {
             tracing::info!(node = self.config.node, pods = share.pods.len(), "starts with the share that was kept");
+            self.tell_wanted(&share);
             self.discard.send_replace(share.clone());
             self.feed(Input::Desired(share));
         }
@@ -117,6 +130,9 @@ impl Agent {
                     self.learn_runtime().await;
                 }
                 Ok(()) = self.pressures.changed() => self.health_soon(),
+                Ok(()) = self.images.changed() => {
+                    self.learn_runtime().await;
+                }
                 () = self.streams.ended() => {}
                 () = self.clock.sleep_until(wake) => self.wake(),
                 else => return,
@@ -278,6 +294,14 @@ impl Agent {
         }
     }
 
+    /// Says which images pods name.
+    fn tell_wanted(&self, share: &Share) {
+        let lists = ["initContainers", "containers", "ephemeralContainers"];
+        let containers = share.pods.values().flat_map(|pod| lists.into_iter().flat_map(|list| pod.list_at(&["spec", list])));
+        let names = containers.filter_map(|container| container.get("image")?.as_str());
+        self.wanted.send_replace(names.map(tagged).collect());
+    }
+
     fn converse(&mut self, input: SessionInput) {
         let mut effects = Vec::new();
         self.session.handle(self.clock.now(), input, &mut effects);
@@ -291,6 +315,7 @@ impl Agent {
                     tracing::info!(node = self.config.node, pods = share.pods.len(), "new share");
                     self.uplink.keep_only(|uid| share.pods.contains_key(uid));
                     self.keep.send_replace(Some((store, share.clone())));
+                    self.tell_wanted(&share);
                     self.discard.send_replace(share.clone());
                     self.feed(Input::Desired(share));
                 }
@@ -401,6 +426,10 @@ impl Agent {
         // Docker that hangs must not hold up the node.
         let asked = tokio::time::timeout(VERSION, self.runtime.version()).await;
         let version = asked.ok().and_then(Result::ok).unwrap_or_default();
+        if let Ok(Ok(platforms)) = tokio::time::timeout(VERSION, self.runtime.platforms()).await {
+            self.platforms = platforms;
+        }
+        let images = self.images.borrow().clone();
         let facts = register::Facts {
             node: &self.config.node,
             machine: &self.machine,
@@ -410,6 +439,8 @@ impl Agent {
             container_runtime: &version,
             addresses: self.addresses.clone(),
             storage_bytes: self.sensors.read().disk_total_bytes,
+            platforms: &self.platforms,
+            images: &images,
             volumes_dir: &self.volumes_dir,
         };
         let info = register::info(&facts);

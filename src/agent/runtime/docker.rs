@@ -42,9 +42,13 @@ use super::{
     Boxed, Changed, Changes, Command, ContainerPlan, Done, Executed, Failure, Listing, PodRef, Runtime, SandboxPlan, Signal,
     translate,
 };
+use crate::agent::images::credentials::Credential;
+use crate::agent::images::progress::{Layers, Progress};
+use crate::agent::images::{Disk, Fetched, ImageFacts};
 use crate::agent::stats::{DiskUsage, Usage};
 use crate::agent::volumes::disk;
 use crate::api::Uid;
+use crate::api::image::{Platform, Platforms};
 use crate::error::Chain;
 use crate::link::call::{Chunks, LogRequest};
 
@@ -64,6 +68,12 @@ pub struct Settings {
     pub owner: Owner,
     /// How much of each container's log is kept.
     pub logs: translate::LogCap,
+    /// Platforms that the owner has set an emulator up for.
+    pub emulated: Vec<Platform>,
+    /// Docker's `config.json` with the node's own credentials for registries.
+    pub auth_file: Option<PathBuf>,
+    /// Who hears what was fetched.
+    pub fetched: Option<mpsc::Sender<Fetched>>,
     /// Where the pods' directories lie (`pods/dir.rs`): a path that Docker sees as well.
     pub run_dir: PathBuf,
     /// Where seccomp profiles of type Localhost lie.
@@ -90,6 +100,9 @@ impl Settings {
             resolv_conf: vec!["/etc/resolv.conf".into(), "/run/systemd/resolve/resolv.conf".into()],
             sandbox_command: vec![super::sandbox::PROGRAM.to_owned(), "sandbox".to_owned()],
             haste: 1,
+            emulated: Vec::new(),
+            auth_file: None,
+            fetched: None,
         }
     }
 }
@@ -109,6 +122,12 @@ struct Shared {
     digests: Mutex<HashMap<String, String>>,
     /// Containers of which a process was killed for its memory: Docker tells of a child's end by an event alone.
     oom: Arc<Mutex<BTreeSet<String>>>,
+    /// What this node runs, as Docker said when it was last connected to.
+    platforms: Mutex<Option<Platforms>>,
+    /// The fetches that are under way, by image.
+    fetches: Mutex<HashMap<String, Layers>>,
+    /// What was found of containers that ended at once, by id.
+    exec_formats: Mutex<HashMap<String, Option<String>>>,
     /// By container id, of those that have ended.
     last_words: Mutex<HashMap<String, String>>,
     stamp: AtomicU64,
@@ -131,6 +150,9 @@ impl DockerRuntime {
                 network: tokio::sync::Mutex::new(None),
                 digests: Mutex::new(HashMap::new()),
                 oom: Arc::default(),
+                platforms: Mutex::new(None),
+                fetches: Mutex::new(HashMap::new()),
+                exec_formats: Mutex::new(HashMap::new()),
                 last_words: Mutex::new(HashMap::new()),
                 stamp: AtomicU64::new(0),
                 places: Mutex::default(),
@@ -180,6 +202,30 @@ impl Runtime for DockerRuntime {
         })
     }
 
+    fn images(&self) -> Boxed<'_, Result<Vec<ImageFacts>, Failure>> {
+        Box::pin(self.shared.images())
+    }
+
+    fn image_disk(&self) -> Boxed<'_, Result<Disk, Failure>> {
+        Box::pin(self.shared.image_disk())
+    }
+
+    fn remove_image<'a>(&'a self, id: &'a str, names: &'a [String]) -> Boxed<'a, Result<(), Failure>> {
+        Box::pin(self.shared.remove_image(id, names))
+    }
+
+    fn progress(&self, image: &str) -> Option<Progress> {
+        self.shared.progress(image)
+    }
+
+    fn platforms(&self) -> Boxed<'_, Result<Platforms, Failure>> {
+        Box::pin(async { self.shared.node_platforms(&self.shared.client().await?).await })
+    }
+
+    fn image_platforms<'a>(&'a self, image: &'a str, credentials: &'a [Credential]) -> Boxed<'a, Result<Vec<Platform>, Failure>> {
+        Box::pin(self.shared.image_platforms(image, credentials))
+    }
+
     fn teardown(&self) -> Boxed<'_, Result<(), Failure>> {
         Box::pin(self.shared.teardown())
     }
@@ -214,7 +260,8 @@ impl Shared {
         }
         // The time-out inside of `bollard` runs until the response's head; ours are per request.
         let fresh = Docker::connect_with_unix(&self.settings.socket, SLOW.as_secs(), API_DEFAULT_VERSION)
-            .map_err(|error| unavailable(&self.settings.socket, &error))?;
+            .map_err(|error| unavailable(&self.settings.socket, &error))?
+            .with_request_modifier(url_safe_credentials);
         let agreed = self
             .within(QUICK, fresh.negotiate_version())
             .await
@@ -246,6 +293,7 @@ impl Shared {
             // the version on.
             _ => {
                 *lock(&self.client) = None;
+                *lock(&self.platforms) = None;
                 unavailable(&self.settings.socket, error)
             }
         }
@@ -255,7 +303,9 @@ impl Shared {
         match command {
             Command::StartSandbox(plan) => self.start_sandbox(plan).await,
             Command::FindImage { image } => self.find_image(image).await,
-            Command::PullImage { image } => self.pull_image(image).await,
+            Command::PullImage { image, credentials } => self.pull_image(image, credentials).await,
+            // Orders are given up by who carries them out.
+            Command::Cancel => Ok(Done::Ok),
             Command::StartContainer(plan) => self.start_container(plan).await,
             Command::SetUpVolumes(plan) => self.set_up_volumes(pod, plan).await,
             Command::MeasureVolumes { volumes } => self.measure_volumes(pod, volumes).await,
@@ -533,6 +583,17 @@ impl Changes for DockerChanges {
             Some(uid.map_or(Changed::All, |uid| Changed::Pod(Uid(uid))))
         })
     }
+}
+
+/// Docker reads credentials as URL-safe base64 and takes others for none; `bollard` writes the plain alphabet.
+fn url_safe_credentials(mut request: bollard::BollardRequest) -> bollard::BollardRequest {
+    const HEADER: &str = "x-registry-auth";
+    let headers = request.headers_mut();
+    let plain = headers.get(HEADER).and_then(|value| value.to_str().ok()).map(|text| text.replace('+', "-").replace('/', "_"));
+    if let Some(Ok(safe)) = plain.map(|text| text.parse()) {
+        headers.insert(HEADER, safe);
+    }
+    request
 }
 
 fn unavailable(socket: &str, error: &Error) -> Failure {

@@ -6,11 +6,14 @@ use serde_json::{Value, json};
 
 use super::condition::Condition;
 use super::resources::{Resources, quantity};
+use crate::api::image::Platforms;
 use crate::api::object::Object;
 use crate::api::quantity::Quantity;
 use crate::api::time::rfc3339;
 use crate::clock::Wall;
 
+/// The annotation that says which images a node runs, its own platform first: `linux/arm64,linux/amd64`.
+pub const PLATFORMS: &str = "bramble/platforms";
 /// The taint of a node that does not answer.
 pub const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 /// The taint of a node that answers and says that it is not ready.
@@ -42,6 +45,25 @@ impl<'a> Node<'a> {
     #[must_use]
     pub fn is_ready(self) -> bool {
         self.ready() == "True"
+    }
+
+    /// What images it runs; `None` while it has not said.
+    #[must_use]
+    pub fn platforms(self) -> Option<Platforms> {
+        let said = self.0.str_at(&["metadata", "annotations", PLATFORMS]);
+        Platforms::parse(said).or_else(|| {
+            let architecture = self.0.str_at(&["status", "nodeInfo", "architecture"]);
+            Platforms::parse(&format!("{}/{architecture}", self.0.str_at(&["status", "nodeInfo", "operatingSystem"])))
+        })
+    }
+
+    /// The images that it has: each name, with the bytes that it takes.
+    pub fn images(self) -> impl Iterator<Item = (String, i64)> + use<'a> {
+        self.0.list_at(&["status", "images"]).iter().flat_map(|image| {
+            let size = image.get("sizeBytes").and_then(Value::as_i64).unwrap_or_default();
+            let names = image.get("names").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+            names.map(move |name| (name.to_owned(), size))
+        })
     }
 
     /// Whether it is cordoned.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::agent::pods::env::ConfigError;
+use crate::agent::pods::image::ImageState;
 use crate::agent::pods::mount::Mounts;
 use crate::agent::prober::Watch;
 use crate::backoff::Policy;
@@ -13,38 +14,6 @@ use crate::clock::{Tick, Wall};
 pub const PULL_BACKOFF: Policy = Policy { first: Duration::from_secs(10), cap: Duration::from_secs(300) };
 /// Between attempts at something that the runtime could not do.
 pub const TROUBLE_BACKOFF: Policy = Policy { first: Duration::from_secs(1), cap: Duration::from_secs(60) };
-
-/// What is known of an image for a container's next turn.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum ImageState {
-    /// Nothing yet.
-    #[default]
-    Unknown,
-    /// It is not here.
-    Absent,
-    /// It should be fetched anew and its registry is out of reach: a copy may be here.
-    Unreachable {
-        /// How often fetching failed in a row before.
-        failures: u32,
-        /// Why.
-        message: String,
-    },
-    /// It may be used for the next turn.
-    Ready,
-    /// It could not be had.
-    Failed {
-        /// How often in a row.
-        failures: u32,
-        /// The next attempt.
-        due: Tick,
-        /// From then on it is a back-off, before that an error.
-        cools: Tick,
-        /// In the registry's words.
-        message: String,
-        /// It may not be fetched at all.
-        never: bool,
-    },
-}
 
 /// Something that the runtime could not do.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,12 +1,13 @@
 //! What the sandbox needs, and what one container needs when it is its turn.
 
-use super::memory::{ImageState, Memory};
+use super::memory::Memory;
 use super::{About, Next, View, again, newest, stop};
 use crate::agent::pods::env::ConfigError;
+use crate::agent::pods::image::{self, ImageState};
 use crate::agent::pods::launch;
 use crate::agent::pods::mount;
 use crate::agent::pods::restart::{self, Turn};
-use crate::agent::pods::spec::{ContainerSpec, PodSpec, PullPolicy};
+use crate::agent::pods::spec::{ContainerSpec, PodSpec};
 use crate::agent::runtime::naming::SANDBOX;
 use crate::agent::runtime::{Command, ObservedSandbox, RunState};
 
@@ -108,25 +109,9 @@ pub(super) fn turn(
         }
     }
     memory.config.remove(name);
-    let image = container.image.clone();
-    let about = About::Image(name.clone());
-    let find = |about| Next::order(Command::FindImage { image: image.clone() }, about);
-    let pull = |about| {
-        if view.pull_slot {
-            Next::order(Command::PullImage { image: image.clone() }, about)
-        } else {
-            Next { wants_slot: true, ..Next::default() }
-        }
-    };
-    match memory.images.get(name).unwrap_or(&ImageState::Unknown) {
-        ImageState::Unknown if container.pull == PullPolicy::Always => pull(about),
-        ImageState::Unknown | ImageState::Unreachable { .. } => find(about),
-        ImageState::Absent => pull(about),
-        ImageState::Failed { due, cools, .. } if *due > now => Next::wait(if *cools > now { *cools } else { *due }),
-        ImageState::Failed { never: true, .. } => find(about),
-        ImageState::Failed { .. } => pull(about),
-        ImageState::Ready => Next::order(Command::StartContainer(Box::new(plan)), About::Start(name.clone())),
-    }
+    let image = memory.images.get(name).unwrap_or(&ImageState::Unknown);
+    image::next(spec, container, image, view.fetches, view.sources.share, now)
+        .unwrap_or_else(|| Next::order(Command::StartContainer(Box::new(plan)), About::Start(name.clone())))
 }
 
 /// Starts an ephemeral container, once.

@@ -11,6 +11,9 @@ use crate::agent::runtime::{Failure, Listing, ObservedContainer, ObservedPod, Ob
 use crate::agent::volumes::disk;
 use crate::api::{Uid, time};
 
+/// A container that ended within so many milliseconds may not have begun at all.
+const AT_ONCE_MS: i64 = 1000;
+
 impl Shared {
     pub(super) async fn observe(&self, only: Option<&Uid>) -> Result<Listing, Failure> {
         let stamp = self.stamp.fetch_add(1, Ordering::SeqCst) + 1;
@@ -24,7 +27,7 @@ impl Shared {
                 Ok(Err(error)) => return Err(self.failure(&error)),
                 Err(_) => return Err(Failure::Unavailable("Docker does not answer".to_owned())),
             };
-            let state = run_state(&inspect);
+            let mut state = run_state(&inspect);
             if labels.container == naming::SANDBOX {
                 let pod = entry(&mut listing, &labels.pod);
                 pod.sandboxes.push(ObservedSandbox {
@@ -36,6 +39,12 @@ impl Shared {
                     state,
                 });
             } else {
+                let image = inspect.image.as_deref().unwrap_or_default();
+                if let RunState::Exited { started, finished, exit_code: 1 | 126 | 255, error: error @ None, .. } = &mut state
+                    && finished.0.saturating_sub(started.0) < AT_ONCE_MS
+                {
+                    *error = self.exec_format(&docker, &id, image, &labels.image).await;
+                }
                 let message = self.last_words(&docker, &id, &labels, &state).await;
                 let oom =
                     lock(&self.oom).contains(&id) || inspect.state.as_ref().is_some_and(|state| state.oom_killed == Some(true));

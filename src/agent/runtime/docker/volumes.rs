@@ -76,13 +76,13 @@ impl Shared {
                 IMAGES.0, IMAGES.1, version.major_version, version.minor_version
             )));
         }
-        let present = matches!(self.find_image(reference).await?, Done::Image { present: true });
+        let present = matches!(self.find_image(reference).await?, Done::Image { present: true, .. });
         match pull {
             PullPolicy::Never if !present => {
                 Err(Failure::Failed(format!("image \"{reference}\" is not present with pull policy of Never")))
             }
-            PullPolicy::Always => self.pull_image(reference).await.map(drop),
-            PullPolicy::IfNotPresent if !present => self.pull_image(reference).await.map(drop),
+            PullPolicy::Always => self.pull_image(reference, &[]).await.map(drop),
+            PullPolicy::IfNotPresent if !present => self.pull_image(reference, &[]).await.map(drop),
             PullPolicy::IfNotPresent | PullPolicy::Never => Ok(()),
         }
     }

@@ -229,8 +229,8 @@ impl Simulated {
             // It has no disk.
             Command::SetUpVolumes(_) => Ok(Done::Ok),
             Command::MeasureVolumes { .. } => Ok(Done::Measured(Vec::new())),
-            Command::FindImage { image } => Ok(Done::Image { present: self.images.contains(&image) }),
-            Command::PullImage { image } => {
+            Command::FindImage { image } => Ok(Done::Image { present: self.images.contains(&image), foreign: None }),
+            Command::PullImage { image, .. } => {
                 if self.pods.get(&pod.uid).is_some_and(|pod| pod.script.pull_fails) {
                     let text = format!("manifest for {image} not found: manifest unknown (simulated)");
                     return Some(Err(Failure::Refused(text)));
@@ -240,6 +240,10 @@ impl Simulated {
                 }
                 self.pulls.insert((now.tick.after(self.settings.pull), id, image));
                 return None;
+            }
+            Command::Cancel => {
+                self.pulls.retain(|(_, pull, _)| *pull != id);
+                Err(Failure::Failed("given up".to_owned()))
             }
             Command::StartContainer(plan) => {
                 let container_id = self.id();
@@ -335,7 +339,7 @@ impl Machine for Simulated {
             self.pulls.remove(&pull);
             let (_, id, image) = pull;
             self.images.insert(image);
-            let result = Ok(Done::Pulled { took: self.settings.pull, bytes: self.settings.image_bytes });
+            let result = Ok(Done::Pulled { took: self.settings.pull, bytes: self.settings.image_bytes, foreign: None });
             out.push(Effect::Outcome { id, result });
         }
         while let Some(exit) = self.exits.first().filter(|exit| exit.0 <= now.tick).cloned() {
