@@ -9,7 +9,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::health::judge::Thresholds;
 use super::pods::admission::may_be_allowed;
+use super::runtime::translate::LogCap;
 use crate::config::{BrokerUrl, Faults, FileMay, Flag, Reader};
 
 /// Where the configuration is when nobody says.
@@ -47,6 +49,10 @@ pub struct AgentConfig {
     pub pods: Pods,
     /// `health.interval_seconds`: how often it tells how it is.
     pub health_interval: Duration,
+    /// `[eviction]`: when the node counts as short of something.
+    pub eviction: Thresholds,
+    /// `[logs]`: how much of each container's log is kept.
+    pub logs: LogCap,
     /// `leds.enabled`: whether the board's LEDs are driven.
     pub leds_enabled: bool,
 }
@@ -169,6 +175,25 @@ impl AgentConfig {
             names.iter().all(|name| may_be_allowed(name)).then_some(names)
         });
         let health_interval = r.seconds("health.interval_seconds", 1).unwrap_or(Duration::from_secs(10));
+        let above_zero = |most: u32| move |text: &str| text.parse().ok().filter(|&number: &u32| number > 0 && number <= most);
+        let logs = LogCap {
+            mib: r
+                .parsed("logs.file_mib", "a whole number of MiB from 1 to 1024", above_zero(1024))
+                .unwrap_or(LogCap::default().mib),
+            files: r.parsed("logs.files", "a whole number from 1 to 100", above_zero(100)).unwrap_or(LogCap::default().files),
+        };
+        let percent = |text: &str| text.parse().ok().filter(|&percent: &u64| percent <= 100);
+        const PERCENT: &str = "a whole number from 0 (never) to 100";
+        let eviction = Thresholds {
+            memory_bytes: r
+                .parsed("eviction.memory_available_mib", "a whole number of MiB; 0 for never", |text| text.parse::<u32>().ok())
+                .map(|mib| u64::from(mib) << 20),
+            nodefs_percent: r.parsed("eviction.nodefs_available_percent", PERCENT, percent),
+            inodes_percent: r.parsed("eviction.nodefs_inodes_free_percent", PERCENT, percent).unwrap_or(5),
+            imagefs_percent: r.parsed("eviction.imagefs_available_percent", PERCENT, percent),
+            pids_percent: r.parsed("eviction.pid_available_percent", PERCENT, percent).unwrap_or(5),
+            transition: r.seconds("eviction.pressure_transition_seconds", 1).unwrap_or(Duration::from_secs(300)),
+        };
         let leds_enabled = r.switch("leds.enabled").unwrap_or(true);
         Some(Self {
             node: node?,
@@ -189,6 +214,8 @@ impl AgentConfig {
                 allowed_sysctls: allowed_sysctls.unwrap_or_default(),
             },
             health_interval,
+            eviction,
+            logs,
             leds_enabled,
         })
     }

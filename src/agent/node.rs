@@ -30,6 +30,7 @@ use super::pods::admission::{self, Rejection};
 use super::pods::env::{ConfigError, Sources};
 use super::pods::known::{Pod, Severity, event, expire, field_path, hooked, keep_lost, learn, tell, tell_ending, tell_oom};
 use super::pods::lifecycle::PodState;
+use super::pods::mount;
 use super::pods::plan::{self, About, FailureCondition, ImageState, Memory, PodFailure};
 use super::pods::ports;
 use super::pods::resource_field::NodeAmounts;
@@ -209,6 +210,7 @@ impl Node {
                 pod.spec = Some(spec::read(raw));
                 pod.raw = Some(Arc::clone(raw));
             }
+            pod.memory.mounts.looked = false;
             if pod.observed.pod.name.is_empty() {
                 pod.observed.pod = pod.pod_ref();
             }
@@ -298,6 +300,12 @@ impl Node {
             (About::Image(_), _) => Some(None),
             _ => None,
         };
+        let overfull = match (&about, &result) {
+            (About::Usage, Ok(Done::Measured(measured))) => {
+                self.pods.get(&uid).and_then(|pod| mount::exceeded(pod.spec.as_ref()?, measured))
+            }
+            _ => None,
+        };
         if let Some(pod) = self.pods.get_mut(&uid) {
             // Not looked at afterwards: what is known of it is old. A listing comes.
             pod.seen = after.is_some();
@@ -309,6 +317,13 @@ impl Node {
         }
         if let Some(image) = fetch_ended {
             self.next_fetch(now, image.as_deref(), out);
+        }
+        if let Some(message) = overfull {
+            if let Some(spec) = self.pods.get(&uid).and_then(|pod| pod.spec.as_ref()) {
+                out.push(event(&spec.pod, None, Severity::Warning, "Evicted", message.clone()));
+            }
+            let failure = PodFailure { reason: "Evicted".to_owned(), message, condition: None };
+            self.fail(now, &uid, failure, mount::EVICTION_GRACE, out);
         }
     }
 

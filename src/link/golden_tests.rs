@@ -131,6 +131,8 @@ fn what_a_node_says_of_itself() {
         container_runtime: "docker://20.10.24".into(),
         bramble_version: "0.1.0".into(),
         labels: BTreeMap::from([("bramble/board".to_owned(), "rpi-4b".to_owned())]),
+        serial: "10000000abcdef01".into(),
+        system_uuid: "4c4c4544-0042".into(),
     };
     golden("info", &info);
     let plain = Health {
@@ -161,6 +163,7 @@ fn what_a_node_says_of_itself() {
         not_ready_because: Some("Docker does not answer".into()),
         memory_pressure: true,
         disk_pressure: true,
+        pid_pressure: true,
         foreign_store: Some("other".into()),
         ..plain
     };

@@ -19,6 +19,7 @@ use crate::clock::{Now, Tick};
 use crate::link::message::{NodeEvent, PodReport};
 
 use super::lifecycle::PodState;
+use super::mount::VOLUMES;
 use super::plan::{
     self, About, ImageState, Memory, Moment, PULL_BACKOFF, PodFailure, PostStart, Stage, TROUBLE_BACKOFF, Trouble,
 };
@@ -288,6 +289,20 @@ pub(in crate::agent) fn learn(pod: &mut Pod, about: About, result: &Result<Done,
             }
             trouble(&mut pod.memory, SANDBOX, now, "ContainerCreating", failure);
         }
+        (About::Volumes(digest), Ok(_)) => {
+            pod.memory.mounts.done = Some(digest);
+            pod.memory.trouble.remove(VOLUMES);
+        }
+        (About::Volumes(_), Err(failure)) => {
+            // The trouble that was there is told once, and again when it is another.
+            let known = pod.memory.trouble.get(VOLUMES).is_some_and(|trouble| trouble.message == failure.to_string());
+            if !known && !matches!(failure, Failure::Unavailable(_)) {
+                out.push(event(&spec.pod, None, Severity::Warning, "FailedMount", failure.to_string()));
+            }
+            trouble(&mut pod.memory, VOLUMES, now, "ContainerCreating", failure);
+        }
+        // Measured again in a minute.
+        (About::Usage, _) => {}
         (About::Image(name), result) => image(pod, &name, result, now, out),
         (About::Start(name), Ok(Done::Started { id, created, warnings })) => {
             if *created {
@@ -386,7 +401,7 @@ fn image(pod: &mut Pod, name: &str, result: &Result<Done, Failure>, now: Now, ou
             out.push(event(&spec.pod, path, Severity::Normal, "Pulled", text));
             ImageState::Ready
         }
-        Ok(Done::Ok | Done::Started { .. }) => ImageState::Ready,
+        Ok(Done::Ok | Done::Started { .. } | Done::Measured(_)) => ImageState::Ready,
         Err(failure) => {
             if !matches!(failure, Failure::Unavailable(_)) {
                 let text = format!("Failed to pull image \"{image}\": {failure}");

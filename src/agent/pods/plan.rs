@@ -16,6 +16,7 @@ use crate::clock::{Now, Tick};
 
 use super::env::Sources;
 use super::lifecycle::PodState;
+use super::mount;
 use super::restart;
 use super::spec::{ContainerSpec, Hook, PodSpec, RestartPolicy};
 
@@ -45,6 +46,10 @@ pub enum About {
     Start(String),
     /// These are told to end.
     Stop(Vec<String>),
+    /// The volumes, as this digest has them.
+    Volumes([u8; 16]),
+    /// How much is in volumes.
+    Usage,
     /// What is dead is removed.
     Cleanup,
 }
@@ -87,11 +92,11 @@ pub struct HookStart {
 }
 
 impl Next {
-    fn order(command: Command, about: About) -> Self {
+    pub(super) fn order(command: Command, about: About) -> Self {
         Self { order: Some((command, about)), ..Self::default() }
     }
 
-    fn wait(until: Tick) -> Self {
+    pub(super) fn wait(until: Tick) -> Self {
         Self { wake: Some(until), ..Self::default() }
     }
 
@@ -193,6 +198,10 @@ pub fn next(view: View<'_>, memory: &mut Memory) -> Next {
 }
 
 fn live(view: View<'_>, spec: &PodSpec, memory: &mut Memory) -> Next {
+    let volumes = mount::set_up(view, spec, memory);
+    if volumes.order.is_some() {
+        return volumes;
+    }
     let observed = view.observed;
     let hooks = post_start(spec, observed, memory);
     if !hooks.is_empty() {
@@ -253,7 +262,7 @@ fn live(view: View<'_>, spec: &PodSpec, memory: &mut Memory) -> Next {
     for container in &spec.containers {
         next = next.or(|| turn(view, spec, container, sandbox, memory));
     }
-    next.or(|| surplus(observed))
+    next.or(|| surplus(observed)).or(|| mount::measure(view, spec, memory)).or(|| volumes)
 }
 
 /// The hooks of containers that have just been started.

@@ -69,7 +69,7 @@ pub(super) struct Agent {
     pub(super) volumes_dir: String,
     pub(super) connected: bool,
     pub(super) info: Option<Info>,
-    pub(super) pressures: Pressures,
+    pub(super) pressures: watch::Receiver<Pressures>,
     pub(super) runtime_is: RuntimeHealth,
     pub(super) health_at: Tick,
     pub(super) health_told: Option<Tick>,
@@ -116,6 +116,7 @@ impl Agent {
                     self.runtime_is = runtime_is.borrow_and_update().clone();
                     self.learn_runtime().await;
                 }
+                Ok(()) = self.pressures.changed() => self.health_soon(),
                 () = self.streams.ended() => {}
                 () = self.clock.sleep_until(wake) => self.wake(),
                 else => return,
@@ -342,7 +343,7 @@ impl Agent {
         // The digest is over what was told: tell that first.
         self.tell();
         let reading = self.sensors.read();
-        self.pressures = self.pressures.after(&reading);
+        let pressures = *self.pressures.borrow_and_update();
         let health = Health {
             v: SCHEMA,
             time: rfc3339(now.wall),
@@ -363,8 +364,9 @@ impl Agent {
                 RuntimeHealth::Away(words) => Some(words.clone()),
                 RuntimeHealth::Ready | RuntimeHealth::Unknown => None,
             },
-            memory_pressure: self.pressures.memory,
-            disk_pressure: self.pressures.disk,
+            memory_pressure: pressures.memory,
+            disk_pressure: pressures.disk,
+            pid_pressure: pressures.pids,
             pods: u32::try_from(self.node.all_reports().count()).unwrap_or(u32::MAX),
             at: self.session.held(),
             pods_digest: self.uplink.digest(),
