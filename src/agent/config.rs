@@ -43,6 +43,8 @@ pub struct AgentConfig {
     pub health_interval: Duration,
     /// `leds.enabled`: whether the board's LEDs are driven.
     pub leds_enabled: bool,
+    /// `devices.root`: below which folder `/dev` and `/sys` are looked for; `None` without `devices.enabled`.
+    pub devices_root: Option<PathBuf>,
 }
 
 /// `[mqtt]`: the node's one connection.
@@ -145,6 +147,11 @@ impl AgentConfig {
         });
         let health_interval = r.seconds("health.interval_seconds", 1).unwrap_or(Duration::from_secs(10));
         let leds_enabled = r.switch("leds.enabled").unwrap_or(true);
+        let devices_root = r.path("devices.root", "a directory");
+        // A simulated node runs nothing that could use what this machine has.
+        let own = runtime != Some(Runtime::Simulated) || devices_root.is_some();
+        let devices_enabled = r.switch("devices.enabled").unwrap_or(own);
+        let devices_root = devices_enabled.then(|| devices_root.unwrap_or_else(|| "/".into()));
         Some(Self {
             node: node?,
             cluster,
@@ -159,6 +166,7 @@ impl AgentConfig {
             capacity: Capacity { cpus, memory_mib },
             health_interval,
             leds_enabled,
+            devices_root,
         })
     }
 }
@@ -181,6 +189,10 @@ mod tests {
         assert_eq!(config.runtime, Runtime::Docker);
         assert_eq!(config.mqtt.key, Path::new("/var/lib/bramble/pki/node.key"));
         assert!(config.leds_enabled && config.board.is_none());
+        assert_eq!(config.devices_root.as_deref(), Some(Path::new("/")));
+        for none in ["runtime = 'simulated'", "devices.enabled = false"] {
+            assert_eq!(load(&format!("node = 'a'\ncluster_uid = 'u'\n{none}")).unwrap().devices_root, None);
+        }
         assert_eq!(load("node = 'a'\ncluster_uid = 'u'\nboard = 'auto'").unwrap().board, None);
         assert_eq!(load("node = 'a'\ncluster_uid = 'u'\ncapacity.cpus = 2").unwrap().capacity.cpus, Some(2.0));
     }

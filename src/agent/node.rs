@@ -10,6 +10,8 @@
 //! * A pod has at most one order out. Orders carry a ticket; an outcome with another one is dropped and counted.
 //! * Listings carry a stamp, taken when they began: what an older one says about a pod is dropped.
 
+mod devices;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +25,8 @@ use crate::link::share::Share;
 use crate::rng::Rng;
 use crate::step::Machine;
 
+use super::devices::Offer;
+use super::devices::inventory::Inventory;
 use super::pleg;
 use super::pods::env::{ConfigError, Sources};
 use super::pods::known::{Pod, Severity, event, field_path, learn, tell};
@@ -76,6 +80,8 @@ pub enum Input {
         /// One more condition that is true of it, such as `DisruptionTarget`.
         condition: Option<FailureCondition>,
     },
+    /// What is plugged in, whenever that changed.
+    Devices(Inventory),
     /// The node's addresses changed.
     Addresses(Vec<String>),
     /// The master asks for every status.
@@ -117,6 +123,8 @@ pub enum Effect {
     Report(PodReport),
     /// For `kubectl describe`.
     Event(NodeEvent),
+    /// For the master: what the node offers of devices, because that changed.
+    Offer(Offer),
     /// For the LEDs: all pods, because one changed.
     Lights(Vec<PodLight>),
 }
@@ -148,6 +156,7 @@ pub struct Node {
     lights: Vec<PodLight>,
     lights_changed: bool,
     dropped: u64,
+    devices: devices::Devices,
 }
 
 impl Node {
@@ -165,6 +174,7 @@ impl Node {
             lights: Vec::new(),
             lights_changed: false,
             dropped: 0,
+            devices: devices::Devices::default(),
         }
     }
 
@@ -252,6 +262,7 @@ impl Node {
             pod.memory.dues.retain(|id, _| ids.contains(id));
             pod.memory.kills.retain(|id, _| ids.contains(id));
             pod.observed = after;
+            self.devices.learn(pod);
             pod.stamp = stamp;
             pod.seen = true;
         }
@@ -371,6 +382,8 @@ impl Node {
             pod.memory = Memory::default();
             pod.removal = None;
         }
+        self.allot(uid);
+        let Some(pod) = self.pods.get_mut(uid) else { return };
         let host_ip = self.config.host_ips.first().map(String::as_str).unwrap_or_default();
         let pod_ip = pod.observed.sandboxes.last().and_then(|sandbox| sandbox.ip.clone());
         let sources = Sources {
@@ -470,9 +483,9 @@ impl Node {
             now,
         });
         for (name, (reason, message)) in &worded.waits {
-            // A container that is being made may wait for a volume as well: then the words are what is new.
-            let same =
-                |(before, words): &(String, String)| before == reason && (reason != "ContainerCreating" || words == message);
+            // A container that is being made may wait for a volume as well, or for one thing after the other: then the words are new.
+            let tells = |reason: &str| matches!(reason, "ContainerCreating" | "CreateContainerConfigError");
+            let same = |(before, words): &(String, String)| before == reason && (!tells(reason) || words == message);
             if pod.waits.get(name).is_some_and(same) {
                 continue;
             }
@@ -569,6 +582,7 @@ impl Machine for Node {
                 let failure = PodFailure { reason, message, condition: condition.map(|condition| (condition, now.wall)) };
                 self.fail(now, &uid, failure, grace, out);
             }
+            Input::Devices(inventory) => self.devices_seen(now, inventory, out),
             Input::Addresses(host_ips) => {
                 self.config.host_ips = host_ips;
                 let uids: Vec<Uid> = self.pods.keys().cloned().collect();
@@ -578,6 +592,7 @@ impl Machine for Node {
             }
             Input::ReportAll => out.extend(self.all_reports().cloned().map(Effect::Report)),
         }
+        self.mind_devices(now, out);
         self.light(out);
     }
 
@@ -598,10 +613,13 @@ impl Machine for Node {
                 self.settle(now, &uid, out);
             }
         }
+        self.unplugged(now, out);
+        self.mind_devices(now, out);
         self.light(out);
     }
 
     fn next_wake(&self) -> Option<Tick> {
-        self.pods.values().flat_map(|pod| [pod.wake, pod.memory.probes.next_wake()]).flatten().min()
+        let pods = self.pods.values().flat_map(|pod| [pod.wake, pod.memory.probes.next_wake()]).flatten();
+        pods.chain(self.devices.next_wake()).min()
     }
 }

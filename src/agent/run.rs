@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use node_loop::{Agent, Inboxes, beat};
 
 use super::config::{AgentConfig, Runtime as RuntimeKind};
+use super::devices::{self, Offer};
 use super::disk;
 use super::health::judge::Pressures;
 use super::health::sysinfo::Sensors;
@@ -94,6 +95,8 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
     if let Some(words) = words {
         tracing::warn!(node = config.node, "{words}");
     }
+    let root = config.devices_root.clone();
+    let (devices, plugged_in) = watch::channel(root.as_deref().map(devices::disk::look).unwrap_or_default());
     let addresses = addresses(&config.mqtt.broker.host);
     let amounts = {
         let facts = register::Facts {
@@ -106,6 +109,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
             addresses: Vec::new(),
             storage_bytes: sensors.read().disk_total_bytes,
             volumes_dir: "",
+            offer: Offer::default(),
         };
         register::amounts(&register::info(&facts))
     };
@@ -147,11 +151,16 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         health_told: None,
         retry_at: None,
         unparsed: 0,
+        offer: Offer::default(),
+        devices: plugged_in,
         rng,
     };
     supervisor.spawn("link", link);
     supervisor.spawn("prober", prober::run::drive(runtime.clone(), probes_out, inputs.clone(), stop.clone()));
     supervisor.spawn("runtime", drive(runtime, orders_out, inputs, runtime_health, stop.clone()));
+    if let Some(root) = root {
+        supervisor.spawn("devices", devices::run::watch(root, devices, stop.clone()));
+    }
     supervisor.spawn("checkpoint", checkpoint(config.data_dir.clone(), kept_changes, stop.clone()));
     supervisor.spawn("volumes", volumes::discard::run(volumes_dir, to_discard, discarded, stop.clone()));
     let inboxes = Inboxes { events, inputs: inputs_in, runtime_is, discarded: discarded_in };

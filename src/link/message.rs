@@ -206,6 +206,12 @@ pub struct Info {
     /// Where volumes are made for claims: an absolute path. Empty when the node does not say.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub volumes_dir: String,
+    /// Devices: `bramble/serial` and the like, how many there are.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub resources: BTreeMap<String, u64>,
+    /// How many of these cannot be had, because a pod has them under their other name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub resources_taken: BTreeMap<String, u64>,
 }
 
 /// `health`, retained, about every 10 s: how a node is. For people, and for the digests; not for finding dead nodes.

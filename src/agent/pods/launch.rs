@@ -3,6 +3,7 @@
 //! In:       [`PodSpec`], the share's config maps and secrets, addresses, the attempt.
 //! Out:      [`SandboxPlan`], [`ContainerPlan`], or why not yet.
 
+use crate::agent::devices::{self, Held};
 use crate::agent::runtime::{ContainerPlan, ObservedSandbox, SandboxPlan};
 use crate::clock::Wall;
 
@@ -44,11 +45,15 @@ pub fn container(
     sandbox: &ObservedSandbox,
     turn: Turn,
     sources: Sources<'_>,
+    devices: &[Held],
 ) -> Result<ContainerPlan, ConfigError> {
     if let Some(why) = &container.refused {
         return Err(ConfigError::Refused(why.clone()));
     }
-    let env = env::environment(spec, container, sources)?;
+    let mut env = env::environment(spec, container, sources)?;
+    let said: Vec<_> =
+        devices::variables(devices).into_iter().filter(|(name, _)| env.iter().all(|(known, _)| known != name)).collect();
+    env.extend(said);
     let (mounts, volumes) = volumes::of_container(spec, container, sources)?;
     let expanded = |texts: &[String]| texts.iter().map(|text| env::expand(text, &env)).collect();
     Ok(ContainerPlan {
@@ -63,6 +68,7 @@ pub fn container(
         working_dir: container.working_dir.clone(),
         mounts,
         sandbox_id: sandbox.id.clone(),
+        devices: devices.to_vec(),
         host_network: spec.host_network,
         host_ipc: spec.host_ipc,
         pid: spec.pid,

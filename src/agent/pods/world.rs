@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::agent::devices::Offer;
 use crate::agent::node::{Effect, Input, Node, NodeConfig, Outcome, PodLight};
 use crate::agent::pods::plan::FailureCondition;
 use crate::agent::pods::status::LightState;
@@ -17,6 +18,7 @@ use crate::link::message::{NodeEvent, PodReport};
 use crate::link::share::Share;
 use crate::step::Machine;
 
+mod devices_tests;
 mod probes_tests;
 
 const START: i64 = 1_795_378_000_000;
@@ -29,6 +31,7 @@ struct World {
     reports: BTreeMap<String, Vec<(u64, PodReport)>>,
     events: Vec<(u64, NodeEvent)>,
     lights: Vec<PodLight>,
+    offers: Vec<(u64, Offer)>,
     orders_seen: usize,
     pulling: usize,
     most_pulls: usize,
@@ -59,6 +62,7 @@ impl World {
             reports: BTreeMap::new(),
             events: Vec::new(),
             lights: Vec::new(),
+            offers: Vec::new(),
             orders_seen: 0,
             pulling: 0,
             most_pulls: 0,
@@ -102,6 +106,7 @@ impl World {
                 Effect::Report(report) => self.reports.entry(report.name.clone()).or_default().push((self.tick, report)),
                 Effect::Event(event) => self.events.push((self.tick, event)),
                 Effect::Lights(lights) => self.lights = lights,
+                Effect::Offer(offer) => self.offers.push((self.tick, offer)),
             }
         }
     }

@@ -11,6 +11,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::config::AgentConfig;
+use crate::agent::devices::Offer;
+use crate::agent::devices::inventory::Inventory;
 use crate::agent::health::judge::Pressures;
 use crate::agent::health::sysinfo::{Machine as Facts, Sensors};
 use crate::agent::led::Driver;
@@ -73,6 +75,9 @@ pub(super) struct Agent {
     pub(super) health_told: Option<Tick>,
     pub(super) retry_at: Option<Tick>,
     pub(super) unparsed: u64,
+    /// The devices that the node offers.
+    pub(super) offer: Offer,
+    pub(super) devices: watch::Receiver<Inventory>,
     pub(super) rng: Rng,
 }
 
@@ -89,6 +94,8 @@ impl Agent {
     pub(super) async fn run(mut self, kept: Option<Arc<Share>>, inboxes: Inboxes, stop: CancellationToken) {
         let Inboxes { mut events, mut inputs, mut runtime_is, mut discarded } = inboxes;
         self.light(ShelfInput::Link(false));
+        let inventory = self.devices.borrow_and_update().clone();
+        self.feed(Input::Devices(inventory));
         if let Some(share) = kept {
             tracing::info!(node = self.config.node, pods = share.pods.len(), "starts with the share that was kept");
             self.discard.send_replace(share.clone());
@@ -113,6 +120,10 @@ impl Agent {
                 Ok(()) = runtime_is.changed() => {
                     self.runtime_is = runtime_is.borrow_and_update().clone();
                     self.learn_runtime().await;
+                }
+                Ok(()) = self.devices.changed() => {
+                    let inventory = self.devices.borrow_and_update().clone();
+                    self.feed(Input::Devices(inventory));
                 }
                 () = self.streams.ended() => {}
                 () = self.clock.sleep_until(wake) => self.wake(),
@@ -163,6 +174,7 @@ impl Agent {
                 }
                 Effect::Report(report) => self.uplink.report(report),
                 Effect::Event(event) => self.uplink.event(event),
+                Effect::Offer(offer) => self.offer(offer),
                 Effect::Lights(lights) => self.light(ShelfInput::Pods(lights.into_iter().map(pod_light).collect())),
             }
         }
@@ -381,6 +393,18 @@ impl Agent {
         }
     }
 
+    /// Says what it has of devices now.
+    fn offer(&mut self, offer: Offer) {
+        if let Some(info) = &mut self.info {
+            register::offer(info, &offer);
+            let info = encode(info);
+            if self.connected {
+                self.publish(&NodeTopic::Info, info, true);
+            }
+        }
+        self.offer = offer;
+    }
+
     /// The runtime answers, or does not: say what it is.
     async fn learn_runtime(&mut self) {
         // Docker that hangs must not hold up the node.
@@ -396,6 +420,7 @@ impl Agent {
             addresses: self.addresses.clone(),
             storage_bytes: self.sensors.read().disk_total_bytes,
             volumes_dir: &self.volumes_dir,
+            offer: self.offer.clone(),
         };
         let info = register::info(&facts);
         if self.info.as_ref() != Some(&info) && !(version.is_empty() && self.info.is_some()) {

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::naming::Owner;
 use super::{ContainerPlan, PidNamespace, SandboxPlan};
 
+mod devices;
 mod mounts;
 mod rights;
 
@@ -92,6 +93,7 @@ fn host_config(owner: &Owner, plan: &ContainerPlan) -> Value {
         PidNamespace::Host => set(&mut host, "PidMode", json!("host")),
     }
     mounts(&mut host, owner, plan);
+    devices::devices(&mut host, &plan.devices);
     limits(&mut host, plan.limits);
     security(&mut host, &plan.security);
     host
@@ -211,6 +213,7 @@ mod tests {
                 no_new_privileges: true,
                 seccomp_unconfined: true,
             },
+            devices: vec![devices::tests::stick()],
             tty: true,
             volumes: volumes(),
             ..least

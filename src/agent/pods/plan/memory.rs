@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::agent::devices::Held;
 use crate::agent::pods::env::ConfigError;
 use crate::agent::prober::Watch;
 use crate::backoff::Policy;
@@ -82,6 +83,10 @@ pub struct Memory {
     pub probes: Watch,
     /// By container: the highest attempt seen.
     pub attempts: BTreeMap<String, u32>,
+    /// The devices that its containers have.
+    pub devices: BTreeMap<String, Vec<Held>>,
+    /// Why it has not all the devices that it asks for.
+    pub no_device: Option<String>,
     /// Why the node gave it up.
     pub failure: Option<PodFailure>,
 }

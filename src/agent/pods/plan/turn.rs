@@ -2,6 +2,7 @@
 
 use super::memory::{ImageState, Memory};
 use super::{About, Next, View, again, newest, stop};
+use crate::agent::pods::env::ConfigError;
 use crate::agent::pods::launch;
 use crate::agent::pods::restart::{self, Turn};
 use crate::agent::pods::spec::{ContainerSpec, PodSpec, PullPolicy};
@@ -48,13 +49,15 @@ pub(super) fn turn(
 ) -> Next {
     let name = &container.name;
     let now = view.now.tick;
+    let devices = memory.devices.get(name).cloned().unwrap_or_default();
     let turn = match newest(view.observed, name) {
         None => {
             let seen = memory.attempts.get(name).copied().max(spec.known_restarts.get(name).copied());
             Turn { attempt: seen.map_or(0, |seen| seen.saturating_add(1)), streak: 0 }
         }
         Some(run) => match &run.state {
-            RunState::Running { .. } if run.spec_hash != container.hash => {
+            // A device that was plugged in again as another file is another device for what runs.
+            RunState::Running { .. } if run.spec_hash != container.hash || run.devices != devices => {
                 return stop(std::slice::from_ref(&run.id), now.after(spec.grace), view.now, memory);
             }
             RunState::Running { .. } => {
@@ -74,7 +77,7 @@ pub(super) fn turn(
                     return Next::default();
                 }
                 let due = *memory.dues.entry(run.id.clone()).or_insert_with(|| restart::due(run, view.now));
-                if due > now && !replaced {
+                if due > now && !replaced && run.devices == devices {
                     return Next::wait(due);
                 }
                 restart::next_turn(run)
@@ -84,7 +87,11 @@ pub(super) fn turn(
     if let Some(trouble) = memory.trouble.get(name).filter(|trouble| trouble.due > now) {
         return Next::wait(trouble.due);
     }
-    let plan = match launch::container(spec, container, sandbox, turn, view.sources) {
+    if let Some(words) = memory.no_device.as_ref().filter(|_| !container.devices.is_empty()) {
+        memory.config.insert(name.clone(), ConfigError::Refused(words.clone()));
+        return Next::default();
+    }
+    let plan = match launch::container(spec, container, sandbox, turn, view.sources, &devices) {
         Ok(plan) => plan,
         Err(error) => {
             // The share's next change is the next chance.

@@ -46,6 +46,7 @@ impl Shared {
                     image: labels.image,
                     image_id,
                     sandbox_id: labels.sandbox_id,
+                    devices: labels.devices,
                     state,
                 });
             }

@@ -248,6 +248,7 @@ impl Simulated {
                     image: plan.image.clone(),
                     image_id: format!("simulated://{}", plan.image),
                     sandbox_id: plan.sandbox_id.clone(),
+                    devices: plan.devices.clone(),
                     state: RunState::Running { started: now.wall },
                 });
                 known.observed.containers.sort_by(|a, b| (&a.name, a.attempt).cmp(&(&b.name, b.attempt)));
