@@ -60,6 +60,8 @@ pub struct AgentConfig {
     pub images: Images,
     /// `leds.enabled`: whether the board's LEDs are driven.
     pub leds_enabled: bool,
+    /// `devices.root`: below which folder `/dev` and `/sys` are looked for; `None` without `devices.enabled`.
+    pub devices_root: Option<PathBuf>,
 }
 
 /// `[mqtt]`: the node's one connection.
@@ -214,6 +216,11 @@ impl AgentConfig {
         };
         let images = Self::images(r);
         let leds_enabled = r.switch("leds.enabled").unwrap_or(true);
+        let devices_root = r.path("devices.root", "a directory");
+        // A simulated node runs nothing that could use what this machine has.
+        let own = runtime != Some(Runtime::Simulated) || devices_root.is_some();
+        let devices_enabled = r.switch("devices.enabled").unwrap_or(own);
+        let devices_root = devices_enabled.then(|| devices_root.unwrap_or_else(|| "/".into()));
         Some(Self {
             node: node?,
             cluster,
@@ -237,6 +244,7 @@ impl AgentConfig {
             logs,
             leds_enabled,
             images,
+            devices_root,
         })
     }
 
@@ -292,6 +300,10 @@ mod tests {
         );
         let pods = pods.unwrap().pods;
         assert_eq!((pods.pids_limit, pods.allowed_sysctls.join(" ")), (None, "net.core.somaxconn kernel.msg*".into()));
+        assert_eq!(config.devices_root.as_deref(), Some(Path::new("/")));
+        for none in ["runtime = 'simulated'", "devices.enabled = false"] {
+            assert_eq!(load(&format!("node = 'a'\ncluster_uid = 'u'\n{none}")).unwrap().devices_root, None);
+        }
         assert_eq!(load("node = 'a'\ncluster_uid = 'u'\nboard = 'auto'").unwrap().board, None);
         assert_eq!(load("node = 'a'\ncluster_uid = 'u'\ncapacity.cpus = 2").unwrap().capacity.cpus, Some(2.0));
     }

@@ -10,6 +10,7 @@
 
 pub mod checkpoint;
 pub mod config;
+pub mod devices;
 pub mod disk;
 pub mod eviction;
 pub mod health;

@@ -10,6 +10,8 @@
 //! * A pod has at most one order out. Orders carry a ticket; an outcome with another one is dropped and counted.
 //! * Listings carry a stamp, taken when they began: what an older one says about a pod is dropped.
 
+mod devices;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,6 +26,8 @@ use crate::link::share::Share;
 use crate::rng::Rng;
 use crate::step::Machine;
 
+use super::devices::Offer;
+use super::devices::inventory::Inventory;
 use super::hooks::{HookOrder, HookOutcome};
 use super::images::credentials::Credential;
 use super::images::progress::{Progress, Told};
@@ -109,6 +113,8 @@ pub enum Input {
     },
     /// A hook has ended.
     Hooked(HookOutcome),
+    /// What is plugged in, whenever that changed.
+    Devices(Inventory),
     /// The node's addresses changed.
     Addresses(Vec<String>),
     /// The master asks for every status.
@@ -152,6 +158,8 @@ pub enum Effect {
     Report(PodReport),
     /// For `kubectl describe`.
     Event(NodeEvent),
+    /// For the master: what the node offers of devices, because that changed.
+    Offer(Offer),
     /// For the LEDs: all pods, because one changed.
     Lights(Vec<PodLight>),
 }
@@ -183,6 +191,7 @@ pub struct Node {
     lights: Vec<PodLight>,
     lights_changed: bool,
     dropped: u64,
+    devices: devices::Devices,
 }
 
 impl Node {
@@ -200,6 +209,7 @@ impl Node {
             lights: Vec::new(),
             lights_changed: false,
             dropped: 0,
+            devices: devices::Devices::default(),
         }
     }
 
@@ -306,6 +316,7 @@ impl Node {
                 tell_oom(pod, &after, out);
             }
             pod.observed = after;
+            self.devices.learn(pod);
             pod.stamp = stamp;
             pod.seen = true;
         }
@@ -478,6 +489,8 @@ impl Node {
             pod.memory = Memory::default();
             pod.removal = None;
         }
+        self.allot(uid);
+        let Some(pod) = self.pods.get_mut(uid) else { return };
         let host_ip = self.config.host_ips.first().map(String::as_str).unwrap_or_default();
         let pod_ip = pod.observed.sandboxes.last().and_then(|sandbox| sandbox.ip.clone());
         let address = pod_ip.clone().unwrap_or_else(|| host_ip.to_owned());
@@ -593,9 +606,9 @@ impl Node {
             now,
         });
         for (name, (reason, message)) in &worded.waits {
-            // A container that is being made may wait for a volume as well: then the words are what is new.
-            let same =
-                |(before, words): &(String, String)| before == reason && (reason != "ContainerCreating" || words == message);
+            // A container that is being made may wait for a volume as well, or for one thing after the other: then the words are new.
+            let tells = |reason: &str| matches!(reason, "ContainerCreating" | "CreateContainerConfigError");
+            let same = |(before, words): &(String, String)| before == reason && (!tells(reason) || words == message);
             if pod.waits.get(name).is_some_and(same) {
                 continue;
             }
@@ -701,6 +714,7 @@ impl Machine for Node {
                     self.settle(now, &uid, out);
                 }
             }
+            Input::Devices(inventory) => self.devices_seen(now, inventory, out),
             Input::Addresses(host_ips) => {
                 self.config.host_ips = host_ips;
                 let uids: Vec<Uid> = self.pods.keys().cloned().collect();
@@ -710,6 +724,7 @@ impl Machine for Node {
             }
             Input::ReportAll => out.extend(self.all_reports().cloned().map(Effect::Report)),
         }
+        self.mind_devices(now, out);
         self.light(out);
     }
 
@@ -730,10 +745,13 @@ impl Machine for Node {
                 self.settle(now, &uid, out);
             }
         }
+        self.unplugged(now, out);
+        self.mind_devices(now, out);
         self.light(out);
     }
 
     fn next_wake(&self) -> Option<Tick> {
-        self.pods.values().flat_map(|pod| [pod.wake, pod.memory.probes.next_wake()]).flatten().min()
+        let pods = self.pods.values().flat_map(|pod| [pod.wake, pod.memory.probes.next_wake()]).flatten();
+        pods.chain(self.devices.next_wake()).min()
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::config::{Capacity, Runtime};
+use super::devices::Offer;
 use super::health::sysinfo::Machine;
 use super::pods::resource_field::NodeAmounts;
 use crate::api::image::Platforms;
@@ -36,6 +37,17 @@ pub struct Facts<'a> {
     pub images: &'a [NodeImage],
     /// Where volumes are made for claims.
     pub volumes_dir: &'a str,
+    /// Its devices.
+    pub offer: Offer,
+}
+
+/// Puts the devices into what the node says, in place of those that it said before.
+pub fn offer(info: &mut Info, offer: &Offer) {
+    let device = |label: &str| label.strip_prefix(super::devices::PREFIX).is_some_and(|tail| tail.starts_with("device-"));
+    info.labels.retain(|label, _| !device(label));
+    info.labels.extend(offer.labels.clone());
+    info.resources.clone_from(&offer.resources);
+    info.resources_taken.clone_from(&offer.taken);
 }
 
 /// What the node says.
@@ -64,7 +76,7 @@ pub fn info(facts: &Facts<'_>) -> Info {
         ("node.kubernetes.io/instance-type", board.instance_type.as_str()),
         ("bramble/board", board.name.as_str()),
     ];
-    Info {
+    let mut info = Info {
         v: SCHEMA,
         node: (*node).to_owned(),
         board: board.name.clone(),
@@ -95,7 +107,10 @@ pub fn info(facts: &Facts<'_>) -> Info {
             .collect(),
         images: facts.images.to_vec(),
         labels: labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect::<BTreeMap<_, _>>(),
-    }
+        ..Info::default()
+    };
+    offer(&mut info, &facts.offer);
+    info
 }
 
 /// What pods are told that the node has.
@@ -132,6 +147,7 @@ mod tests {
             platforms: &NOWHERE,
             images: &[],
             volumes_dir: "/v",
+            offer: Offer::default(),
         }
     }
 

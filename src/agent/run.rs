@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use node_loop::{Agent, Inboxes, beat};
 
 use super::config::{AgentConfig, Runtime as RuntimeKind};
+use super::devices::{self, Offer};
 use super::disk;
 use super::health;
 use super::health::judge::Pressures;
@@ -117,6 +118,8 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
     if let Some(words) = words {
         tracing::warn!(node = config.node, "{words}");
     }
+    let root = config.devices_root.clone();
+    let (devices, plugged_in) = watch::channel(root.as_deref().map(devices::disk::look).unwrap_or_default());
     let addresses = addresses(&config.mqtt.broker.host);
     let amounts = {
         let facts = register::Facts {
@@ -131,6 +134,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
             platforms: &Platforms::default(),
             images: &[],
             volumes_dir: "",
+            offer: Offer::default(),
         };
         NodeAmounts { pids: config.pods.pids_limit, ..register::amounts(&register::info(&facts)) }
     };
@@ -179,6 +183,8 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         health_told: None,
         retry_at: None,
         unparsed: 0,
+        offer: Offer::default(),
+        devices: plugged_in,
         rng,
     };
     supervisor.spawn("link", link);
@@ -199,6 +205,9 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
     }
     supervisor.spawn("runtime", drive(runtime, orders_out, inputs, runtime_health, stop.clone()));
     supervisor.spawn("images", image_keeper);
+    if let Some(root) = root {
+        supervisor.spawn("devices", devices::run::watch(root, devices, stop.clone()));
+    }
     supervisor.spawn("checkpoint", checkpoint(config.data_dir.clone(), kept_changes, stop.clone()));
     supervisor.spawn("volumes", volumes::discard::run(volumes_dir, to_discard, discarded, stop.clone()));
     let inboxes = Inboxes { events, inputs: inputs_in, runtime_is, discarded: discarded_in };

@@ -4,6 +4,8 @@
 //! Out:      the objects as they should stand.
 //! Never:    judges whether the node is alive (`controller/node_lifecycle.rs`).
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use crate::api::core::node::PLATFORMS;
@@ -15,6 +17,8 @@ use crate::store::{Op, View};
 
 /// The namespace of the nodes' leases.
 const LEASE_NAMESPACE: &str = "kube-node-lease";
+/// What labels of devices begin with: one that is unplugged takes its label with it.
+const DEVICE_LABELS: &str = "bramble/device-";
 
 /// Makes or changes the Node object by what the node says it is. `None` when it says nothing new.
 #[must_use]
@@ -34,6 +38,14 @@ pub fn node(view: &View, info: &Info, now: Now, uid: impl FnOnce() -> String) ->
         },
         |known| Object::clone(known),
     );
+    let gone: Vec<String> = object
+        .labels()
+        .filter(|(label, _)| label.starts_with(DEVICE_LABELS) && !info.labels.contains_key(*label))
+        .map(|(label, _)| label.to_owned())
+        .collect();
+    for label in gone {
+        object.remove_at(&["metadata", "labels", &label]);
+    }
     for (label, value) in &info.labels {
         object.set_at(&["metadata", "labels", label], value.as_str());
     }
@@ -47,8 +59,8 @@ pub fn node(view: &View, info: &Info, now: Now, uid: impl FnOnce() -> String) ->
             object.set_at(&["metadata", "annotations", annotation], value.as_str());
         }
     }
-    object.set_at(&["status", "capacity"], amounts(info, info.cpu_capacity_milli, info.memory_capacity_bytes));
-    object.set_at(&["status", "allocatable"], amounts(info, info.cpu_milli, info.memory_bytes));
+    object.set_at(&["status", "capacity"], amounts(info, info.cpu_capacity_milli, info.memory_capacity_bytes, &BTreeMap::new()));
+    object.set_at(&["status", "allocatable"], amounts(info, info.cpu_milli, info.memory_bytes, &info.resources_taken));
     let mut addresses: Vec<Value> =
         info.addresses.iter().map(|address| json!({"type": "InternalIP", "address": address})).collect();
     addresses.push(json!({"type": "Hostname", "address": info.host_name}));
@@ -70,10 +82,18 @@ pub fn node(view: &View, info: &Info, now: Now, uid: impl FnOnce() -> String) ->
     changed(key, known.map(AsRef::as_ref), object)
 }
 
-fn amounts(info: &Info, cpu_milli: u64, memory_bytes: u64) -> Value {
+fn amounts(info: &Info, cpu_milli: u64, memory_bytes: u64, taken: &BTreeMap<String, u64>) -> Value {
     let cpu = if cpu_milli.is_multiple_of(1000) { (cpu_milli / 1000).to_string() } else { format!("{cpu_milli}m") };
-    json!({"cpu": cpu, "memory": format!("{}Ki", memory_bytes / 1024), "pods": info.pods.to_string(),
-        "ephemeral-storage": format!("{}Ki", info.storage_bytes / 1024)})
+    let mut amounts = json!({"cpu": cpu, "memory": format!("{}Ki", memory_bytes / 1024), "pods": info.pods.to_string(),
+        "ephemeral-storage": format!("{}Ki", info.storage_bytes / 1024)});
+    if let Some(amounts) = amounts.as_object_mut() {
+        // A device by its own names and no other: a node that says `cpu` here says nothing.
+        for (name, count) in info.resources.iter().filter(|(name, _)| name.starts_with("bramble/")) {
+            let left = count.saturating_sub(taken.get(name).copied().unwrap_or_default());
+            amounts.insert(name.clone(), json!(left.to_string()));
+        }
+    }
+    amounts
 }
 
 /// The conditions by what the node says of its health. `None` when nothing flips, so that a steady node writes nothing.
@@ -245,6 +265,34 @@ mod tests {
         let read = crate::api::core::node::Node(&object);
         assert_eq!(read.platforms().unwrap().own.to_string(), "linux/arm64");
         assert_eq!(read.images().collect::<Vec<_>>(), [("r/a@sha256:0".to_owned(), 5), ("r/a:1".to_owned(), 5)]);
+    }
+
+    #[test]
+    fn devices_come_are_taken_and_go() {
+        let mut view = View::new(Revision(1));
+        let counts = |list: &[(&str, u64)]| list.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+        let mut with = info();
+        with.resources = counts(&[("bramble/serial", 2), ("bramble/serial-a", 1), ("cpu", 99)]);
+        with.resources_taken = counts(&[("bramble/serial", 1)]);
+        with.labels.insert("bramble/device-serial-a".into(), "true".into());
+        view.apply(Revision(2), node(&view, &with, Now::default(), || "uid".into()).unwrap().into());
+        let key = Key::new(&registry::NODES, "", "pi");
+        let object = view.get(&key).unwrap();
+        let told = |object: &Object, list: &str, name: &str| object.str_at(&["status", list, name]).to_owned();
+        assert_eq!(
+            (told(object, "capacity", "bramble/serial"), told(object, "allocatable", "bramble/serial")),
+            ("2".into(), "1".into())
+        );
+        assert_eq!((told(object, "allocatable", "bramble/serial-a"), told(object, "capacity", "cpu")), ("1".into(), "4".into()));
+        assert_eq!(object.label("bramble/device-serial-a"), Some("true"));
+        let mut mine = Object::clone(object);
+        mine.set_at(&["metadata", "labels", "room"], "kitchen");
+        view.apply(Revision(3), Op::update(key.clone(), Revision(2), mine).into());
+        view.apply(Revision(4), node(&view, &info(), Now::default(), String::new).unwrap().into());
+        let object = view.get(&key).unwrap();
+        assert_eq!((told(object, "capacity", "bramble/serial"), object.label("bramble/device-serial-a")), (String::new(), None));
+        assert!(object.at(&["status", "allocatable", "bramble/serial"]).is_none(), "not a zero: it is not there");
+        assert_eq!(object.label("room"), Some("kitchen"));
     }
 
     #[test]

@@ -135,8 +135,14 @@ fn what_a_node_says_of_itself() {
         labels: BTreeMap::from([("bramble/board".to_owned(), "rpi-4b".to_owned())]),
         serial: "10000000abcdef01".into(),
         system_uuid: "4c4c4544-0042".into(),
+        resources: BTreeMap::new(),
+        resources_taken: BTreeMap::new(),
     };
     golden("info", &info);
+    let counts = |name: &str| BTreeMap::from([(name.to_owned(), 1)]);
+    let plugged =
+        Info { resources: counts("bramble/serial"), resources_taken: counts("bramble/serial-usb-zigbee-if00"), ..info.clone() };
+    golden("info_devices", &plugged);
     let plain = Health {
         v: SCHEMA,
         time: "2026-11-22T21:47:08Z".into(),

@@ -218,6 +218,12 @@ pub struct Info {
     /// The largest images that are here, at most 50.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<NodeImage>,
+    /// Devices: `bramble/serial` and the like, how many there are.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub resources: BTreeMap<String, u64>,
+    /// How many of these cannot be had, because a pod has them under their other name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub resources_taken: BTreeMap<String, u64>,
 }
 
 /// An image on a node.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bramble::agent::devices::Offer;
 use bramble::agent::node::{Effect, Input, Node, NodeConfig, PodLight};
 use bramble::agent::prober;
 use bramble::agent::runtime::Runtime;
@@ -147,6 +148,7 @@ pub struct Said {
     pub reports: std::collections::BTreeMap<String, PodReport>,
     pub events: Vec<NodeEvent>,
     pub lights: Vec<PodLight>,
+    pub offer: Offer,
 }
 
 /// A running agent.
@@ -212,6 +214,7 @@ impl Agent {
                         }
                         Effect::Event(event) => told.events.push(event),
                         Effect::Lights(lights) => told.lights = lights,
+                        Effect::Offer(offer) => told.offer = offer,
                     }
                 }
             }
@@ -271,6 +274,10 @@ impl Agent {
 
     pub async fn until_ready(&self, name: &str) -> Value {
         self.until(name, "ready", is_ready).await
+    }
+
+    pub async fn input(&self, input: Input) {
+        self.inputs.send(input).await.unwrap();
     }
 
     pub async fn until_gone(&self, name: &str) {

@@ -326,6 +326,7 @@ mod tests {
             json!({"securityContext": {"seccompProfile": {"type": "Localhost"}}}),
             json!({"securityContext": {"seccompProfile": {"type": "Localhost", "localhostProfile": "../p"}}}),
             json!({"resources": {"limits": {"nvidia.com/gpu": 1}}}),
+            json!({"resources": {"limits": {"bramble/unknown": 1}}}),
         ];
         for mut container in cases {
             container["name"] = json!("a");
@@ -334,6 +335,16 @@ mod tests {
         }
         let read = spec(json!({"volumes": [{"name": "v", "iscsi": {}}]}));
         assert!(matches!(&read.volumes[0].source, VolumeSource::Refused(why) if why.contains("iscsi")));
+    }
+
+    #[test]
+    fn devices_are_read_with_their_counts() {
+        let limits = json!({"cpu": 1, "bramble/serial": "2", "bramble/serial-usb-x": 1, "bramble/i2c": 0});
+        let read = spec(json!({"containers": [{"name": "a", "resources": {"limits": limits}}]}));
+        let container = &read.containers[0];
+        assert_eq!(container.refused, None);
+        let wanted: Vec<_> = container.devices.iter().map(|(name, count)| (name.as_str(), *count)).collect();
+        assert_eq!(wanted, [("bramble/serial", 2), ("bramble/serial-usb-x", 1)]);
     }
 
     #[test]

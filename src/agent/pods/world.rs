@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::agent::devices::Offer;
 use crate::agent::hooks::{HookEnd, HookOrder, HookOutcome};
 use crate::agent::node::{Effect, Input, Node, NodeConfig, Outcome, PodLight};
 use crate::agent::pods::plan::FailureCondition;
@@ -18,6 +19,7 @@ use crate::link::message::{NodeEvent, PodReport};
 use crate::link::share::Share;
 use crate::step::Machine;
 
+mod devices_tests;
 mod life;
 mod probes_tests;
 
@@ -32,6 +34,7 @@ struct World {
     events: Vec<(u64, NodeEvent)>,
     lights: Vec<PodLight>,
     hooks: Vec<(u64, HookOrder)>,
+    offers: Vec<(u64, Offer)>,
     orders_seen: usize,
     pulling: usize,
     most_pulls: usize,
@@ -63,6 +66,7 @@ impl World {
             events: Vec::new(),
             lights: Vec::new(),
             hooks: Vec::new(),
+            offers: Vec::new(),
             orders_seen: 0,
             pulling: 0,
             most_pulls: 0,
@@ -107,6 +111,7 @@ impl World {
                 Effect::Report(report) => self.reports.entry(report.name.clone()).or_default().push((self.tick, report)),
                 Effect::Event(event) => self.events.push((self.tick, event)),
                 Effect::Lights(lights) => self.lights = lights,
+                Effect::Offer(offer) => self.offers.push((self.tick, offer)),
             }
         }
     }

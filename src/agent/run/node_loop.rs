@@ -11,6 +11,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::config::AgentConfig;
+use crate::agent::devices::Offer;
+use crate::agent::devices::inventory::Inventory;
 use crate::agent::health::judge::Pressures;
 use crate::agent::health::sysinfo::{Machine as Facts, Sensors};
 use crate::agent::hooks::{HookEnd, HookOrder, HookOutcome};
@@ -87,6 +89,9 @@ pub(super) struct Agent {
     pub(super) health_told: Option<Tick>,
     pub(super) retry_at: Option<Tick>,
     pub(super) unparsed: u64,
+    /// The devices that the node offers.
+    pub(super) offer: Offer,
+    pub(super) devices: watch::Receiver<Inventory>,
     pub(super) rng: Rng,
 }
 
@@ -103,6 +108,8 @@ impl Agent {
     pub(super) async fn run(mut self, kept: Option<Arc<Share>>, inboxes: Inboxes, stop: CancellationToken) {
         let Inboxes { mut events, mut inputs, mut runtime_is, mut discarded } = inboxes;
         self.light(ShelfInput::Link(false));
+        let inventory = self.devices.borrow_and_update().clone();
+        self.feed(Input::Devices(inventory));
         if let Some(share) = kept {
             tracing::info!(node = self.config.node, pods = share.pods.len(), "starts with the share that was kept");
             self.tell_wanted(&share);
@@ -132,6 +139,10 @@ impl Agent {
                 Ok(()) = self.pressures.changed() => self.health_soon(),
                 Ok(()) = self.images.changed() => {
                     self.learn_runtime().await;
+                }
+                Ok(()) = self.devices.changed() => {
+                    let inventory = self.devices.borrow_and_update().clone();
+                    self.feed(Input::Devices(inventory));
                 }
                 () = self.streams.ended() => {}
                 () = self.clock.sleep_until(wake) => self.wake(),
@@ -188,6 +199,7 @@ impl Agent {
                 }
                 Effect::Report(report) => self.uplink.report(report),
                 Effect::Event(event) => self.uplink.event(event),
+                Effect::Offer(offer) => self.offer(offer),
                 Effect::Lights(lights) => self.light(ShelfInput::Pods(lights.into_iter().map(pod_light).collect())),
             }
         }
@@ -421,6 +433,18 @@ impl Agent {
         }
     }
 
+    /// Says what it has of devices now.
+    fn offer(&mut self, offer: Offer) {
+        if let Some(info) = &mut self.info {
+            register::offer(info, &offer);
+            let info = encode(info);
+            if self.connected {
+                self.publish(&NodeTopic::Info, info, true);
+            }
+        }
+        self.offer = offer;
+    }
+
     /// The runtime answers, or does not: say what it is.
     async fn learn_runtime(&mut self) {
         // Docker that hangs must not hold up the node.
@@ -442,6 +466,7 @@ impl Agent {
             platforms: &self.platforms,
             images: &images,
             volumes_dir: &self.volumes_dir,
+            offer: self.offer.clone(),
         };
         let info = register::info(&facts);
         if self.info.as_ref() != Some(&info) && !(version.is_empty() && self.info.is_some()) {

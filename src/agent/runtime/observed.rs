@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::PodRef;
+use crate::agent::devices::Held;
 use crate::api::Uid;
 use crate::clock::Wall;
 
@@ -77,6 +78,8 @@ pub struct ObservedContainer {
     pub image_id: String,
     /// The sandbox that it joined.
     pub sandbox_id: String,
+    /// The devices that it was given.
+    pub devices: Vec<Held>,
     /// What it does.
     pub state: RunState,
     /// Its last words, once it has ended.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{MountPlan, PodRef, VolumePlan};
+use crate::agent::devices::Held;
 use crate::clock::Wall;
 
 /// A sandbox to be made: it holds the pod's network and IPC namespaces, and its volumes.
@@ -98,6 +99,8 @@ pub struct ContainerPlan {
     pub host_ipc: bool,
     /// Whose processes it sees.
     pub pid: PidNamespace,
+    /// The devices that it may use, and no others.
+    pub devices: Vec<Held>,
     /// Limits and identity.
     pub limits: Limits,
     /// Identity and rights.

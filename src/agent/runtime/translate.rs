@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::naming::Owner;
 use super::{ContainerPlan, PidNamespace, SandboxPlan};
 
+mod devices;
 mod limits;
 mod mounts;
 mod network;
@@ -133,6 +134,7 @@ fn host_config(owner: &Owner, plan: &ContainerPlan, on: &ContainerHost) -> Value
         PidNamespace::Host => set(&mut host, "PidMode", json!("host")),
     }
     mounts(&mut host, owner, plan);
+    devices::devices(&mut host, &plan.devices);
     limits(&mut host, plan.limits, on.sheltered);
     security(&mut host, &plan.security, on.seccomp.as_deref());
     host

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::agent::devices::Held;
 use crate::agent::pods::env::ConfigError;
 use crate::agent::pods::image::ImageState;
 use crate::agent::pods::mount::Mounts;
@@ -99,6 +100,10 @@ pub struct Memory {
     pub active: Option<(Tick, Duration)>,
     /// What was done for its volumes.
     pub mounts: Mounts,
+    /// The devices that its containers have.
+    pub devices: BTreeMap<String, Vec<Held>>,
+    /// Why it has not all the devices that it asks for.
+    pub no_device: Option<String>,
     /// Why the node gave it up.
     pub failure: Option<PodFailure>,
 }

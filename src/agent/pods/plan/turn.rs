@@ -51,13 +51,15 @@ pub(super) fn turn(
 ) -> Next {
     let name = &container.name;
     let now = view.now.tick;
+    let devices = memory.devices.get(name).cloned().unwrap_or_default();
     let turn = match newest(view.observed, name) {
         None => {
             let seen = memory.attempts.get(name).copied().max(spec.known_restarts.get(name).copied());
             Turn { attempt: seen.map_or(0, |seen| seen.saturating_add(1)), streak: 0 }
         }
         Some(run) => match &run.state {
-            RunState::Running { .. } if run.spec_hash != container.hash => {
+            // A device that was plugged in again as another file is another device for what runs.
+            RunState::Running { .. } if run.spec_hash != container.hash || run.devices != devices => {
                 return stop(view, std::slice::from_ref(&run.id), now.after(spec.grace), memory);
             }
             RunState::Running { .. } => {
@@ -77,7 +79,7 @@ pub(super) fn turn(
                     return Next::default();
                 }
                 let due = *memory.dues.entry(run.id.clone()).or_insert_with(|| restart::due(run, view.now));
-                if due > now && !replaced {
+                if due > now && !replaced && run.devices == devices {
                     return Next::wait(due);
                 }
                 restart::next_turn(run)
@@ -87,10 +89,14 @@ pub(super) fn turn(
     if let Some(trouble) = memory.trouble.get(name).filter(|trouble| trouble.due > now) {
         return Next::wait(trouble.due);
     }
+    if let Some(words) = memory.no_device.as_ref().filter(|_| !container.devices.is_empty()) {
+        memory.config.insert(name.clone(), ConfigError::Refused(words.clone()));
+        return Next::default();
+    }
     if let Some(next) = mount::hindrance(memory, name) {
         return next;
     }
-    let mut plan = match launch::container(spec, container, sandbox, turn, view.sources) {
+    let mut plan = match launch::container(spec, container, sandbox, turn, view.sources, &devices) {
         Ok(plan) => plan,
         Err(error) => {
             // The share's next change is the next chance.

@@ -11,6 +11,7 @@ use super::hook::Lifecycle;
 use super::probe::Probes;
 use super::security::security;
 use super::{amount, flag, list, strings, text};
+use crate::agent::devices;
 use crate::agent::runtime::{Limits, Propagation, Recursive, Security};
 use crate::api::quantity::Quantity;
 
@@ -60,6 +61,8 @@ pub struct ContainerSpec {
     pub requests: Amounts,
     /// What becomes of both, without what the node adds.
     pub cgroup: Limits,
+    /// How many devices of which resource.
+    pub devices: BTreeMap<String, u64>,
     /// Identity and rights.
     pub security: Security,
     /// `tty`.
@@ -120,7 +123,8 @@ pub(super) fn container(raw: &Value, pod_security: &Value, ignored: &mut Vec<Str
         Probes::default()
     });
     let (limits, requests) = (amounts(raw, "limits"), amounts(raw, "requests"));
-    for other in limits.keys().filter(|name| !matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage")) {
+    let counted = |name: &str| matches!(name, "cpu" | "memory" | "ephemeral-storage") || devices::is_device(name);
+    for other in limits.keys().filter(|name| !counted(name)) {
         refused = Some(format!("resource {other} cannot be given by this node yet"));
     }
     let cgroup = cgroup(&limits, &requests);
@@ -156,6 +160,11 @@ pub(super) fn container(raw: &Value, pod_security: &Value, ignored: &mut Vec<Str
                     _ => Propagation::None,
                 },
             })
+            .collect(),
+        devices: limits
+            .iter()
+            .filter(|(name, _)| devices::is_device(name))
+            .filter_map(|(name, count)| Some((name.clone(), u64::try_from(count.units()).ok().filter(|&count| count > 0)?)))
             .collect(),
         limits,
         requests,

@@ -62,6 +62,7 @@ impl Shared {
                     message,
                     oom,
                     trace: Trace::There,
+                    devices: labels.devices,
                     state,
                 });
             }

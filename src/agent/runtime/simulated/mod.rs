@@ -260,6 +260,7 @@ impl Simulated {
                     image: plan.image.clone(),
                     image_id: format!("simulated://{}", plan.image),
                     sandbox_id: plan.sandbox_id.clone(),
+                    devices: plan.devices.clone(),
                     state: RunState::Running { started: now.wall },
                     ..ObservedContainer::default()
                 });

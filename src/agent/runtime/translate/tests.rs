@@ -124,6 +124,7 @@ fn a_container_as_docker_gets_it() {
             app_armor: Some(AppArmor::Localhost("shed".into())),
             labels: vec![("level".into(), "s0:c1".into())],
         },
+        devices: vec![super::devices::tests::stick()],
         tty: true,
         volumes: volumes(),
         ..least.clone()
