@@ -9,9 +9,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::images::collect::Thresholds;
+use super::health::judge::Thresholds;
+use super::images::collect;
 use super::node::MostPulls;
 use super::pods::admission::may_be_allowed;
+use super::runtime::translate::LogCap;
 use crate::api::image::Platform;
 use crate::config::{BrokerUrl, Faults, FileMay, Flag, Reader};
 
@@ -52,6 +54,10 @@ pub struct AgentConfig {
     pub health_interval: Duration,
     /// `[images]`.
     pub images: Images,
+    /// `[eviction]`: when the node counts as short of something.
+    pub eviction: Thresholds,
+    /// `[logs]`: how much of each container's log is kept.
+    pub logs: LogCap,
     /// `leds.enabled`: whether the board's LEDs are driven.
     pub leds_enabled: bool,
 }
@@ -79,7 +85,7 @@ pub struct Images {
     /// `emulated`: platforms besides its own that the node runs.
     pub emulated: Vec<Platform>,
     /// `high_percent`, `low_percent`, `minimum_age_seconds`.
-    pub limits: Thresholds,
+    pub limits: collect::Thresholds,
 }
 
 /// Where containers run.
@@ -188,6 +194,25 @@ impl AgentConfig {
         });
         let health_interval = r.seconds("health.interval_seconds", 1).unwrap_or(Duration::from_secs(10));
         let images = Self::images(r);
+        let above_zero = |most: u32| move |text: &str| text.parse().ok().filter(|&number: &u32| number > 0 && number <= most);
+        let logs = LogCap {
+            mib: r
+                .parsed("logs.file_mib", "a whole number of MiB from 1 to 1024", above_zero(1024))
+                .unwrap_or(LogCap::default().mib),
+            files: r.parsed("logs.files", "a whole number from 1 to 100", above_zero(100)).unwrap_or(LogCap::default().files),
+        };
+        let percent = |text: &str| text.parse().ok().filter(|&percent: &u64| percent <= 100);
+        const PERCENT: &str = "a whole number from 0 (never) to 100";
+        let eviction = Thresholds {
+            memory_bytes: r
+                .parsed("eviction.memory_available_mib", "a whole number of MiB; 0 for never", |text| text.parse::<u32>().ok())
+                .map(|mib| u64::from(mib) << 20),
+            nodefs_percent: r.parsed("eviction.nodefs_available_percent", PERCENT, percent),
+            inodes_percent: r.parsed("eviction.nodefs_inodes_free_percent", PERCENT, percent).unwrap_or(5),
+            imagefs_percent: r.parsed("eviction.imagefs_available_percent", PERCENT, percent),
+            pids_percent: r.parsed("eviction.pid_available_percent", PERCENT, percent).unwrap_or(5),
+            transition: r.seconds("eviction.pressure_transition_seconds", 1).unwrap_or(Duration::from_secs(300)),
+        };
         let leds_enabled = r.switch("leds.enabled").unwrap_or(true);
         Some(Self {
             node: node?,
@@ -208,6 +233,8 @@ impl AgentConfig {
                 allowed_sysctls: allowed_sysctls.unwrap_or_default(),
             },
             health_interval,
+            eviction,
+            logs,
             leds_enabled,
             images,
         })
@@ -216,7 +243,7 @@ impl AgentConfig {
     fn images(r: &mut Reader) -> Images {
         const PERCENT: &str = "a whole number of percent, 0 to 100";
         let percent = |text: &str| text.parse().ok().filter(|percent: &u8| *percent <= 100);
-        let usual = Thresholds::default();
+        let usual = collect::Thresholds::default();
         let high = r.parsed("images.high_percent", PERCENT, percent).unwrap_or(usual.high_percent);
         let low = r.parsed("images.low_percent", PERCENT, percent).unwrap_or(usual.low_percent.min(high));
         if low > high {
@@ -232,7 +259,7 @@ impl AgentConfig {
             pulls: pulls.unwrap_or_default(),
             auth_file: r.path("images.auth_file", "Docker's config.json"),
             emulated: emulated.unwrap_or_default(),
-            limits: Thresholds {
+            limits: collect::Thresholds {
                 high_percent: high,
                 low_percent: low,
                 minimum_age: r.seconds("images.minimum_age_seconds", 0).unwrap_or(usual.minimum_age),

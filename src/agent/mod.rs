@@ -11,6 +11,7 @@
 pub mod checkpoint;
 pub mod config;
 pub mod disk;
+pub mod eviction;
 pub mod health;
 pub mod hooks;
 pub mod images;

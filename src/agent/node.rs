@@ -35,6 +35,7 @@ use super::pods::known::{
     Pod, Severity, event, expire, field_path, hooked, keep_lost, learn, tell, tell_ending, tell_exec_format, tell_oom,
 };
 use super::pods::lifecycle::PodState;
+use super::pods::mount;
 use super::pods::plan::{self, About, FailureCondition, Memory, PodFailure};
 use super::pods::ports;
 use super::pods::resource_field::NodeAmounts;
@@ -233,6 +234,7 @@ impl Node {
                 pod.spec = Some(spec::read(raw));
                 pod.raw = Some(Arc::clone(raw));
             }
+            pod.memory.mounts.looked = false;
             if pod.observed.pod.name.is_empty() {
                 pod.observed.pod = pod.pod_ref();
             }
@@ -332,6 +334,12 @@ impl Node {
             let shown = image::credentials_of(spec, &container.image, share).credentials;
             Some((container.image.clone(), shown))
         });
+        let overfull = match (&about, &result) {
+            (About::Usage, Ok(Done::Measured(measured))) => {
+                self.pods.get(&uid).and_then(|pod| mount::exceeded(pod.spec.as_ref()?, measured))
+            }
+            _ => None,
+        };
         if let Some(pod) = self.pods.get_mut(&uid) {
             // Not looked at afterwards: what is known of it is old. A listing comes.
             pod.seen = after.is_some();
@@ -343,6 +351,13 @@ impl Node {
         }
         if let Some(fetched) = fetch_ended {
             self.next_fetch(now, fetched, out);
+        }
+        if let Some(message) = overfull {
+            if let Some(spec) = self.pods.get(&uid).and_then(|pod| pod.spec.as_ref()) {
+                out.push(event(&spec.pod, None, Severity::Warning, "Evicted", message.clone()));
+            }
+            let failure = PodFailure { reason: "Evicted".to_owned(), message, condition: None };
+            self.fail(now, &uid, failure, mount::EVICTION_GRACE, out);
         }
     }
 

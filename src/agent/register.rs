@@ -83,6 +83,8 @@ pub fn info(facts: &Facts<'_>) -> Info {
         host_name: machine.host_name.clone(),
         boot_id: machine.boot_id.clone(),
         machine_id: machine.machine_id.clone(),
+        system_uuid: machine.system_uuid.clone(),
+        serial: machine.serial.clone(),
         container_runtime: facts.container_runtime.to_owned(),
         volumes_dir: facts.volumes_dir.to_owned(),
         bramble_version: env!("CARGO_PKG_VERSION").to_owned(),

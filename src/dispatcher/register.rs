@@ -42,6 +42,11 @@ pub fn node(view: &View, info: &Info, now: Now, uid: impl FnOnce() -> String) ->
     } else {
         object.set_at(&["metadata", "annotations", VOLUMES_DIR], info.volumes_dir.as_str());
     }
+    for (annotation, value) in [("bramble/model", &info.model), ("bramble/serial", &info.serial)] {
+        if !value.is_empty() {
+            object.set_at(&["metadata", "annotations", annotation], value.as_str());
+        }
+    }
     object.set_at(&["status", "capacity"], amounts(info, info.cpu_capacity_milli, info.memory_capacity_bytes));
     object.set_at(&["status", "allocatable"], amounts(info, info.cpu_milli, info.memory_bytes));
     let mut addresses: Vec<Value> =
@@ -51,7 +56,7 @@ pub fn node(view: &View, info: &Info, now: Now, uid: impl FnOnce() -> String) ->
     object.set_at(
         &["status", "nodeInfo"],
         json!({
-            "machineID": info.machine_id, "systemUUID": info.machine_id, "bootID": info.boot_id, "kernelVersion": info.kernel_version,
+            "machineID": info.machine_id, "systemUUID": if info.system_uuid.is_empty() { &info.machine_id } else { &info.system_uuid }, "bootID": info.boot_id, "kernelVersion": info.kernel_version,
             "osImage": info.os_image, "containerRuntimeVersion": info.container_runtime, "kubeletVersion": format!("v{}", info.bramble_version),
             "kubeProxyVersion": format!("v{}", info.bramble_version), "operatingSystem": info.operating_system, "architecture": info.architecture,
         }),
@@ -93,7 +98,7 @@ pub fn conditions(view: &View, node: &str, health: &Health, now: Now) -> Option<
 }
 
 /// Each condition of a node as its agent says it: type, status, reason and message, in the kubelet's words for reasons.
-fn said(health: &Health) -> [(&'static str, &'static str, &'static str, &str); 4] {
+fn said(health: &Health) -> Vec<(&'static str, &'static str, &'static str, &str)> {
     let pick = |present: bool, name, if_so: (&'static str, &'static str), if_not: (&'static str, &'static str)| {
         if present { (name, "True", if_so.0, if_so.1) } else { (name, "False", if_not.0, if_not.1) }
     };
@@ -107,7 +112,7 @@ fn said(health: &Health) -> [(&'static str, &'static str, &'static str, &str); 4
             health.not_ready_because.as_deref().unwrap_or("the container runtime has not answered yet"),
         )
     };
-    [
+    let mut said = vec![
         pick(
             health.memory_pressure,
             "MemoryPressure",
@@ -120,9 +125,32 @@ fn said(health: &Health) -> [(&'static str, &'static str, &'static str, &str); 4
             ("KubeletHasDiskPressure", "the node has little disk left"),
             ("KubeletHasNoDiskPressure", "the node has enough disk"),
         ),
-        ("PIDPressure", "False", "KubeletHasSufficientPID", "the node has enough process numbers"),
+        pick(
+            health.pid_pressure,
+            "PIDPressure",
+            ("KubeletHasInsufficientPID", "the node has few process numbers left"),
+            ("KubeletHasSufficientPID", "the node has enough process numbers"),
+        ),
         ready,
-    ]
+    ];
+    // Only a Pi's firmware knows these.
+    said.extend(health.under_voltage.map(|low| {
+        pick(
+            low,
+            "UnderVoltage",
+            ("PowerSupplyTooWeak", "the board gets less than 4.63 V: the power supply or its cable is too weak"),
+            ("PowerSupplyIsEnough", "the board gets enough power"),
+        )
+    }));
+    said.extend(health.throttled.map(|slowed| {
+        pick(
+            slowed,
+            "Throttled",
+            ("FirmwareThrottles", "the firmware slows the processor down, for heat or for lack of power"),
+            ("FullSpeed", "the processor may run at full speed"),
+        )
+    }));
+    said
 }
 
 /// The node's heartbeat, as `kubectl describe node` shows it. Volatile in the store.
@@ -184,6 +212,25 @@ mod tests {
         view.apply(Revision(3), op.into());
         assert!(conditions(&view, "pi", &Health::default(), Now::default()).is_none());
         assert!(conditions(&view, "pi", &Health { disk_pressure: true, ..Health::default() }, Now::default()).is_some());
+        let weak = Health { under_voltage: Some(true), throttled: Some(false), ..Health::default() };
+        view.apply(Revision(4), conditions(&view, "pi", &weak, Now::default()).unwrap().into());
+        let object = view.get(&Key::new(&registry::NODES, "", "pi")).unwrap();
+        let told: Vec<_> = object
+            .list_at(&["status", "conditions"])
+            .iter()
+            .map(|said| format!("{}={}", said["type"], said["status"]).replace('"', ""))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "MemoryPressure=False",
+                "DiskPressure=False",
+                "PIDPressure=False",
+                "Ready=False",
+                "UnderVoltage=True",
+                "Throttled=False"
+            ]
+        );
     }
 
     #[test]

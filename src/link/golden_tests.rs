@@ -133,6 +133,8 @@ fn what_a_node_says_of_itself() {
         platforms: vec!["linux/arm64".into()],
         images: vec![NodeImage { names: vec!["nginx:1".into()], size_bytes: 50_000_000 }],
         labels: BTreeMap::from([("bramble/board".to_owned(), "rpi-4b".to_owned())]),
+        serial: "10000000abcdef01".into(),
+        system_uuid: "4c4c4544-0042".into(),
     };
     golden("info", &info);
     let plain = Health {
@@ -163,6 +165,7 @@ fn what_a_node_says_of_itself() {
         not_ready_because: Some("Docker does not answer".into()),
         memory_pressure: true,
         disk_pressure: true,
+        pid_pressure: true,
         foreign_store: Some("other".into()),
         ..plain
     };

@@ -197,6 +197,12 @@ pub struct Info {
     pub boot_id: String,
     /// Of the operating system's installation.
     pub machine_id: String,
+    /// Of the hardware; empty where it says nothing.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub system_uuid: String,
+    /// A Pi's serial number.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub serial: String,
     /// For example `docker://20.10.24` or `simulated://0.1.0`.
     pub container_runtime: String,
     /// The agent's version, `0.1.0`.
@@ -268,6 +274,8 @@ pub struct Health {
     pub memory_pressure: bool,
     /// Less disk left than is healthy.
     pub disk_pressure: bool,
+    /// Fewer process numbers left than is healthy.
+    pub pid_pressure: bool,
     /// How many pods run here.
     pub pods: u32,
     /// Which share the node holds.

@@ -232,6 +232,11 @@ impl Agent {
         }
     }
 
+    /// Where others put what they have for the node.
+    pub fn inputs(&self) -> mpsc::Sender<Input> {
+        self.inputs.clone()
+    }
+
     pub fn report(&self, name: &str) -> Option<PodReport> {
         self.said.lock().unwrap().reports.get(name).cloned()
     }

@@ -104,10 +104,16 @@ impl Kind {
         }
     }
 
+    /// As upstream writes it in a sentence.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        if self == Kind::ConfigMap { "configmap" } else { "secret" }
+    }
+
     /// As upstream writes it when the object is missing.
     #[must_use]
     pub fn missing(self, name: &str) -> ConfigError {
-        ConfigError::Missing { kind: if self == Kind::ConfigMap { "configmap" } else { "secret" }, name: name.to_owned() }
+        ConfigError::Missing { kind: self.word(), name: name.to_owned() }
     }
 
     /// As upstream writes it when a key is missing.

@@ -22,6 +22,7 @@ use crate::link::message::{NodeEvent, PodReport};
 
 use super::image;
 use super::lifecycle::PodState;
+use super::mount::VOLUMES;
 use super::plan::{self, About, Memory, Moment, PodFailure, PostStart, Stage, TROUBLE_BACKOFF, Trouble};
 use super::spec::{ContainerSpec, PodSpec};
 use super::status::LightState;
@@ -288,6 +289,20 @@ pub(in crate::agent) fn learn(pod: &mut Pod, about: About, result: &Result<Done,
             }
             trouble(&mut pod.memory, SANDBOX, now, "ContainerCreating", failure);
         }
+        (About::Volumes(digest), Ok(_)) => {
+            pod.memory.mounts.done = Some(digest);
+            pod.memory.trouble.remove(VOLUMES);
+        }
+        (About::Volumes(_), Err(failure)) => {
+            // The trouble that was there is told once, and again when it is another.
+            let known = pod.memory.trouble.get(VOLUMES).is_some_and(|trouble| trouble.message == failure.to_string());
+            if !known && !matches!(failure, Failure::Unavailable(_)) {
+                out.push(event(&spec.pod, None, Severity::Warning, "FailedMount", failure.to_string()));
+            }
+            trouble(&mut pod.memory, VOLUMES, now, "ContainerCreating", failure);
+        }
+        // Measured again in a minute.
+        (About::Usage, _) => {}
         (About::Image(name), result) => image::learn(pod, &name, false, result, now, out),
         (About::Pull(name), result) => image::learn(pod, &name, true, result, now, out),
         (About::Start(name), Ok(Done::Started { id, created, warnings })) => {

@@ -54,7 +54,7 @@ pub fn container(
         return Err(ConfigError::Refused(why.clone()));
     }
     let (env, notes) = env::environment(spec, container, sources)?;
-    let (mounts, volumes) = volumes::of_container(spec, container, sources)?;
+    let (mounts, volumes) = volumes::of_container(spec, container, &env, sources)?;
     let expanded = |texts: &[String]| texts.iter().map(|text| env::expand(text, &env)).collect();
     Ok(ContainerPlan {
         pod: spec.pod.clone(),

@@ -11,6 +11,7 @@
 //!  ports.rs     who has a port that another pod wants
 //!  oom.rs       whom the kernel ends first
 //!  lifecycle.rs Live → Ending → Finished → Terminating → Gone; only forward
+//!  mount.rs     when its volumes are set up, written anew and measured
 //!  restart.rs   whether and when a dead container is started again
 //!  plan.rs      at most one command per pod: turn.rs starts, ending.rs stops, memory.rs is what is remembered
 //!  status.rs    PodStatus, as the runtime's own times tell it
@@ -23,6 +24,7 @@ pub mod image;
 pub mod known;
 pub mod launch;
 pub mod lifecycle;
+pub mod mount;
 pub mod oom;
 pub mod plan;
 pub mod ports;

@@ -17,6 +17,7 @@ use crate::clock::{Now, Tick};
 use super::env::Sources;
 use super::image::Fetches;
 use super::lifecycle::PodState;
+use super::mount;
 use super::restart;
 use super::spec::{ContainerSpec, Hook, PodSpec, RestartPolicy};
 
@@ -46,6 +47,10 @@ pub enum About {
     Start(String),
     /// These are told to end.
     Stop(Vec<String>),
+    /// The volumes, as this digest has them.
+    Volumes([u8; 16]),
+    /// How much is in volumes.
+    Usage,
     /// What is dead is removed.
     Cleanup,
 }
@@ -194,6 +199,10 @@ pub fn next(view: View<'_>, memory: &mut Memory) -> Next {
 }
 
 fn live(view: View<'_>, spec: &PodSpec, memory: &mut Memory) -> Next {
+    let volumes = mount::set_up(view, spec, memory);
+    if volumes.order.is_some() {
+        return volumes;
+    }
     let observed = view.observed;
     let hooks = post_start(spec, observed, memory);
     if !hooks.is_empty() {
@@ -254,7 +263,7 @@ fn live(view: View<'_>, spec: &PodSpec, memory: &mut Memory) -> Next {
     for container in &spec.containers {
         next = next.or(|| turn(view, spec, container, sandbox, memory));
     }
-    next.or(|| surplus(observed))
+    next.or(|| surplus(observed)).or(|| mount::measure(view, spec, memory)).or(|| volumes)
 }
 
 /// The hooks of containers that have just been started.

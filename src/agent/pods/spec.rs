@@ -22,10 +22,13 @@ mod probe;
 mod security;
 mod volume;
 
+#[cfg(test)]
+mod field_tests;
+
 pub use container::{Amounts, ContainerSpec, MountSpec, PullPolicy};
 pub use hook::{Hook, Lifecycle};
 pub use probe::{Action, HttpGet, Probe, Probes};
-pub use volume::{Files, VolumeSource, VolumeSpec};
+pub use volume::{Content, Fact, Files, HostPathType, Nfs, Part, VolumeSource, VolumeSpec, persistent};
 
 use container::container;
 use volume::volume;
@@ -87,6 +90,8 @@ pub struct PodSpec {
     pub gates: Vec<Gate>,
     /// `spec.volumes`.
     pub volumes: Vec<VolumeSpec>,
+    /// `spec.securityContext.fsGroup`.
+    pub fs_group: Option<u32>,
     /// The phase that the master has stored, when it is final.
     pub final_status: Option<Value>,
     /// Restart counts that the master knows, for a container of which the runtime has nothing left.
@@ -143,7 +148,7 @@ pub fn read(object: &Object) -> PodSpec {
     let name = object.name();
     let pod = PodRef { uid: object.uid(), namespace: object.namespace().to_owned(), name: name.to_owned() };
     let pod_security = spec.get("securityContext").unwrap_or(&Value::Null);
-    let volumes: Vec<VolumeSpec> = list(spec, "volumes").iter().map(volume).collect();
+    let volumes: Vec<VolumeSpec> = list(spec, "volumes").iter().map(|raw| volume(raw, &mut ignored)).collect();
     let mut containers = |key: &str| -> Vec<ContainerSpec> {
         list(spec, key).iter().map(|raw| container(raw, pod_security, &mut ignored)).collect()
     };
@@ -206,6 +211,7 @@ pub fn read(object: &Object) -> PodSpec {
         active_deadline: seconds(spec.get("activeDeadlineSeconds")),
         gates: list(spec, "readinessGates").iter().map(|gate| self::gate(object, text(gate, "conditionType"))).collect(),
         volumes,
+        fs_group: pod_security.get("fsGroup").and_then(Value::as_u64).and_then(|group| u32::try_from(group).ok()),
         final_status: object.at(&["status"]).filter(|status| matches!(text(status, "phase"), "Succeeded" | "Failed")).cloned(),
         known_restarts: ["initContainerStatuses", "containerStatuses"]
             .into_iter()
@@ -314,7 +320,6 @@ mod tests {
     #[test]
     fn what_cannot_be_given_is_refused_with_its_name() {
         let cases = [
-            json!({"volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": "x"}]}),
             json!({"volumeDevices": [{"name": "v"}]}),
             json!({"livenessProbe": {"tcpSocket": {"port": "web"}}}),
             json!({"securityContext": {"seccompProfile": {"type": "Localhost"}}}),
@@ -326,8 +331,8 @@ mod tests {
             let read = spec(json!({"containers": [container]}));
             assert!(read.containers[0].refused.is_some(), "{container}");
         }
-        let read = spec(json!({"volumes": [{"name": "v", "nfs": {}}]}));
-        assert!(matches!(&read.volumes[0].source, VolumeSource::Refused(why) if why.contains("nfs")));
+        let read = spec(json!({"volumes": [{"name": "v", "iscsi": {}}]}));
+        assert!(matches!(&read.volumes[0].source, VolumeSource::Refused(why) if why.contains("iscsi")));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::clock::{Now, Wall};
 
 use super::image::{ImageState, Retry};
 use super::lifecycle::PodState;
+use super::mount::VOLUMES;
 use super::plan::{Memory, PostStart, again, has_started, init_failed, newest, previous};
 use super::restart;
 use super::spec::{ContainerSpec, PodSpec, RestartPolicy};
@@ -369,7 +370,8 @@ fn hindrance(memory: &Memory, container: &ContainerSpec, now: Now) -> Option<(St
             ("ImagePullBackOff".to_owned(), format!("Back-off pulling image \"{}\": {message}", container.image))
         });
     }
-    let trouble = memory.trouble.get(&container.name).or_else(|| memory.trouble.get(SANDBOX));
+    let trouble =
+        memory.trouble.get(&container.name).or_else(|| memory.trouble.get(SANDBOX)).or_else(|| memory.trouble.get(VOLUMES));
     trouble.map(|trouble| (trouble.reason.to_owned(), trouble.message.clone()))
 }
 

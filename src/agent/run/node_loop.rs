@@ -15,7 +15,6 @@ use crate::agent::health::judge::Pressures;
 use crate::agent::health::sysinfo::{Machine as Facts, Sensors};
 use crate::agent::hooks::{HookEnd, HookOrder, HookOutcome};
 use crate::agent::images::Wanted;
-use crate::agent::images::run::CollectNow;
 use crate::agent::led::Driver;
 use crate::agent::led::shelf::{PodLight, PodState, Shelf, ShelfEffect, ShelfInput};
 use crate::agent::node::{self, Effect, Input, Node, Order, Outcome};
@@ -72,16 +71,13 @@ pub(super) struct Agent {
     pub(super) wanted: watch::Sender<Wanted>,
     /// The images that are here.
     pub(super) images: watch::Receiver<Vec<NodeImage>>,
-    /// Asks for images to be removed at once.
-    #[allow(dead_code)] // for pressure on the disk
-    pub(super) collect_now: CollectNow,
     /// What the node runs.
     pub(super) platforms: Platforms,
     pub(super) discard: watch::Sender<Arc<Share>>,
     pub(super) volumes_dir: String,
     pub(super) connected: bool,
     pub(super) info: Option<Info>,
-    pub(super) pressures: Pressures,
+    pub(super) pressures: watch::Receiver<Pressures>,
     pub(super) runtime_is: RuntimeHealth,
     pub(super) health_at: Tick,
     pub(super) health_told: Option<Tick>,
@@ -132,6 +128,7 @@ impl Agent {
                 Ok(()) = self.images.changed() => {
                     self.learn_runtime().await;
                 }
+                Ok(()) = self.pressures.changed() => self.health_soon(),
                 () = self.streams.ended() => {}
                 () = self.clock.sleep_until(wake) => self.wake(),
                 else => return,
@@ -298,7 +295,9 @@ impl Agent {
         let lists = ["initContainers", "containers", "ephemeralContainers"];
         let containers = share.pods.values().flat_map(|pod| lists.into_iter().flat_map(|list| pod.list_at(&["spec", list])));
         let names = containers.filter_map(|container| container.get("image")?.as_str());
-        self.wanted.send_replace(names.map(tagged).collect());
+        let volumes = share.pods.values().flat_map(|pod| pod.list_at(&["spec", "volumes"]));
+        let mounted = volumes.filter_map(|volume| volume.get("image")?.get("reference")?.as_str());
+        self.wanted.send_replace(names.chain(mounted).map(tagged).collect());
     }
 
     fn converse(&mut self, input: SessionInput) {
@@ -367,7 +366,7 @@ impl Agent {
         // The digest is over what was told: tell that first.
         self.tell();
         let reading = self.sensors.read();
-        self.pressures = self.pressures.after(&reading);
+        let pressures = *self.pressures.borrow_and_update();
         let health = Health {
             v: SCHEMA,
             time: rfc3339(now.wall),
@@ -388,8 +387,9 @@ impl Agent {
                 RuntimeHealth::Away(words) => Some(words.clone()),
                 RuntimeHealth::Ready | RuntimeHealth::Unknown => None,
             },
-            memory_pressure: self.pressures.memory,
-            disk_pressure: self.pressures.disk,
+            memory_pressure: pressures.memory,
+            disk_pressure: pressures.disk,
+            pid_pressure: pressures.pids,
             pods: u32::try_from(self.node.all_reports().count()).unwrap_or(u32::MAX),
             at: self.session.held(),
             pods_digest: self.uplink.digest(),

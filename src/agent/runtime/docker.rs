@@ -16,7 +16,7 @@ mod observe;
 mod usage;
 mod volumes;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -72,6 +72,8 @@ pub struct Settings {
     pub auth_file: Option<PathBuf>,
     /// Who hears what was fetched.
     pub fetched: Option<mpsc::Sender<Fetched>>,
+    /// How much of each container's log is kept.
+    pub logs: translate::LogCap,
     /// Where the pods' directories lie (`pods/dir.rs`): a path that Docker sees as well.
     pub run_dir: PathBuf,
     /// Where seccomp profiles of type Localhost lie.
@@ -91,6 +93,7 @@ impl Settings {
         Self {
             socket: socket.into(),
             owner,
+            logs: translate::LogCap::default(),
             run_dir: run_dir.into(),
             seccomp_dir: crate::agent::config::DEFAULT_SECCOMP_DIR.into(),
             // Source: systemd-resolved(8); Docker and the kubelet look there as well.
@@ -123,6 +126,8 @@ struct Shared {
     fetches: Mutex<HashMap<String, Layers>>,
     /// What was found of containers that ended at once, by id.
     exec_formats: Mutex<HashMap<String, Option<String>>>,
+    /// Containers of which a process was killed for its memory: Docker tells of a child's end by an event alone.
+    oom: Arc<Mutex<BTreeSet<String>>>,
     /// By container id, of those that have ended.
     last_words: Mutex<HashMap<String, String>>,
     stamp: AtomicU64,
@@ -147,6 +152,7 @@ impl DockerRuntime {
                 platforms: Mutex::new(None),
                 fetches: Mutex::new(HashMap::new()),
                 exec_formats: Mutex::new(HashMap::new()),
+                oom: Arc::default(),
                 last_words: Mutex::new(HashMap::new()),
                 stamp: AtomicU64::new(0),
                 places: Mutex::default(),
@@ -301,6 +307,8 @@ impl Shared {
             // Orders are given up by who carries them out.
             Command::Cancel => Ok(Done::Ok),
             Command::StartContainer(plan) => self.start_container(plan).await,
+            Command::SetUpVolumes(plan) => self.set_up_volumes(pod, plan).await,
+            Command::MeasureVolumes { volumes } => self.measure_volumes(pod, volumes).await,
             Command::Signal { ids, signal } => {
                 for id in ids {
                     self.signal(id, *signal).await?;
@@ -341,7 +349,7 @@ impl Shared {
         };
         let name = naming::container_name(&plan.pod, naming::SANDBOX, plan.attempt);
         let body = |sheltered| translate::sandbox_body(self.owner(), plan, &translate::SandboxHost { sheltered, ..on.clone() });
-        match self.make_and_start(&docker, &name, &plan.pod, true, body).await {
+        match self.make_and_start(&docker, &name, &plan.pod, true, &plan.volumes, body).await {
             Ok((id, created, warnings)) => Ok(Done::Started { id, created, warnings }),
             Err(Started::NotMade(failure)) => {
                 // A person may have removed the image or the network: look again next time.
@@ -363,14 +371,13 @@ impl Shared {
     async fn start_container(&self, plan: &ContainerPlan) -> Result<Done, Failure> {
         let docker = self.client().await?;
         let (on, mut missing) = self.container_host(&docker, plan).await?;
-        self.fill_volumes(&docker, &plan.sandbox_id, &plan.volumes).await?;
-        let mut plan = plan.clone();
+        let mut plan = self.place_mounts(&docker, plan).await?;
         plan.mounts.extend(self.last_words_mount(&plan).await?);
         let plan = &plan;
         let name = naming::container_name(&plan.pod, &plan.name, plan.attempt);
         let body =
             |sheltered| translate::container_body(self.owner(), plan, &translate::ContainerHost { sheltered, ..on.clone() });
-        match self.make_and_start(&docker, &name, &plan.pod, plan.limits.oom_score < 0, body).await {
+        match self.make_and_start(&docker, &name, &plan.pod, plan.limits.oom_score < 0, &[], body).await {
             Ok((id, created, mut warnings)) => {
                 warnings.append(&mut missing);
                 Ok(Done::Started { id, created, warnings })
@@ -556,11 +563,12 @@ impl Shared {
             ("event".to_owned(), words),
         ]);
         let stream = docker.events(Some(EventsOptions { filters: Some(filters), ..EventsOptions::default() }));
-        Ok(Box::new(DockerChanges { stream: Box::pin(stream) }))
+        Ok(Box::new(DockerChanges { stream: Box::pin(stream), oom: Arc::clone(&self.oom) }))
     }
 }
 
 struct DockerChanges {
+    oom: Arc<Mutex<BTreeSet<String>>>,
     stream: std::pin::Pin<Box<dyn Stream<Item = Result<EventMessage, Error>> + Send>>,
 }
 
@@ -568,6 +576,9 @@ impl Changes for DockerChanges {
     fn next(&mut self) -> Boxed<'_, Option<Changed>> {
         Box::pin(async {
             let message = self.stream.next().await?.ok()?;
+            if message.action.as_deref() == Some("oom") {
+                lock(&self.oom).extend(message.actor.as_ref().and_then(|actor| actor.id.clone()));
+            }
             let uid = message.actor.and_then(|actor| actor.attributes?.get(naming::POD_UID).cloned());
             Some(uid.map_or(Changed::All, |uid| Changed::Pod(Uid(uid))))
         })

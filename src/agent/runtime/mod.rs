@@ -21,6 +21,7 @@ pub mod sandbox;
 pub mod simulated;
 pub mod tar;
 pub mod translate;
+mod volume_plans;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -28,9 +29,9 @@ use std::pin::Pin;
 use std::time::Duration;
 
 pub use observed::{Listing, ObservedContainer, ObservedPod, ObservedSandbox, RunState, Trace};
-pub use plans::{
-    AppArmor, ContainerPlan, Dns, Limits, MountPlan, MountSource, Note, PidNamespace, PortPlan, SandboxPlan, Seccomp, Security,
-    VolumeFile, VolumePlan,
+pub use plans::{AppArmor, ContainerPlan, Dns, Limits, Note, PidNamespace, PortPlan, SandboxPlan, Seccomp, Security};
+pub use volume_plans::{
+    ContentFile, ContentPlan, MountPlan, MountSource, Propagation, Recursive, VolumeKind, VolumePlan, VolumesPlan,
 };
 
 use crate::agent::images::credentials::Credential;
@@ -74,6 +75,13 @@ pub enum Command {
     Cancel,
     /// Makes a container run; what is there under our labels is taken over.
     StartContainer(Box<ContainerPlan>),
+    /// Makes what the pod's volumes need on the node.
+    SetUpVolumes(Box<VolumesPlan>),
+    /// Says how much is in these volumes.
+    MeasureVolumes {
+        /// Their names in the pod.
+        volumes: Vec<String>,
+    },
     /// Sends a signal to all of these.
     Signal {
         /// The runtime's ids.
@@ -100,6 +108,8 @@ impl Command {
             Command::PullImage { .. } => "pull image",
             Command::Cancel => "cancel",
             Command::StartContainer(_) => "start container",
+            Command::SetUpVolumes(_) => "set up volumes",
+            Command::MeasureVolumes { .. } => "measure volumes",
             Command::Signal { signal: Signal::Term, .. } => "terminate",
             Command::Signal { signal: Signal::Kill, .. } => "kill",
             Command::RemoveContainers { .. } => "remove containers",
@@ -131,6 +141,8 @@ pub enum Done {
         /// In the runtime's words.
         warnings: Vec<String>,
     },
+    /// How many bytes are in each volume that could be looked into, by its name in the pod.
+    Measured(Vec<(String, u64)>),
     /// Whether the image is here.
     Image {
         /// Whether it is here.

@@ -13,6 +13,7 @@ mod mounts;
 mod network;
 mod rights;
 
+pub use mounts::root_mode;
 pub use network::{asks_resolv_conf, has_servers};
 pub use rights::{asks_image_user, user};
 
@@ -51,6 +52,8 @@ pub struct ContainerHost {
     pub seccomp: Option<String>,
     /// As [`SandboxHost::sheltered`].
     pub sheltered: bool,
+    /// How much of its log is kept.
+    pub logs: LogCap,
 }
 
 /// The body that makes a sandbox.
@@ -64,7 +67,7 @@ pub fn sandbox_body(owner: &Owner, plan: &SandboxPlan, on: &SandboxHost) -> Valu
     let mut host = json!({
         "NetworkMode": if plan.host_network { "host" } else { on.network.as_str() },
         "IpcMode": if plan.host_ipc { "host" } else { "shareable" },
-        "LogConfig": log_config(),
+        "LogConfig": log_config(LogCap::default()),
         "RestartPolicy": {"Name": "no"},
         // Not read-only: Docker then takes no files for its volumes either.
         "CapDrop": ["ALL"],
@@ -117,7 +120,7 @@ fn host_config(owner: &Owner, plan: &ContainerPlan, on: &ContainerHost) -> Value
         // With the host's network as well: names and name servers are the sandbox's.
         "NetworkMode": joined,
         "IpcMode": if plan.host_ipc { "host" } else { joined.as_str() },
-        "LogConfig": log_config(),
+        "LogConfig": log_config(on.logs),
         "RestartPolicy": {"Name": "no"},
     });
     match plan.pid {
@@ -135,9 +138,24 @@ fn host_config(owner: &Owner, plan: &ContainerPlan, on: &ContainerHost) -> Value
     host
 }
 
-/// One megabyte, twice: a card is not filled by a chatty container.
-fn log_config() -> Value {
-    json!({"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}})
+/// How much of a container's log is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogCap {
+    /// MiB of one file.
+    pub mib: u32,
+    /// Files, the newest included.
+    pub files: u32,
+}
+
+impl Default for LogCap {
+    /// One megabyte, twice: a card is not filled by a chatty container.
+    fn default() -> Self {
+        Self { mib: 1, files: 2 }
+    }
+}
+
+fn log_config(logs: LogCap) -> Value {
+    json!({"Type": "json-file", "Config": {"max-size": format!("{}m", logs.mib), "max-file": logs.files.to_string()}})
 }
 
 fn set(value: &mut Value, key: &str, to: Value) {

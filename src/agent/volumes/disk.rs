@@ -4,6 +4,11 @@
 //! Out:      directories that only we and root can enter; which there are.
 //! Never:    follows a symbolic link out of a directory when it removes it (`std::fs::remove_dir_all` does not).
 
+pub mod beneath;
+pub mod content;
+pub mod host_path;
+pub mod usage;
+
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;

@@ -21,6 +21,15 @@ pub const NOT_READY: &str = "node.kubernetes.io/not-ready";
 /// The taint of a cordoned node.
 pub const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 
+/// The conditions by which a node says what it is short of, each with the taint that keeps new pods away as long as it is so.
+pub const PRESSURES: [(&str, &str); 3] = [
+    ("MemoryPressure", MEMORY_PRESSURE),
+    ("DiskPressure", "node.kubernetes.io/disk-pressure"),
+    ("PIDPressure", "node.kubernetes.io/pid-pressure"),
+];
+/// The taint of a node with little memory left. Pods that have asked for some tolerate it.
+pub const MEMORY_PRESSURE: &str = "node.kubernetes.io/memory-pressure";
+
 /// A node, read.
 #[derive(Clone, Copy, Debug)]
 pub struct Node<'a>(pub &'a Object);

@@ -40,8 +40,11 @@ pub(super) fn all(spec: &At<'_>, out: &mut Errors) {
         );
     }
     for search in searches.items() {
-        // Names may have an underscore here, and end in a dot.
-        let text = search.text().strip_suffix('.').unwrap_or(search.text()).replace('_', "-");
+        if search.text() == "." {
+            continue;
+        }
+        // Names may have underscores here, as any letter, and end in a dot.
+        let text = search.text().strip_suffix('.').unwrap_or(search.text()).replace('_', "a");
         each(&search, name::dns1123_subdomain(&text), out);
     }
     for option in config.get("options").items() {

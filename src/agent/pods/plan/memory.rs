@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::agent::pods::env::ConfigError;
 use crate::agent::pods::image::ImageState;
+use crate::agent::pods::mount::Mounts;
 use crate::agent::prober::Watch;
 use crate::backoff::Policy;
 use crate::clock::{Tick, Wall};
@@ -96,6 +97,8 @@ pub struct Memory {
     pub attempts: BTreeMap<String, u32>,
     /// When the deadline of its activity was first looked at, and how long it had been active by then.
     pub active: Option<(Tick, Duration)>,
+    /// What was done for its volumes.
+    pub mounts: Mounts,
     /// Why the node gave it up.
     pub failure: Option<PodFailure>,
 }

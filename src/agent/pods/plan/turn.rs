@@ -5,6 +5,7 @@ use super::{About, Next, View, again, newest, stop};
 use crate::agent::pods::env::ConfigError;
 use crate::agent::pods::image::{self, ImageState};
 use crate::agent::pods::launch;
+use crate::agent::pods::mount;
 use crate::agent::pods::restart::{self, Turn};
 use crate::agent::pods::spec::{ContainerSpec, PodSpec};
 use crate::agent::runtime::naming::SANDBOX;
@@ -85,6 +86,9 @@ pub(super) fn turn(
     };
     if let Some(trouble) = memory.trouble.get(name).filter(|trouble| trouble.due > now) {
         return Next::wait(trouble.due);
+    }
+    if let Some(next) = mount::hindrance(memory, name) {
+        return next;
     }
     let mut plan = match launch::container(spec, container, sandbox, turn, view.sources) {
         Ok(plan) => plan,

@@ -11,7 +11,7 @@ use super::hook::Lifecycle;
 use super::probe::Probes;
 use super::security::security;
 use super::{amount, flag, list, strings, text};
-use crate::agent::runtime::{Limits, Security};
+use crate::agent::runtime::{Limits, Propagation, Recursive, Security};
 use crate::api::quantity::Quantity;
 
 /// `imagePullPolicy`.
@@ -89,8 +89,16 @@ pub struct MountSpec {
     pub volume: String,
     /// Where.
     pub path: String,
+    /// Which part of the volume; empty: all.
+    pub sub_path: String,
+    /// The same with `$(VAR)` in it.
+    pub sub_path_expr: String,
     /// Whether it cannot write.
     pub read_only: bool,
+    /// Whether what is mounted below is read-only too.
+    pub recursive_read_only: Recursive,
+    /// Whether mounts that are made later cross.
+    pub propagation: Propagation,
 }
 
 /// Reads a container.
@@ -104,10 +112,6 @@ pub(super) fn container(raw: &Value, pod_security: &Value, ignored: &mut Vec<Str
         say("resources.claims (dynamic resource allocation) are not given by this node");
     }
     let mut refused = security.refused;
-    if list(raw, "volumeMounts").iter().any(|mount| !text(mount, "subPath").is_empty() || !text(mount, "subPathExpr").is_empty())
-    {
-        refused = Some("volumeMounts.subPath cannot be given by this node yet".to_owned());
-    }
     if !list(raw, "volumeDevices").is_empty() {
         refused = Some("volumeDevices (raw block volumes) cannot be given by this node".to_owned());
     }
@@ -138,7 +142,19 @@ pub(super) fn container(raw: &Value, pod_security: &Value, ignored: &mut Vec<Str
             .map(|mount| MountSpec {
                 volume: text(mount, "name").to_owned(),
                 path: text(mount, "mountPath").to_owned(),
+                sub_path: text(mount, "subPath").to_owned(),
+                sub_path_expr: text(mount, "subPathExpr").to_owned(),
                 read_only: flag(mount, "readOnly"),
+                recursive_read_only: match text(mount, "recursiveReadOnly") {
+                    "Enabled" => Recursive::Enabled,
+                    "IfPossible" => Recursive::IfPossible,
+                    _ => Recursive::Disabled,
+                },
+                propagation: match text(mount, "mountPropagation") {
+                    "HostToContainer" => Propagation::HostToContainer,
+                    "Bidirectional" => Propagation::Bidirectional,
+                    _ => Propagation::None,
+                },
             })
             .collect(),
         limits,

@@ -45,7 +45,7 @@ impl Shared {
             made.set_permissions(std::fs::Permissions::from_mode(0o666))
         })
         .await?;
-        Ok(Some(MountPlan { path, source: MountSource::Host { path: source, make: false }, read_only: false }))
+        Ok(Some(MountPlan { path, source: MountSource::Host { path: source, make: false }, ..MountPlan::default() }))
     }
 
     /// The last words of a run that has ended; read once.
@@ -79,9 +79,10 @@ impl Shared {
         words
     }
 
-    /// Forgets the words of runs that are no more.
-    pub(super) fn keep_last_words(&self, there: impl Fn(&str) -> bool) {
+    /// Forgets what is known of runs that are no more.
+    pub(super) fn keep_only(&self, there: impl Fn(&str) -> bool) {
         lock(&self.last_words).retain(|id, _| there(id));
+        lock(&self.oom).retain(|id| there(id));
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use bollard::errors::Error;
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum};
 
-use super::{QUICK, Shared};
+use super::{QUICK, Shared, lock};
 use crate::agent::runtime::{Failure, Listing, ObservedContainer, ObservedPod, ObservedSandbox, PodRef, RunState, Trace, naming};
 use crate::agent::volumes::disk;
 use crate::api::{Uid, time};
@@ -46,6 +46,8 @@ impl Shared {
                     *error = self.exec_format(&docker, &id, image, &labels.image).await;
                 }
                 let message = self.last_words(&docker, &id, &labels, &state).await;
+                let oom =
+                    lock(&self.oom).contains(&id) || inspect.state.as_ref().is_some_and(|state| state.oom_killed == Some(true));
                 let image_id = self.digest(&docker, inspect.image.as_deref().unwrap_or_default(), &labels.image).await;
                 let pod = entry(&mut listing, &labels.pod);
                 pod.containers.push(ObservedContainer {
@@ -58,7 +60,7 @@ impl Shared {
                     image_id,
                     sandbox_id: labels.sandbox_id,
                     message,
-                    oom: inspect.state.as_ref().and_then(|state| state.oom_killed).unwrap_or_default(),
+                    oom,
                     trace: Trace::There,
                     state,
                 });
@@ -80,7 +82,7 @@ impl Shared {
         if only.is_none() {
             let there: BTreeSet<&str> =
                 listing.pods.values().flat_map(|pod| &pod.containers).map(|run| run.id.as_str()).collect();
-            self.keep_last_words(|id| there.contains(id));
+            self.keep_only(|id| there.contains(id));
         }
         for pod in listing.pods.values_mut() {
             pod.sandboxes.sort_by_key(|sandbox| sandbox.attempt);

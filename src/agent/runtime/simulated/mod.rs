@@ -226,6 +226,9 @@ impl Simulated {
                 });
                 Ok(Done::Started { id: sandbox_id, created: true, warnings: Vec::new() })
             }
+            // It has no disk.
+            Command::SetUpVolumes(_) => Ok(Done::Ok),
+            Command::MeasureVolumes { .. } => Ok(Done::Measured(Vec::new())),
             Command::FindImage { image } => Ok(Done::Image { present: self.images.contains(&image), foreign: None }),
             Command::PullImage { image, .. } => {
                 if self.pods.get(&pod.uid).is_some_and(|pod| pod.script.pull_fails) {
