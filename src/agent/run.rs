@@ -171,7 +171,6 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         keep,
         wanted,
         images,
-        collect_now,
         platforms: Platforms::default(),
         discard,
         volumes_dir: volumes_dir.to_string_lossy().into_owned(),
@@ -200,6 +199,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
             shares: kept_changes.clone(),
             inputs: inputs.clone(),
             pressures,
+            images: Some(collect_now),
         };
         supervisor.spawn("pressure", health::run::guard(parts, stop.clone()));
     }

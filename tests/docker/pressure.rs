@@ -60,6 +60,7 @@ fn guarded(
         shares,
         inputs: agent.inputs(),
         pressures,
+        images: None,
     };
     (found, stop.clone(), tokio::spawn(guard(parts, stop)))
 }

@@ -467,6 +467,7 @@ async fn a_registry_with_a_private_authority_is_trusted_once_its_certificate_is_
     agent.until_ready("trusting").await;
     std::fs::remove_dir_all(&place).unwrap();
     // Its address is the network's: that goes after it.
+    agent.kill().await;
     drop(registry);
 }
 

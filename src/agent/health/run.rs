@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::judge::{Judge, Pressures, Resource, Short, Thresholds};
 use super::sysinfo::levels;
 use crate::agent::eviction::{self, Evicted, Turns};
+use crate::agent::images::run::CollectNow;
 use crate::agent::node::Input;
 use crate::agent::pods::plan::FailureCondition;
 use crate::agent::runtime::Runtime;
@@ -50,6 +51,8 @@ pub struct Parts {
     pub inputs: mpsc::Sender<Input>,
     /// For who tells how the node is.
     pub pressures: watch::Sender<Pressures>,
+    /// Images that nobody uses go when the disk is short.
+    pub images: Option<CollectNow>,
 }
 
 /// Watches until `stop`.
@@ -101,6 +104,11 @@ impl Guard {
         let short = self.parts.thresholds.short(&levels);
         let disk = |short: &Short| matches!(short.resource, Resource::NodeDisk | Resource::NodeInodes | Resource::ImageDisk);
         if short.iter().any(disk) {
+            if self.disk_short_since.is_none()
+                && let Some(images) = &self.parts.images
+            {
+                images.ask();
+            }
             self.disk_short_since.get_or_insert(now);
         } else {
             self.disk_short_since = None;

@@ -17,7 +17,6 @@ use crate::agent::health::judge::Pressures;
 use crate::agent::health::sysinfo::{Machine as Facts, Sensors};
 use crate::agent::hooks::{HookEnd, HookOrder, HookOutcome};
 use crate::agent::images::Wanted;
-use crate::agent::images::run::CollectNow;
 use crate::agent::led::Driver;
 use crate::agent::led::shelf::{PodLight, PodState, Shelf, ShelfEffect, ShelfInput};
 use crate::agent::node::{self, Effect, Input, Node, Order, Outcome};
@@ -74,9 +73,6 @@ pub(super) struct Agent {
     pub(super) wanted: watch::Sender<Wanted>,
     /// The images that are here.
     pub(super) images: watch::Receiver<Vec<NodeImage>>,
-    /// Asks for images to be removed at once.
-    #[allow(dead_code)] // for pressure on the disk
-    pub(super) collect_now: CollectNow,
     /// What the node runs.
     pub(super) platforms: Platforms,
     pub(super) discard: watch::Sender<Arc<Share>>,
@@ -311,7 +307,9 @@ impl Agent {
         let lists = ["initContainers", "containers", "ephemeralContainers"];
         let containers = share.pods.values().flat_map(|pod| lists.into_iter().flat_map(|list| pod.list_at(&["spec", list])));
         let names = containers.filter_map(|container| container.get("image")?.as_str());
-        self.wanted.send_replace(names.map(tagged).collect());
+        let volumes = share.pods.values().flat_map(|pod| pod.list_at(&["spec", "volumes"]));
+        let mounted = volumes.filter_map(|volume| volume.get("image")?.get("reference")?.as_str());
+        self.wanted.send_replace(names.chain(mounted).map(tagged).collect());
     }
 
     fn converse(&mut self, input: SessionInput) {
