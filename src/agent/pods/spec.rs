@@ -310,7 +310,7 @@ mod tests {
     #[test]
     fn what_is_not_honoured_is_said() {
         let read = spec(json!({
-            "imagePullSecrets": [{"name": "s"}],
+            "resourceClaims": [{"name": "g"}],
             "hostUsers": false, "dnsPolicy": "ClusterFirstWithHostNet",
             "containers": [{"name": "a", "image": "i", "resources": {"claims": [{"name": "g"}]}}],
         }));
