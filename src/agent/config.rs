@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::health::judge::Thresholds as Eviction;
-use super::images::collect::Thresholds;
+use super::images::collect;
 use super::node::MostPulls;
 use super::pods::admission::may_be_allowed;
 use super::runtime::translate::LogCap;
