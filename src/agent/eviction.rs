@@ -284,7 +284,9 @@ mod tests {
 
     #[test]
     fn pods_go_by_excess_then_priority_then_amount() {
-        let cases: &[(&str, &[(&str, i64, &str, u64)], &str)] = &[
+        /// What it is about, its pods (name, priority, request, MiB in use), who goes.
+        type Case<'a> = (&'a str, &'a [(&'a str, i64, &'a str, u64)], &'a str);
+        let cases: &[Case<'_>] = &[
             (
                 "over its request before within, whatever the priority",
                 &[("within", 0, "100Mi", 90), ("over", 9, "10Mi", 20)],

@@ -101,7 +101,7 @@ async fn content_has_its_modes_and_group_and_follows_the_share_at_once() {
     web["spec"]["securityContext"] = json!({"fsGroup": 2000});
     let secrets = [("s", json!({"data": {"p": "aHVudGVyMg=="}}))];
     let config = |a: &str| [("c", json!({"data": {"a": a, "b": "same"}, "binaryData": {"z": "AAE="}}))];
-    agent.want(share_of(&[web.clone()], &config("one"), &secrets)).await;
+    agent.want(share_of(std::slice::from_ref(&web), &config("one"), &secrets)).await;
     let app = id(&agent.until_ready("web").await, 0);
     let modes = inside(&app, "cd /; stat -L -c '%a %u:%g %n' conf conf/a key/deep key/deep/er/pass key/open all/mine/p");
     assert_eq!(
@@ -131,7 +131,7 @@ async fn content_has_its_modes_and_group_and_follows_the_share_at_once() {
     let mut config = config("two").to_vec();
     config.push(("later", json!({"data": {"came": "yes"}})));
     let asked = std::time::Instant::now();
-    agent.want(share_of(&[web.clone()], &config, &secrets)).await;
+    agent.want(share_of(std::slice::from_ref(&web), &config, &secrets)).await;
     wait_until("the change is seen", || {
         inside(&app, "cat /conf/a /about/labels /all/came 2>/dev/null || true") == "twoapp=\"web\"\ntier=\"front\"yes"
     })
@@ -142,7 +142,7 @@ async fn content_has_its_modes_and_group_and_follows_the_share_at_once() {
     // It goes again; and the same content is not written again.
     let before = inside(&app, "/bin/busybox readlink /conf/..data");
     config.pop();
-    agent.want(share_of(&[web.clone()], &config, &secrets)).await;
+    agent.want(share_of(std::slice::from_ref(&web), &config, &secrets)).await;
     wait_until("what is gone is gone", || inside(&app, "ls /all") == "mine\nnamespace").await;
     assert_eq!(inside(&app, "/bin/busybox readlink /conf/..data"), before);
     assert_eq!(id(&agent.status("web"), 0), app, "nothing was restarted for it");
@@ -167,10 +167,10 @@ async fn a_reader_in_a_container_never_sees_a_mix_of_two_versions() {
     let script = "while :; do (cd /conf/..data && a=$(cat a) && b=$(cat b) && if [ $a != $b ]; then echo MIX $a $b; fi; echo $a) 2>/dev/null; done";
     web["spec"]["containers"][0]["command"] = json!(["/bin/sh", "-c", script]);
     let config = |n: u32| [("c", json!({"data": {"a": n.to_string(), "b": n.to_string()}}))];
-    agent.want(share_of(&[web.clone()], &config(0), &[])).await;
+    agent.want(share_of(std::slice::from_ref(&web), &config(0), &[])).await;
     let app = id(&agent.until_ready("web").await, 0);
     for round in 1..=20 {
-        agent.want(share_of(&[web.clone()], &config(round), &[])).await;
+        agent.want(share_of(std::slice::from_ref(&web), &config(round), &[])).await;
         let seen = round.to_string();
         wait_until("the round is seen", || docker(&["logs", "--tail", "1", &app]) == seen).await;
     }
@@ -196,21 +196,21 @@ async fn what_is_missing_is_waited_for_and_said_and_large_content_fits() {
     );
     let data: serde_json::Map<String, Value> = (0..1000).map(|n| (format!("-odd.{n}_"), json!("x".repeat(1040)))).collect();
     let config = [("big", json!({"data": data, "binaryData": {".hidden": "AP8="}}))];
-    agent.want(share_of(&[web.clone()], &config, &[])).await;
+    agent.want(share_of(std::slice::from_ref(&web), &config, &[])).await;
     let words = "MountVolume.SetUp failed for volume \"key\" : secret \"s\" not found";
     agent.until("web", "it waits for the secret", |status| waiting(status) == format!("ContainerCreating: {words}")).await;
     wait_until("it is an event", || agent.events().iter().any(|event| event.reason == "FailedMount" && event.message == words))
         .await;
 
     let secrets = [("s", json!({"data": {"p": "aHVudGVyMg=="}}))];
-    agent.want(share_of(&[web.clone()], &config, &secrets)).await;
+    agent.want(share_of(std::slice::from_ref(&web), &config, &secrets)).await;
     agent
         .until("web", "it waits for the claim", |status| waiting(status).contains("persistentvolumeclaim \"data\" not found"))
         .await;
 
     let place = tempfile::tempdir().unwrap();
     let volume = json!({"metadata": {"name": "pv"}, "spec": {"local": {"path": place.path().join("none")}}});
-    let mut all = share_of(&[web.clone()], &config, &secrets);
+    let mut all = share_of(std::slice::from_ref(&web), &config, &secrets);
     all.claims.insert("default/data".into(), Arc::new(Object::from_value(volume).unwrap()));
     agent.want(all.clone()).await;
     agent.until("web", "the volume's path is missing", |status| waiting(status).contains("/none\" does not exist")).await;

@@ -151,7 +151,7 @@ pub fn exceeded(spec: &PodSpec, measured: &[(String, u64)]) -> Option<String> {
 /// Bytes as a person would have written them.
 fn quantity(bytes: u64) -> String {
     let units = [("Gi", 1u64 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10)];
-    match units.iter().find(|(_, unit)| bytes >= *unit && bytes % unit == 0) {
+    match units.iter().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit)) {
         Some((suffix, unit)) => format!("{}{suffix}", bytes / unit),
         None => bytes.to_string(),
     }

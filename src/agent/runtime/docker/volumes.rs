@@ -36,7 +36,7 @@ impl Shared {
             for wanted in &mine.contents {
                 match content::write(&dir::volume(&run_dir, &uid, &wanted.volume), wanted) {
                     Ok(true) => {
-                        tracing::debug!(uid = uid.0, volume = wanted.volume, files = wanted.files.len(), "content written")
+                        tracing::debug!(uid = uid.0, volume = wanted.volume, files = wanted.files.len(), "content written");
                     }
                     Ok(false) => {}
                     Err(error) => {
