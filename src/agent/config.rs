@@ -9,8 +9,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::health::judge::Thresholds;
-use super::images::collect;
+use super::health::judge::Thresholds as Eviction;
+use super::images::collect::Thresholds;
 use super::node::MostPulls;
 use super::pods::admission::may_be_allowed;
 use super::runtime::translate::LogCap;
@@ -52,12 +52,12 @@ pub struct AgentConfig {
     pub pods: Pods,
     /// `health.interval_seconds`: how often it tells how it is.
     pub health_interval: Duration,
-    /// `[images]`.
-    pub images: Images,
     /// `[eviction]`: when the node counts as short of something.
-    pub eviction: Thresholds,
+    pub eviction: Eviction,
     /// `[logs]`: how much of each container's log is kept.
     pub logs: LogCap,
+    /// `[images]`.
+    pub images: Images,
     /// `leds.enabled`: whether the board's LEDs are driven.
     pub leds_enabled: bool,
 }
@@ -85,7 +85,7 @@ pub struct Images {
     /// `emulated`: platforms besides its own that the node runs.
     pub emulated: Vec<Platform>,
     /// `high_percent`, `low_percent`, `minimum_age_seconds`.
-    pub limits: collect::Thresholds,
+    pub limits: Thresholds,
 }
 
 /// Where containers run.
@@ -193,7 +193,6 @@ impl AgentConfig {
             names.iter().all(|name| may_be_allowed(name)).then_some(names)
         });
         let health_interval = r.seconds("health.interval_seconds", 1).unwrap_or(Duration::from_secs(10));
-        let images = Self::images(r);
         let above_zero = |most: u32| move |text: &str| text.parse().ok().filter(|&number: &u32| number > 0 && number <= most);
         let logs = LogCap {
             mib: r
@@ -203,7 +202,7 @@ impl AgentConfig {
         };
         let percent = |text: &str| text.parse().ok().filter(|&percent: &u64| percent <= 100);
         const PERCENT: &str = "a whole number from 0 (never) to 100";
-        let eviction = Thresholds {
+        let eviction = Eviction {
             memory_bytes: r
                 .parsed("eviction.memory_available_mib", "a whole number of MiB; 0 for never", |text| text.parse::<u32>().ok())
                 .map(|mib| u64::from(mib) << 20),
@@ -213,6 +212,7 @@ impl AgentConfig {
             pids_percent: r.parsed("eviction.pid_available_percent", PERCENT, percent).unwrap_or(5),
             transition: r.seconds("eviction.pressure_transition_seconds", 1).unwrap_or(Duration::from_secs(300)),
         };
+        let images = Self::images(r);
         let leds_enabled = r.switch("leds.enabled").unwrap_or(true);
         Some(Self {
             node: node?,
@@ -243,7 +243,7 @@ impl AgentConfig {
     fn images(r: &mut Reader) -> Images {
         const PERCENT: &str = "a whole number of percent, 0 to 100";
         let percent = |text: &str| text.parse().ok().filter(|percent: &u8| *percent <= 100);
-        let usual = collect::Thresholds::default();
+        let usual = Thresholds::default();
         let high = r.parsed("images.high_percent", PERCENT, percent).unwrap_or(usual.high_percent);
         let low = r.parsed("images.low_percent", PERCENT, percent).unwrap_or(usual.low_percent.min(high));
         if low > high {
@@ -259,7 +259,7 @@ impl AgentConfig {
             pulls: pulls.unwrap_or_default(),
             auth_file: r.path("images.auth_file", "Docker's config.json"),
             emulated: emulated.unwrap_or_default(),
-            limits: collect::Thresholds {
+            limits: Thresholds {
                 high_percent: high,
                 low_percent: low,
                 minimum_age: r.seconds("images.minimum_age_seconds", 0).unwrap_or(usual.minimum_age),

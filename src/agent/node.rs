@@ -326,6 +326,12 @@ impl Node {
             (About::Sandbox, Err(failure)) => Err(self.name_holder(&uid, failure)),
             (_, result) => result,
         };
+        let overfull = match (&about, &result) {
+            (About::Usage, Ok(Done::Measured(measured))) => {
+                self.pods.get(&uid).and_then(|pod| mount::exceeded(pod.spec.as_ref()?, measured))
+            }
+            _ => None,
+        };
         // Which image is here now, if this was a fetch at all, and what its registry was shown.
         let fetch_ended = matches!(about, About::Pull(_)).then(|| {
             let (share, pod) = (self.share.as_ref()?, self.pods.get(&uid)?);
@@ -334,12 +340,6 @@ impl Node {
             let shown = image::credentials_of(spec, &container.image, share).credentials;
             Some((container.image.clone(), shown))
         });
-        let overfull = match (&about, &result) {
-            (About::Usage, Ok(Done::Measured(measured))) => {
-                self.pods.get(&uid).and_then(|pod| mount::exceeded(pod.spec.as_ref()?, measured))
-            }
-            _ => None,
-        };
         if let Some(pod) = self.pods.get_mut(&uid) {
             // Not looked at afterwards: what is known of it is old. A listing comes.
             pod.seen = after.is_some();

@@ -53,7 +53,7 @@ pub fn container(
     if let Some(why) = &container.refused {
         return Err(ConfigError::Refused(why.clone()));
     }
-    let (env, notes) = env::environment(spec, container, sources)?;
+    let env::Environment { variables: env, notes } = env::environment(spec, container, sources)?;
     let (mounts, volumes) = volumes::of_container(spec, container, &env, sources)?;
     let expanded = |texts: &[String]| texts.iter().map(|text| env::expand(text, &env)).collect();
     Ok(ContainerPlan {

@@ -125,10 +125,10 @@ impl Agent {
                     self.runtime_is = runtime_is.borrow_and_update().clone();
                     self.learn_runtime().await;
                 }
+                Ok(()) = self.pressures.changed() => self.health_soon(),
                 Ok(()) = self.images.changed() => {
                     self.learn_runtime().await;
                 }
-                Ok(()) = self.pressures.changed() => self.health_soon(),
                 () = self.streams.ended() => {}
                 () = self.clock.sleep_until(wake) => self.wake(),
                 else => return,

@@ -66,14 +66,14 @@ pub struct Settings {
     pub socket: String,
     /// Whose containers these are.
     pub owner: Owner,
+    /// How much of each container's log is kept.
+    pub logs: translate::LogCap,
     /// Platforms that the owner has set an emulator up for.
     pub emulated: Vec<Platform>,
     /// Docker's `config.json` with the node's own credentials for registries.
     pub auth_file: Option<PathBuf>,
     /// Who hears what was fetched.
     pub fetched: Option<mpsc::Sender<Fetched>>,
-    /// How much of each container's log is kept.
-    pub logs: translate::LogCap,
     /// Where the pods' directories lie (`pods/dir.rs`): a path that Docker sees as well.
     pub run_dir: PathBuf,
     /// Where seccomp profiles of type Localhost lie.
@@ -120,14 +120,14 @@ struct Shared {
     sandbox_image: tokio::sync::Mutex<Option<String>>,
     network: tokio::sync::Mutex<Option<String>>,
     digests: Mutex<HashMap<String, String>>,
+    /// Containers of which a process was killed for its memory: Docker tells of a child's end by an event alone.
+    oom: Arc<Mutex<BTreeSet<String>>>,
     /// What this node runs, as Docker said when it was last connected to.
     platforms: Mutex<Option<Platforms>>,
     /// The fetches that are under way, by image.
     fetches: Mutex<HashMap<String, Layers>>,
     /// What was found of containers that ended at once, by id.
     exec_formats: Mutex<HashMap<String, Option<String>>>,
-    /// Containers of which a process was killed for its memory: Docker tells of a child's end by an event alone.
-    oom: Arc<Mutex<BTreeSet<String>>>,
     /// By container id, of those that have ended.
     last_words: Mutex<HashMap<String, String>>,
     stamp: AtomicU64,
@@ -149,10 +149,10 @@ impl DockerRuntime {
                 sandbox_image: tokio::sync::Mutex::new(None),
                 network: tokio::sync::Mutex::new(None),
                 digests: Mutex::new(HashMap::new()),
+                oom: Arc::default(),
                 platforms: Mutex::new(None),
                 fetches: Mutex::new(HashMap::new()),
                 exec_formats: Mutex::new(HashMap::new()),
-                oom: Arc::default(),
                 last_words: Mutex::new(HashMap::new()),
                 stamp: AtomicU64::new(0),
                 places: Mutex::default(),
