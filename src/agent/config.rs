@@ -87,7 +87,7 @@ pub struct Images {
     /// `emulated`: platforms besides its own that the node runs.
     pub emulated: Vec<Platform>,
     /// `high_percent`, `low_percent`, `minimum_age_seconds`.
-    pub limits: Thresholds,
+    pub limits: collect::Thresholds,
 }
 
 /// Where containers run.
@@ -251,7 +251,7 @@ impl AgentConfig {
     fn images(r: &mut Reader) -> Images {
         const PERCENT: &str = "a whole number of percent, 0 to 100";
         let percent = |text: &str| text.parse().ok().filter(|percent: &u8| *percent <= 100);
-        let usual = Thresholds::default();
+        let usual = collect::Thresholds::default();
         let high = r.parsed("images.high_percent", PERCENT, percent).unwrap_or(usual.high_percent);
         let low = r.parsed("images.low_percent", PERCENT, percent).unwrap_or(usual.low_percent.min(high));
         if low > high {
@@ -267,7 +267,7 @@ impl AgentConfig {
             pulls: pulls.unwrap_or_default(),
             auth_file: r.path("images.auth_file", "Docker's config.json"),
             emulated: emulated.unwrap_or_default(),
-            limits: Thresholds {
+            limits: collect::Thresholds {
                 high_percent: high,
                 low_percent: low,
                 minimum_age: r.seconds("images.minimum_age_seconds", 0).unwrap_or(usual.minimum_age),
