@@ -113,11 +113,11 @@ pub struct Short {
 pub struct Thresholds {
     /// Of memory, in bytes; `None`: by the size of the machine.
     pub memory_bytes: Option<u64>,
-    /// Of the disk with the node's files, in percent; `None`: as the kubelet, held to [`DISK`].
+    /// Of the disk with the node's files, in percent; `None`: as the kubelet, held to `DISK`.
     pub nodefs_percent: Option<u64>,
     /// Of the files there, in percent.
     pub inodes_percent: u64,
-    /// Of the disk with images, in percent; `None`: as the kubelet, held to [`DISK`].
+    /// Of the disk with images, in percent; `None`: as the kubelet, held to `DISK`.
     pub imagefs_percent: Option<u64>,
     /// Of process numbers, in percent.
     pub pids_percent: u64,

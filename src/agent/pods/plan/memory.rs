@@ -82,7 +82,7 @@ pub enum PostStart {
 pub struct Memory {
     /// By container.
     pub images: BTreeMap<String, ImageState>,
-    /// By container; [`SANDBOX`] for the sandbox.
+    /// By container; `SANDBOX` for the sandbox.
     pub trouble: BTreeMap<String, Trouble>,
     /// By container: why it cannot be configured.
     pub config: BTreeMap<String, ConfigError>,
