@@ -281,6 +281,8 @@ fn make_runtime(config: &AgentConfig, board: &Board, clock: SystemClock, fetched
             Arc::new(docker::DockerRuntime::new(settings))
         }
         _ => {
+            // Nothing is fetched in earnest.
+            drop(fetched);
             let settings = simulated::Settings {
                 pull: Duration::from_millis(board.simulated.pull_milliseconds),
                 subnet: (beat(&config.node) % 250) as u8,

@@ -1,4 +1,5 @@
-//! A Docker of a test's own, that may be stopped and killed. Its bridge forwards nothing outwards, and it touches no firewall rule.
+//! A Docker of a test's own, that may be stopped and killed. It has a network namespace of its own: on the host's network a second
+//! daemon takes the first one's bridge away.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -35,15 +36,16 @@ impl OwnDocker {
     /// Starts the daemon and waits until it answers.
     pub fn run(&mut self) {
         let log = std::fs::File::create(self.path("log")).unwrap();
-        let child = Command::new("dockerd")
+        // `unshare` and the shell become the daemon: the child's process number is the daemon's.
+        let child = Command::new("unshare")
+            .args(["--net", "--", "sh", "-c", "ip link set lo up; exec dockerd \"$@\"", "dockerd"])
             .args(["--config-file", &self.path("daemon.json"), "-H", &format!("unix://{}", self.socket())])
             .args(["--data-root", &self.path("data"), "--exec-root", &self.path("exec"), "--pidfile", &self.path("pid")])
             .args(["--iptables=false", "--ip6tables=false", "--bridge=none", "--shutdown-timeout", "2"])
-            .args(["--default-address-pool", "base=10.213.0.0/16,size=24"])
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
-            .expect("dockerd");
+            .expect("unshare, of util-linux");
         self.child = Some(child);
         let deadline = Instant::now() + Duration::from_secs(60);
         while !self.try_docker(&["version"]).0 {
