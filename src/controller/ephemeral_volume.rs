@@ -53,7 +53,7 @@ impl Reconciler for EphemeralVolumes {
                     plan.events.push(Occurrence::warning(pod, COMPONENT, "FailedBinding", words));
                 }
                 None => {
-                    plan.writes.extend(made(view, pod, volume, &needed.name, now, ids).map(|claim| Op::create(claim_key, claim)))
+                    plan.writes.extend(made(view, pod, volume, &needed.name, now, ids).map(|claim| Op::create(claim_key, claim)));
                 }
             }
         }

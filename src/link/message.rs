@@ -51,6 +51,7 @@ pub struct Assignment {
 /// The two ways to say a share.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant)] // there are one or two at a time, on their way to the wire
 pub enum AssignmentBody {
     /// The difference to the share with this number of the same epoch.
     Change {

@@ -233,7 +233,7 @@ fn a_directory_is_made_on_the_chosen_node_and_given_back_when_its_claim_goes() {
     assert!(Volume(&released).is_discarded());
     // Deleted by hand, it waits for its node; without that node it goes.
     world.change(&key(&PERSISTENT_VOLUMES, name), |volume| {
-        volume.set_at(&["metadata", "deletionTimestamp"], "1970-01-01T00:00:00Z")
+        volume.set_at(&["metadata", "deletionTimestamp"], "1970-01-01T00:00:00Z");
     });
     assert_eq!(world.shown(), format!("; {name} Released data"));
     world.remove(&key(&NODES, "pi"));
