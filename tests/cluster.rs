@@ -3,6 +3,9 @@
 
 mod support;
 
+#[path = "cluster/devices.rs"]
+mod devices;
+
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 

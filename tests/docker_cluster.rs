@@ -78,6 +78,51 @@ spec:
 }
 
 #[test]
+fn top_shows_the_busy_pod_above_the_idle_one_with_the_oldest_and_the_newest_kubectl() {
+    let Some(cluster) = on_docker(&[]) else { return };
+    cluster.apply(&deployment("busy", 1, BUSYBOX, "        command: [sh, -c, 'trap exit TERM; while true; do :; done']\n"));
+    cluster.apply(&deployment("idle", 1, BUSYBOX, STAYS));
+    cluster.wait_ready("app in (busy,idle)", 2, SOON);
+    for (version, program) in support::oldest_and_newest_kubectl() {
+        let top = |arguments: &[&str]| {
+            let all: Vec<&str> = ["top"].iter().chain(arguments).copied().collect();
+            let text = cluster.kubectl_in(&program, &all, "").expect();
+            println!("kubectl {version} {all:?}\n{text}");
+            text.lines().map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect::<Vec<_>>()
+        };
+        let number = |text: &str| text.trim_end_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().unwrap();
+        let pods = top(&["pod", "--sort-by=cpu", "--no-headers"]);
+        assert!(pods.len() == 2 && pods[0][0].starts_with("busy-") && pods[1][0].starts_with("idle-"), "{pods:?}");
+        assert!(number(&pods[0][1]) > 100 && number(&pods[0][1]) > 3 * number(&pods[1][1]), "{pods:?}");
+        let containers = top(&["pod", "--containers", "-l", "app=idle", "--no-headers", "-A"]);
+        assert!(
+            containers.len() == 1 && containers[0][0] == "default" && containers[0][1].starts_with("idle-"),
+            "{containers:?}"
+        );
+        let nodes = top(&["node", "--no-headers"]);
+        assert!(
+            nodes.len() == 1 && nodes[0][0] == "bramble-1" && number(&nodes[0][1]) > 100 && number(&nodes[0][3]) > 10,
+            "{nodes:?}"
+        );
+        let one = top(&["pod", &pods[0][0], "--no-headers"]);
+        assert_eq!(one[0][0], pods[0][0]);
+    }
+    assert!(!cluster.kubectl(&["top", "pod", "nobody"]).ok);
+    let described = cluster.kubectl(&["describe", "node", "bramble-1"]).expect();
+    for words in [
+        "MemoryPressure",
+        "DiskPressure",
+        "PIDPressure",
+        "KubeletHasSufficientPID",
+        "System UUID:",
+        "InternalIP:",
+        "Allocated resources:",
+    ] {
+        assert!(described.contains(words), "{words}: {described}");
+    }
+}
+
+#[test]
 fn crashes_leave_containers_alone() {
     let Some(mut cluster) = on_docker(&["--nodes", "2"]) else { return };
     cluster.apply(&deployment("six", 6, BUSYBOX, STAYS));
@@ -315,4 +360,74 @@ impl Drop for Registry {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+#[test]
+fn people_debug_a_pod_and_read_why_one_failed() {
+    let Some(cluster) = on_docker(&[]) else { return };
+    cluster.apply(&format!(
+        "apiVersion: v1
+kind: Pod
+metadata: {{name: web, labels: {{app: web}}}}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: app
+    image: {BUSYBOX}
+    command: [sh, -c, 'trap exit TERM; while true; do sleep 0.2; done']
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: late}}
+spec:
+  activeDeadlineSeconds: 2
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: app
+    image: {BUSYBOX}
+    command: [sh, -c, 'sleep 1000']
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: words}}
+spec:
+  restartPolicy: Never
+  initContainers:
+  - {{name: one, image: {BUSYBOX}, command: [sh, -c, 'exit 0']}}
+  - {{name: two, image: {BUSYBOX}, command: [sh, -c, 'echo -n no such lamp > /dev/termination-log; exit 4']}}
+  containers:
+  - {{name: app, image: {BUSYBOX}, command: [sh, -c, 'exit 0']}}
+"
+    ));
+    cluster.wait_ready("app=web", 1, SOON);
+    let said = cluster.kubectl(&[
+        "debug",
+        "web",
+        &format!("--image={BUSYBOX}"),
+        "--target=app",
+        "-c",
+        "dbg",
+        "--",
+        "sh",
+        "-c",
+        "echo hi; sleep 1",
+    ]);
+    println!("kubectl debug: {}{}", said.out, said.err);
+    said.expect();
+    wait_until("the debug container has ended", SOON, || {
+        let pod = cluster.get(&["pod", "web"]);
+        let state = pod["status"]["ephemeralContainerStatuses"][0]["state"].clone();
+        if state["terminated"]["reason"] == "Completed" { Ok(()) } else { Err(format!("{state}")) }
+    });
+    assert_eq!(cluster.kubectl(&["logs", "web", "-c", "dbg"]).expect(), "hi\n");
+    let described = |name: &str, all: &[&str]| {
+        wait_until(name, SOON, || {
+            let text = cluster.kubectl(&["describe", "pod", name]).out;
+            if all.iter().all(|words| text.contains(words)) { Ok(()) } else { Err(text) }
+        });
+    };
+    described("web", &["Ephemeral Containers:", "Started container dbg"]);
+    described("late", &["Reason:           DeadlineExceeded", "Pod was active on the node longer than the specified deadline"]);
+    described("words", &["Status:           Failed", "Message:      no such lamp", "Exit Code:    4"]);
+    assert!(cluster.kubectl(&["get", "pods"]).expect().contains("Init:Error"));
 }

@@ -9,7 +9,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::health::judge::Thresholds as Eviction;
+use super::images::collect;
+use super::node::MostPulls;
 use super::pods::admission::may_be_allowed;
+use super::runtime::translate::LogCap;
+use crate::api::image::Platform;
 use crate::config::{BrokerUrl, Faults, FileMay, Flag, Reader};
 
 /// Where the configuration is when nobody says.
@@ -47,8 +52,16 @@ pub struct AgentConfig {
     pub pods: Pods,
     /// `health.interval_seconds`: how often it tells how it is.
     pub health_interval: Duration,
+    /// `[eviction]`: when the node counts as short of something.
+    pub eviction: Eviction,
+    /// `[logs]`: how much of each container's log is kept.
+    pub logs: LogCap,
+    /// `[images]`.
+    pub images: Images,
     /// `leds.enabled`: whether the board's LEDs are driven.
     pub leds_enabled: bool,
+    /// `devices.root`: below which folder `/dev` and `/sys` are looked for; `None` without `devices.enabled`.
+    pub devices_root: Option<PathBuf>,
 }
 
 /// `[mqtt]`: the node's one connection.
@@ -62,6 +75,19 @@ pub struct Mqtt {
     pub certificate: PathBuf,
     /// `key`: PEM.
     pub key: PathBuf,
+}
+
+/// `[images]`: how they are fetched, and when they go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Images {
+    /// `parallel_pulls`.
+    pub pulls: MostPulls,
+    /// `auth_file`: Docker's `config.json` with credentials of the node's own.
+    pub auth_file: Option<PathBuf>,
+    /// `emulated`: platforms besides its own that the node runs.
+    pub emulated: Vec<Platform>,
+    /// `high_percent`, `low_percent`, `minimum_age_seconds`.
+    pub limits: collect::Thresholds,
 }
 
 /// Where containers run.
@@ -169,7 +195,32 @@ impl AgentConfig {
             names.iter().all(|name| may_be_allowed(name)).then_some(names)
         });
         let health_interval = r.seconds("health.interval_seconds", 1).unwrap_or(Duration::from_secs(10));
+        let above_zero = |most: u32| move |text: &str| text.parse().ok().filter(|&number: &u32| number > 0 && number <= most);
+        let logs = LogCap {
+            mib: r
+                .parsed("logs.file_mib", "a whole number of MiB from 1 to 1024", above_zero(1024))
+                .unwrap_or(LogCap::default().mib),
+            files: r.parsed("logs.files", "a whole number from 1 to 100", above_zero(100)).unwrap_or(LogCap::default().files),
+        };
+        let percent = |text: &str| text.parse().ok().filter(|&percent: &u64| percent <= 100);
+        const PERCENT: &str = "a whole number from 0 (never) to 100";
+        let eviction = Eviction {
+            memory_bytes: r
+                .parsed("eviction.memory_available_mib", "a whole number of MiB; 0 for never", |text| text.parse::<u32>().ok())
+                .map(|mib| u64::from(mib) << 20),
+            nodefs_percent: r.parsed("eviction.nodefs_available_percent", PERCENT, percent),
+            inodes_percent: r.parsed("eviction.nodefs_inodes_free_percent", PERCENT, percent).unwrap_or(5),
+            imagefs_percent: r.parsed("eviction.imagefs_available_percent", PERCENT, percent),
+            pids_percent: r.parsed("eviction.pid_available_percent", PERCENT, percent).unwrap_or(5),
+            transition: r.seconds("eviction.pressure_transition_seconds", 1).unwrap_or(Duration::from_secs(300)),
+        };
+        let images = Self::images(r);
         let leds_enabled = r.switch("leds.enabled").unwrap_or(true);
+        let devices_root = r.path("devices.root", "a directory");
+        // A simulated node runs nothing that could use what this machine has.
+        let own = runtime != Some(Runtime::Simulated) || devices_root.is_some();
+        let devices_enabled = r.switch("devices.enabled").unwrap_or(own);
+        let devices_root = devices_enabled.then(|| devices_root.unwrap_or_else(|| "/".into()));
         Some(Self {
             node: node?,
             cluster,
@@ -189,8 +240,39 @@ impl AgentConfig {
                 allowed_sysctls: allowed_sysctls.unwrap_or_default(),
             },
             health_interval,
+            eviction,
+            logs,
             leds_enabled,
+            images,
+            devices_root,
         })
+    }
+
+    fn images(r: &mut Reader) -> Images {
+        const PERCENT: &str = "a whole number of percent, 0 to 100";
+        let percent = |text: &str| text.parse().ok().filter(|percent: &u8| *percent <= 100);
+        let usual = collect::Thresholds::default();
+        let high = r.parsed("images.high_percent", PERCENT, percent).unwrap_or(usual.high_percent);
+        let low = r.parsed("images.low_percent", PERCENT, percent).unwrap_or(usual.low_percent.min(high));
+        if low > high {
+            r.fault("images.low_percent", format!("expected at most images.high_percent, {high}, found {low}"));
+        }
+        let emulated = r.parsed("images.emulated", "platforms divided by commas, like \"linux/amd64,linux/386\"", |text| {
+            text.split(',').map(|part| Platform::parse(part.trim())).collect::<Option<Vec<_>>>()
+        });
+        let pulls = r.parsed("images.parallel_pulls", "a whole number, 1 to 16", |text| {
+            text.parse().ok().filter(|pulls: &usize| (1..=16).contains(pulls)).map(MostPulls)
+        });
+        Images {
+            pulls: pulls.unwrap_or_default(),
+            auth_file: r.path("images.auth_file", "Docker's config.json"),
+            emulated: emulated.unwrap_or_default(),
+            limits: collect::Thresholds {
+                high_percent: high,
+                low_percent: low,
+                minimum_age: r.seconds("images.minimum_age_seconds", 0).unwrap_or(usual.minimum_age),
+            },
+        }
     }
 }
 
@@ -218,6 +300,10 @@ mod tests {
         );
         let pods = pods.unwrap().pods;
         assert_eq!((pods.pids_limit, pods.allowed_sysctls.join(" ")), (None, "net.core.somaxconn kernel.msg*".into()));
+        assert_eq!(config.devices_root.as_deref(), Some(Path::new("/")));
+        for none in ["runtime = 'simulated'", "devices.enabled = false"] {
+            assert_eq!(load(&format!("node = 'a'\ncluster_uid = 'u'\n{none}")).unwrap().devices_root, None);
+        }
         assert_eq!(load("node = 'a'\ncluster_uid = 'u'\nboard = 'auto'").unwrap().board, None);
         assert_eq!(load("node = 'a'\ncluster_uid = 'u'\ncapacity.cpus = 2").unwrap().capacity.cpus, Some(2.0));
     }
@@ -250,6 +336,9 @@ mod tests {
             ),
             ("node = 'a'\ncluster_uid = 'u'\ncapacity.cpus = 0", "capacity.cpus: expected a number of cores above 0"),
             ("node = 'a'\ncluster_uid = 'u'\ncapacity.memory_mib = 0.5", "capacity.memory_mib: expected a whole number"),
+            ("node = 'a'\ncluster_uid = 'u'\nimages.low_percent = 90", "expected at most images.high_percent, 85, found 90"),
+            ("node = 'a'\ncluster_uid = 'u'\nimages.emulated = 'amd64'", "like \"linux/amd64,linux/386\""),
+            ("node = 'a'\ncluster_uid = 'u'\nimages.parallel_pulls = 0", "1 to 16"),
             ("node = 'a'\ncluster_uid = 'u'\npods.pids_limit = -1", "pods.pids_limit: expected a whole number"),
             (
                 "node = 'a'\ncluster_uid = 'u'\npods.allowed_unsafe_sysctls = 'kernel.msg*, vm.swappiness'",

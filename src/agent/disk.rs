@@ -55,16 +55,24 @@ pub fn load(directory: &Path) -> Result<Option<Checkpoint>, DiskError> {
 /// # Errors
 /// When the disk refuses; what was kept before stays.
 pub fn save(directory: &Path, store: &str, share: &Share) -> Result<(), DiskError> {
-    let (path, beside) = (place(directory), directory.join("share.json.new"));
+    // Secrets are in it.
+    replace(directory, "share.json", &checkpoint::encode(store, share))
+}
+
+/// Replaces a file of the data folder, for its owner's eyes only. Blocks on the disk: call it off the runtime.
+///
+/// # Errors
+/// When the disk refuses; what was kept before stays.
+pub fn replace(directory: &Path, name: &str, content: &[u8]) -> Result<(), DiskError> {
+    let (path, beside) = (directory.join(name), directory.join(format!("{name}.new")));
     let io = |act, path: &Path| {
         let path = path.to_owned();
         move |source| DiskError::Io { act, path, source }
     };
-    // Secrets are in it.
     let mut options = File::options();
     options.write(true).create(true).truncate(true).mode(0o600);
     let mut file = options.open(&beside).map_err(io("create", &beside))?;
-    file.write_all(&checkpoint::encode(store, share)).map_err(io("write", &beside))?;
+    file.write_all(content).map_err(io("write", &beside))?;
     file.sync_all().map_err(io("sync", &beside))?;
     std::fs::rename(&beside, &path).map_err(io("replace", &path))?;
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(io("sync", directory))

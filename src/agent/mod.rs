@@ -10,8 +10,12 @@
 
 pub mod checkpoint;
 pub mod config;
+pub mod devices;
 pub mod disk;
+pub mod eviction;
 pub mod health;
+pub mod hooks;
+pub mod images;
 pub mod led;
 pub mod node;
 pub mod pleg;

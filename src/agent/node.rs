@@ -10,6 +10,9 @@
 //! * A pod has at most one order out. Orders carry a ticket; an outcome with another one is dropped and counted.
 //! * Listings carry a stamp, taken when they began: what an older one says about a pod is dropped.
 
+mod devices;
+
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,21 +26,38 @@ use crate::link::share::Share;
 use crate::rng::Rng;
 use crate::step::Machine;
 
+use super::devices::Offer;
+use super::devices::inventory::Inventory;
+use super::hooks::{HookOrder, HookOutcome};
+use super::images::credentials::Credential;
+use super::images::progress::{Progress, Told};
 use super::pleg;
 use super::pods::admission::{self, Rejection};
 use super::pods::env::{ConfigError, Sources};
-use super::pods::known::{Pod, Severity, event, field_path, learn, tell};
+use super::pods::image::{self, Fetches};
+use super::pods::known::{
+    Pod, Severity, event, expire, field_path, hooked, keep_lost, learn, tell, tell_ending, tell_exec_format, tell_oom,
+};
 use super::pods::lifecycle::PodState;
-use super::pods::plan::{self, About, FailureCondition, ImageState, Memory, PodFailure};
+use super::pods::mount;
+use super::pods::plan::{self, About, FailureCondition, Memory, PodFailure};
 use super::pods::ports;
 use super::pods::resource_field::NodeAmounts;
-use super::pods::spec::{self, PodSpec};
+use super::pods::spec;
 use super::pods::status::{self, LightState};
 use super::prober::{self, Answer};
 use super::runtime::{Command, Done, Failure, Listing, PodRef, RunState};
 
-/// Images that are fetched at the same time: a card and a home's line take no more.
-const PULLS: usize = 2;
+/// How many images are fetched at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MostPulls(pub usize);
+
+impl Default for MostPulls {
+    /// A card and a home's line take no more.
+    fn default() -> Self {
+        Self(2)
+    }
+}
 
 /// What a node is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,6 +68,8 @@ pub struct NodeConfig {
     pub host_ips: Vec<String>,
     /// What container ids begin with: `docker` or `simulated`.
     pub scheme: &'static str,
+    /// How many images it fetches at the same time.
+    pub pulls: MostPulls,
     /// What it has.
     pub amounts: NodeAmounts,
     /// Sysctls that its pods may set beyond the safe ones.
@@ -63,6 +85,15 @@ pub enum Input {
     Observed(Listing),
     /// An order was carried out, or not.
     Outcome(Outcome),
+    /// How far a fetch is.
+    Progress {
+        /// The order's.
+        ticket: u64,
+        /// The pod's.
+        uid: Uid,
+        /// How far.
+        progress: Progress,
+    },
     /// A probe was answered.
     Probed(Answer),
     /// The node gives a pod up: what runs of it is ended within the grace and not started again, and once nothing runs its phase
@@ -80,6 +111,10 @@ pub enum Input {
         /// One more condition that is true of it, such as `DisruptionTarget`.
         condition: Option<FailureCondition>,
     },
+    /// A hook has ended.
+    Hooked(HookOutcome),
+    /// What is plugged in, whenever that changed.
+    Devices(Inventory),
     /// The node's addresses changed.
     Addresses(Vec<String>),
     /// The master asks for every status.
@@ -115,12 +150,16 @@ pub struct Outcome {
 pub enum Effect {
     /// For the runtime.
     Run(Order),
+    /// For the hooks' hand; its outcome comes as [`Input::Hooked`].
+    Hook(HookOrder),
     /// For the prober's hand.
     Probe(prober::Order),
     /// For the master: the newest status of a pod, because it changed.
     Report(PodReport),
     /// For `kubectl describe`.
     Event(NodeEvent),
+    /// For the master: what the node offers of devices, because that changed.
+    Offer(Offer),
     /// For the LEDs: all pods, because one changed.
     Lights(Vec<PodLight>),
 }
@@ -152,6 +191,7 @@ pub struct Node {
     lights: Vec<PodLight>,
     lights_changed: bool,
     dropped: u64,
+    devices: devices::Devices,
 }
 
 impl Node {
@@ -169,6 +209,7 @@ impl Node {
             lights: Vec::new(),
             lights_changed: false,
             dropped: 0,
+            devices: devices::Devices::default(),
         }
     }
 
@@ -203,11 +244,21 @@ impl Node {
                 pod.spec = Some(spec::read(raw));
                 pod.raw = Some(Arc::clone(raw));
             }
+            pod.memory.mounts.looked = false;
             if pod.observed.pod.name.is_empty() {
                 pod.observed.pod = pod.pod_ref();
             }
         }
-        self.share = Some(share);
+        let before = self.share.replace(Arc::clone(&share));
+        for pod in self.pods.values_mut() {
+            let Some(spec) = &pod.spec else { continue };
+            let places = spec.pull_secrets.iter().map(|name| format!("{}/{name}", spec.pod.namespace));
+            let other =
+                |place: String| before.as_ref().and_then(|before| before.secrets.get(&place)) != share.secrets.get(&place);
+            if places.into_iter().any(other) {
+                image::secrets_changed(pod);
+            }
+        }
         let uids: Vec<Uid> = self.pods.keys().cloned().collect();
         for uid in uids {
             self.settle(now, &uid, out);
@@ -238,11 +289,16 @@ impl Node {
                 nothing.pod = pod.pod_ref();
                 nothing
             });
+            let mut after = after;
+            if pod.seen && !matches!(pod.state, PodState::Terminating { .. } | PodState::Gone) {
+                keep_lost(&pod.observed, &mut after, now);
+            }
             for change in pleg::changes(&pod.observed, &after) {
                 if pod.seen {
                     tracing::debug!(pod = %format_args!("{}/{}", after.pod.namespace, after.pod.name), ?change, "container changed");
                 }
             }
+            tell_exec_format(pod, &after, out);
             for run in &after.containers {
                 let highest = pod.memory.attempts.entry(run.name.clone()).or_default();
                 *highest = (*highest).max(run.attempt);
@@ -255,7 +311,12 @@ impl Node {
                 after.containers.iter().map(|run| &run.id).chain(after.sandboxes.iter().map(|sandbox| &sandbox.id)).collect();
             pod.memory.dues.retain(|id, _| ids.contains(id));
             pod.memory.kills.retain(|id, _| ids.contains(id));
+            pod.memory.post_start.retain(|id, _| ids.contains(id));
+            if pod.seen {
+                tell_oom(pod, &after, out);
+            }
             pod.observed = after;
+            self.devices.learn(pod);
             pod.stamp = stamp;
             pod.seen = true;
         }
@@ -276,17 +337,20 @@ impl Node {
             (About::Sandbox, Err(failure)) => Err(self.name_holder(&uid, failure)),
             (_, result) => result,
         };
-        // Which image is here now, if this was about one at all.
-        let fetch_ended = match (&about, &result) {
-            (About::Image(name), Ok(Done::Pulled { .. })) => Some(
-                self.pods
-                    .get(&uid)
-                    .and_then(|pod| pod.spec.as_ref()?.all().find(|container| container.name == *name))
-                    .map(|container| container.image.clone()),
-            ),
-            (About::Image(_), _) => Some(None),
+        let overfull = match (&about, &result) {
+            (About::Usage, Ok(Done::Measured(measured))) => {
+                self.pods.get(&uid).and_then(|pod| mount::exceeded(pod.spec.as_ref()?, measured))
+            }
             _ => None,
         };
+        // Which image is here now, if this was a fetch at all, and what its registry was shown.
+        let fetch_ended = matches!(about, About::Pull(_)).then(|| {
+            let (share, pod) = (self.share.as_ref()?, self.pods.get(&uid)?);
+            let (spec, About::Pull(name), Ok(Done::Pulled { .. })) = (pod.spec.as_ref()?, &about, &result) else { return None };
+            let container = spec.any(name)?;
+            let shown = image::credentials_of(spec, &container.image, share).credentials;
+            Some((container.image.clone(), shown))
+        });
         if let Some(pod) = self.pods.get_mut(&uid) {
             // Not looked at afterwards: what is known of it is old. A listing comes.
             pod.seen = after.is_some();
@@ -296,8 +360,15 @@ impl Node {
             Some(listing) => self.observed(now, listing, out),
             None => self.settle(now, &uid, out),
         }
-        if let Some(image) = fetch_ended {
-            self.next_fetch(now, image.as_deref(), out);
+        if let Some(fetched) = fetch_ended {
+            self.next_fetch(now, fetched, out);
+        }
+        if let Some(message) = overfull {
+            if let Some(spec) = self.pods.get(&uid).and_then(|pod| pod.spec.as_ref()) {
+                out.push(event(&spec.pod, None, Severity::Warning, "Evicted", message.clone()));
+            }
+            let failure = PodFailure { reason: "Evicted".to_owned(), message, condition: None };
+            self.fail(now, &uid, failure, mount::EVICTION_GRACE, out);
         }
     }
 
@@ -310,22 +381,32 @@ impl Node {
     }
 
     /// A fetch has ended, well when the image is named: who wants the same finds it, and the first of the others is next.
-    fn next_fetch(&mut self, now: Now, image: Option<&str>, out: &mut Vec<Effect>) {
+    fn next_fetch(&mut self, now: Now, fetched: Option<(String, Vec<Credential>)>, out: &mut Vec<Effect>) {
+        let Some(share) = self.share.clone() else { return };
         let mut waiting = Vec::new();
         for (uid, pod) in self.pods.iter_mut().filter(|(_, pod)| pod.wants_slot) {
-            let spec = pod.spec.iter().flat_map(PodSpec::all);
-            let found = spec.filter(|container| image == Some(container.image.as_str())).any(|container| {
-                let absent = pod.memory.images.get(&container.name) == Some(&ImageState::Absent);
-                absent && pod.memory.images.remove(&container.name).is_some()
-            });
+            let found = fetched.as_ref().is_some_and(|(image, shown)| image::fetched_by_another(pod, image, shown, &share, out));
             waiting.push((!found, uid.clone()));
         }
         waiting.sort();
         for (other, uid) in waiting {
-            if other && self.pods.values().filter(|pod| pod.pulls()).count() >= PULLS {
+            if other && self.pods.values().filter(|pod| pod.pulls()).count() >= self.config.pulls.0 {
                 break;
             }
             self.settle(now, &uid, out);
+        }
+    }
+
+    /// A fetch goes on: now and then that is told.
+    fn progress(&mut self, now: Now, ticket: u64, uid: &Uid, progress: Progress, out: &mut Vec<Effect>) {
+        let Some(pod) = self.pods.get_mut(uid) else { return };
+        let Some((_, About::Pull(name))) = pod.flight.as_ref().filter(|(flight, _)| *flight == ticket) else { return };
+        let Some((spec, image)) = pod.spec.as_ref().zip(pod.pulled_image()) else { return };
+        let mut told = pod.told.unwrap_or_else(|| Told::begins(now.tick));
+        if told.worth(now.tick, &progress) {
+            let text = format!("Pulling image \"{image}\": {progress}");
+            out.push(event(&spec.pod, field_path(spec, name), Severity::Normal, "Pulling", text));
+            pod.told = Some(told);
         }
     }
 
@@ -345,7 +426,8 @@ impl Node {
     /// Brings one pod's state, order, status and light up to date.
     fn settle(&mut self, now: Now, uid: &Uid, out: &mut Vec<Effect>) {
         let Some(share) = self.share.clone() else { return };
-        let pulls = self.pods.values().filter(|pod| pod.pulls()).count();
+        let free = self.pods.values().filter(|pod| pod.pulls()).count() < self.config.pulls.0;
+        let under_way: BTreeSet<String> = self.pods.values().filter_map(Pod::pulled_image).map(str::to_owned).collect();
         let Some(pod) = self.pods.get_mut(uid) else { return };
         let wanted = share.pods.contains_key(uid);
         if self.listed.is_none() || !pod.seen {
@@ -373,6 +455,7 @@ impl Node {
         if !pod.observed.containers.iter().any(|run| run.state.is_running()) {
             pod.state = pod.state.finish();
         }
+        let active_until = if pod.state == PodState::Live { expire(pod, now, out) } else { None };
         let ending = match &pod.spec {
             Some(spec) if wanted => spec.deletion,
             Some(spec) => Some(spec.deletion.unwrap_or(spec.grace)),
@@ -387,7 +470,12 @@ impl Node {
         }
         if let Some(spec) = &pod.spec {
             let mut orders = Vec::new();
-            pod.memory.probes.follow(spec, &pod.observed, pod.state, now, &mut self.rng, &mut orders);
+            // Whose postStart hook is not behind it does not count as running yet.
+            let mut begun = Cow::Borrowed(&pod.observed);
+            if !pod.memory.post_start.is_empty() {
+                begun.to_mut().containers.retain(|run| plan::has_started(&pod.memory, run));
+            }
+            pod.memory.probes.follow(spec, &begun, pod.state, now, &mut self.rng, &mut orders);
             out.extend(orders.into_iter().map(Effect::Probe));
         }
         if pod.state == PodState::Gone && !wanted {
@@ -401,8 +489,11 @@ impl Node {
             pod.memory = Memory::default();
             pod.removal = None;
         }
+        self.allot(uid);
+        let Some(pod) = self.pods.get_mut(uid) else { return };
         let host_ip = self.config.host_ips.first().map(String::as_str).unwrap_or_default();
         let pod_ip = pod.observed.sandboxes.last().and_then(|sandbox| sandbox.ip.clone());
+        let address = pod_ip.clone().unwrap_or_else(|| host_ip.to_owned());
         let sources = Sources {
             share: &share,
             node_name: &self.config.name,
@@ -411,25 +502,40 @@ impl Node {
             node: self.config.amounts,
         };
         pod.wants_slot = false;
-        pod.wake = None;
+        pod.wake = active_until;
+        // A pod that ends wants no image any more.
+        if let Some((ticket, About::Pull(_))) = pod.flight
+            && pod.state != PodState::Live
+            && pod.given_up.replace(ticket) != Some(ticket)
+        {
+            out.push(Effect::Run(Order { ticket, pod: pod.pod_ref(), command: Command::Cancel }));
+        }
         if pod.flight.is_none() {
             let view = plan::View {
                 spec: pod.spec.as_ref(),
                 observed: &pod.observed,
                 state: pod.state,
                 sources,
-                pull_slot: pulls < PULLS,
+                fetches: Fetches { free, under_way: &under_way },
                 now,
             };
             let next = plan::next(view, &mut pod.memory);
-            pod.wake = next.wake;
+            pod.wake = next.wake.into_iter().chain(pod.wake).min();
             pod.wants_slot = next.wants_slot;
+            for start in next.hooks {
+                tell_ending(pod, std::slice::from_ref(&start.container), out);
+                out.push(Effect::Hook(HookOrder { pod: pod.pod_ref(), address: address.clone(), start }));
+            }
             if let Some((command, about)) = next.order {
                 if command == Command::RemovePod {
                     pod.removal.get_or_insert(pod.observed.containers.len());
                 }
                 self.tickets += 1;
-                tell(pod, &command, &about, now, out);
+                if let Command::PullImage { image, .. } = &command {
+                    image::tell_secrets(pod, image, &share, out);
+                    pod.told = Some(Told::begins(now.tick));
+                }
+                tell(pod, &command, &about, out);
                 let order = Order { ticket: self.tickets, pod: pod.pod_ref(), command };
                 pod.flight = Some((self.tickets, about));
                 out.push(Effect::Run(order));
@@ -500,9 +606,9 @@ impl Node {
             now,
         });
         for (name, (reason, message)) in &worded.waits {
-            // A container that is being made may wait for a volume as well: then the words are what is new.
-            let same =
-                |(before, words): &(String, String)| before == reason && (reason != "ContainerCreating" || words == message);
+            // A container that is being made may wait for a volume as well, or for one thing after the other: then the words are new.
+            let tells = |reason: &str| matches!(reason, "ContainerCreating" | "CreateContainerConfigError");
+            let same = |(before, words): &(String, String)| before == reason && (!tells(reason) || words == message);
             if pod.waits.get(name).is_some_and(same) {
                 continue;
             }
@@ -594,11 +700,21 @@ impl Machine for Node {
             Input::Desired(share) => self.desired(now, share, out),
             Input::Observed(listing) => self.observed(now, listing, out),
             Input::Outcome(outcome) => self.outcome(now, outcome, out),
+            Input::Progress { ticket, uid, progress } => self.progress(now, ticket, &uid, progress, out),
             Input::Probed(answer) => self.probed(now, &answer, out),
             Input::Fail { uid, reason, message, grace, condition } => {
                 let failure = PodFailure { reason, message, condition: condition.map(|condition| (condition, now.wall)) };
                 self.fail(now, &uid, failure, grace, out);
             }
+            Input::Hooked(outcome) => {
+                let uid = outcome.uid.clone();
+                if let Some(pod) = self.pods.get_mut(&uid)
+                    && hooked(pod, outcome, out)
+                {
+                    self.settle(now, &uid, out);
+                }
+            }
+            Input::Devices(inventory) => self.devices_seen(now, inventory, out),
             Input::Addresses(host_ips) => {
                 self.config.host_ips = host_ips;
                 let uids: Vec<Uid> = self.pods.keys().cloned().collect();
@@ -608,6 +724,7 @@ impl Machine for Node {
             }
             Input::ReportAll => out.extend(self.all_reports().cloned().map(Effect::Report)),
         }
+        self.mind_devices(now, out);
         self.light(out);
     }
 
@@ -628,10 +745,13 @@ impl Machine for Node {
                 self.settle(now, &uid, out);
             }
         }
+        self.unplugged(now, out);
+        self.mind_devices(now, out);
         self.light(out);
     }
 
     fn next_wake(&self) -> Option<Tick> {
-        self.pods.values().flat_map(|pod| [pod.wake, pod.memory.probes.next_wake()]).flatten().min()
+        let pods = self.pods.values().flat_map(|pod| [pod.wake, pod.memory.probes.next_wake()]).flatten();
+        pods.chain(self.devices.next_wake()).min()
     }
 }

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::config::{Capacity, Runtime};
+use super::devices::Offer;
 use super::health::sysinfo::Machine;
 use super::pods::resource_field::NodeAmounts;
+use crate::api::image::Platforms;
 use crate::board::Board;
-use crate::link::message::{Info, SCHEMA};
+use crate::link::message::{Info, NodeImage, SCHEMA};
 
 /// Pods on one node: the kubelet's default.
 const PODS: u32 = 110;
@@ -29,8 +31,23 @@ pub struct Facts<'a> {
     pub addresses: Vec<String>,
     /// Room for images and containers.
     pub storage_bytes: u64,
+    /// What images it runs.
+    pub platforms: &'a Platforms,
+    /// The images that are here.
+    pub images: &'a [NodeImage],
     /// Where volumes are made for claims.
     pub volumes_dir: &'a str,
+    /// Its devices.
+    pub offer: Offer,
+}
+
+/// Puts the devices into what the node says, in place of those that it said before.
+pub fn offer(info: &mut Info, offer: &Offer) {
+    let device = |label: &str| label.strip_prefix(super::devices::PREFIX).is_some_and(|tail| tail.starts_with("device-"));
+    info.labels.retain(|label, _| !device(label));
+    info.labels.extend(offer.labels.clone());
+    info.resources.clone_from(&offer.resources);
+    info.resources_taken.clone_from(&offer.taken);
 }
 
 /// What the node says.
@@ -59,7 +76,7 @@ pub fn info(facts: &Facts<'_>) -> Info {
         ("node.kubernetes.io/instance-type", board.instance_type.as_str()),
         ("bramble/board", board.name.as_str()),
     ];
-    Info {
+    let mut info = Info {
         v: SCHEMA,
         node: (*node).to_owned(),
         board: board.name.clone(),
@@ -78,11 +95,22 @@ pub fn info(facts: &Facts<'_>) -> Info {
         host_name: machine.host_name.clone(),
         boot_id: machine.boot_id.clone(),
         machine_id: machine.machine_id.clone(),
+        system_uuid: machine.system_uuid.clone(),
+        serial: machine.serial.clone(),
         container_runtime: facts.container_runtime.to_owned(),
         volumes_dir: facts.volumes_dir.to_owned(),
         bramble_version: env!("CARGO_PKG_VERSION").to_owned(),
+        platforms: std::iter::once(&facts.platforms.own)
+            .chain(&facts.platforms.emulated)
+            .filter(|platform| !platform.architecture.is_empty())
+            .map(ToString::to_string)
+            .collect(),
+        images: facts.images.to_vec(),
         labels: labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect::<BTreeMap<_, _>>(),
-    }
+        ..Info::default()
+    };
+    offer(&mut info, &facts.offer);
+    info
 }
 
 /// What pods are told that the node has.
@@ -101,6 +129,11 @@ pub fn amounts(info: &Info) -> NodeAmounts {
 mod tests {
     use super::*;
 
+    static NOWHERE: Platforms = Platforms {
+        own: crate::api::image::Platform { os: String::new(), architecture: String::new(), variant: String::new() },
+        emulated: Vec::new(),
+    };
+
     fn facts<'a>(machine: &'a Machine, board: &'a Board, capacity: Capacity, runtime: Runtime) -> Facts<'a> {
         Facts {
             node: "pi",
@@ -111,7 +144,10 @@ mod tests {
             container_runtime: "",
             addresses: Vec::new(),
             storage_bytes: 1,
+            platforms: &NOWHERE,
+            images: &[],
             volumes_dir: "/v",
+            offer: Offer::default(),
         }
     }
 

@@ -20,9 +20,13 @@ use tokio_util::sync::CancellationToken;
 use node_loop::{Agent, Inboxes, beat};
 
 use super::config::{AgentConfig, Runtime as RuntimeKind};
+use super::devices::{self, Offer};
 use super::disk;
+use super::health;
 use super::health::judge::Pressures;
 use super::health::sysinfo::Sensors;
+use super::hooks;
+use super::images::{self, Fetched, Wanted};
 use super::led::gpio;
 use super::led::shelf::Shelf;
 use super::node::{Node, NodeConfig};
@@ -34,6 +38,8 @@ use super::runtime::{Runtime, simulated};
 use super::streams::Streams;
 use super::uplink::Uplink;
 use super::volumes;
+use crate::api::image::Platforms;
+use crate::backoff::Policy;
 use crate::board::Board;
 use crate::clock::{SystemClock, Tick};
 use crate::error::{Chain, Report};
@@ -45,8 +51,10 @@ use crate::rng::Rng;
 use crate::task::Supervisor;
 use crate::tls::Credentials;
 
-/// Orders on their way to the runtime: one a pod, and far more pods than a node may have.
+/// Orders on their way to the runtime, and to the hooks' hand: one a pod, and far more pods than a node may have.
 const ORDERS: usize = 1024;
+/// Images that were fetched and not yet noted: as many as can be fetched at once.
+const FETCHES: usize = 16;
 /// Questions on their way to the prober: at most three a container, and it takes them at once.
 const PROBES: usize = 1024;
 /// Outcomes, listings and answers on their way back.
@@ -78,16 +86,31 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         },
         stop.clone(),
     );
-    let runtime = make_runtime(config, &board, clock);
+    let (fetched, fetches) = mpsc::channel(FETCHES);
+    let runtime = make_runtime(config, &board, clock, fetched);
+    let (wanted, wanted_by_pods) = watch::channel(Wanted::new());
+    let (told, images) = watch::channel(Vec::new());
+    let parts = images::run::Parts {
+        runtime: runtime.clone(),
+        clock,
+        data_dir: config.data_dir.clone(),
+        limits: config.images.limits,
+        fetched: fetches,
+        wanted: wanted_by_pods,
+        told,
+    };
+    let (collect_now, image_keeper) = images::run::make(parts, stop.clone());
     let (orders, orders_out) = mpsc::channel(ORDERS);
+    let (hooks, hooks_out) = mpsc::channel(ORDERS);
     let (probes, probes_out) = mpsc::channel(PROBES);
     let (inputs, inputs_in) = mpsc::channel(INPUTS);
     let (runtime_health, runtime_is) = watch::channel(RuntimeHealth::Unknown);
-    let (keep, kept_changes) = watch::channel(None);
+    let (keep, kept_changes) = watch::channel(kept.as_ref().map(|kept| (kept.store.clone(), kept.share.clone())));
     let (discard, to_discard) = watch::channel(Arc::new(Share::default()));
     // A list at a time: the next one is newer.
     let (discarded, discarded_in) = mpsc::channel(1);
     let volumes_dir = volumes_dir(&config.data_dir);
+    let (pressures, pressures_are) = watch::channel(Pressures::default());
 
     let mut sensors = Sensors::new(Path::new("/"), &config.data_dir);
     let machine = sensors.machine();
@@ -95,6 +118,8 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
     if let Some(words) = words {
         tracing::warn!(node = config.node, "{words}");
     }
+    let root = config.devices_root.clone();
+    let (devices, plugged_in) = watch::channel(root.as_deref().map(devices::disk::look).unwrap_or_default());
     let addresses = addresses(&config.mqtt.broker.host);
     let amounts = {
         let facts = register::Facts {
@@ -106,7 +131,10 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
             container_runtime: "",
             addresses: Vec::new(),
             storage_bytes: sensors.read().disk_total_bytes,
+            platforms: &Platforms::default(),
+            images: &[],
             volumes_dir: "",
+            offer: Offer::default(),
         };
         NodeAmounts { pids: config.pods.pids_limit, ..register::amounts(&register::info(&facts)) }
     };
@@ -121,6 +149,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
                 RuntimeKind::Docker => "docker",
                 RuntimeKind::Simulated => "simulated",
             },
+            pulls: config.images.pulls,
             amounts,
             allowed_sysctls: config.pods.allowed_sysctls.clone(),
         }),
@@ -137,23 +166,48 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         bus,
         topics,
         orders,
+        hooks,
         probes,
         keep,
+        wanted,
+        images,
+        platforms: Platforms::default(),
         discard,
         volumes_dir: volumes_dir.to_string_lossy().into_owned(),
         connected: false,
         info: None,
-        pressures: Pressures::default(),
+        pressures: pressures_are,
         runtime_is: RuntimeHealth::Unknown,
         health_at: Tick(0),
         health_told: None,
         retry_at: None,
         unparsed: 0,
+        offer: Offer::default(),
+        devices: plugged_in,
         rng,
     };
     supervisor.spawn("link", link);
+    supervisor.spawn("hooks", hooks::run::serve(runtime.clone(), hooks_out, inputs.clone(), stop.clone()));
     supervisor.spawn("prober", prober::run::drive(runtime.clone(), probes_out, inputs.clone(), stop.clone()));
+    // A simulated node is a guest of a machine whose levels are not its own.
+    if config.runtime == RuntimeKind::Docker {
+        let parts = health::run::Parts {
+            runtime: runtime.clone(),
+            clock,
+            data_dir: config.data_dir.clone(),
+            thresholds: config.eviction,
+            shares: kept_changes.clone(),
+            inputs: inputs.clone(),
+            pressures,
+            images: Some(collect_now),
+        };
+        supervisor.spawn("pressure", health::run::guard(parts, stop.clone()));
+    }
     supervisor.spawn("runtime", drive(runtime, orders_out, inputs, runtime_health, stop.clone()));
+    supervisor.spawn("images", image_keeper);
+    if let Some(root) = root {
+        supervisor.spawn("devices", devices::run::watch(root, devices, stop.clone()));
+    }
     supervisor.spawn("checkpoint", checkpoint(config.data_dir.clone(), kept_changes, stop.clone()));
     supervisor.spawn("volumes", volumes::discard::run(volumes_dir, to_discard, discarded, stop.clone()));
     let inboxes = Inboxes { events, inputs: inputs_in, runtime_is, discarded: discarded_in };
@@ -211,7 +265,7 @@ fn credentials(config: &AgentConfig) -> Result<Option<Arc<rustls::ClientConfig>>
     Ok(Some(client))
 }
 
-fn make_runtime(config: &AgentConfig, board: &Board, clock: SystemClock) -> Arc<dyn Runtime> {
+fn make_runtime(config: &AgentConfig, board: &Board, clock: SystemClock, fetched: mpsc::Sender<Fetched>) -> Arc<dyn Runtime> {
     match config.runtime {
         #[cfg(feature = "docker")]
         RuntimeKind::Docker => {
@@ -219,7 +273,11 @@ fn make_runtime(config: &AgentConfig, board: &Board, clock: SystemClock) -> Arc<
             let owner = naming::Owner { cluster_uid: config.cluster_uid.clone(), node: config.node.clone() };
             let socket = config.docker_socket.to_string_lossy().into_owned();
             let mut settings = docker::Settings::new(socket, owner, &config.run_dir);
+            settings.auth_file = config.images.auth_file.clone();
+            settings.emulated = config.images.emulated.clone();
+            settings.fetched = Some(fetched);
             settings.seccomp_dir.clone_from(&config.pods.seccomp_dir);
+            settings.logs = config.logs;
             Arc::new(docker::DockerRuntime::new(settings))
         }
         _ => {
@@ -244,28 +302,81 @@ fn addresses(broker: &str) -> Vec<String> {
     // A master on this machine says nothing about the LAN; TEST-NET-1 lies behind the default route.
     let master = broker.parse().ok().and_then(towards).filter(|address| !address.is_loopback());
     let address = master.or_else(|| towards(Ipv4Addr::new(192, 0, 2, 1).into()));
-    vec![address.map_or_else(|| "127.0.0.1".to_owned(), |address| address.to_string())]
+    let first = address.unwrap_or(Ipv4Addr::LOCALHOST.into());
+    // The other family as well, where it leads anywhere: 2001:db8::/32 is the documentation's, and behind the default route too.
+    let other: IpAddr =
+        if first.is_ipv4() { Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into() } else { Ipv4Addr::new(192, 0, 2, 1).into() };
+    let other = towards(other).filter(|address| !address.is_loopback() && !address.is_unspecified());
+    std::iter::once(first).chain(other).map(|address| address.to_string()).collect()
 }
 
-/// Keeps the newest share on disk. A write that fails is said and tried again with the next share.
+/// Between tries to write on a disk that refuses.
+const UNKEPT: Policy = Policy { first: Duration::from_secs(1), cap: Duration::from_secs(60) };
+
+/// Keeps the newest share on disk. A write that fails is said once and tried again, less and less often, until it is kept: a full
+/// disk stops nothing that runs.
 async fn checkpoint(
     directory: std::path::PathBuf,
     mut changes: watch::Receiver<Option<(String, Arc<Share>)>>,
     stop: CancellationToken,
 ) {
+    let mut failures = 0u32;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
+            () = tokio::time::sleep(UNKEPT.delay(failures)), if failures > 0 => {}
             changed = changes.changed() => if changed.is_err() { return },
         }
         let Some((store, share)) = changes.borrow_and_update().clone() else { continue };
         let directory = directory.clone();
         match tokio::task::spawn_blocking(move || disk::save(&directory, &store, &share)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::error!(error = %Chain(&error), "cannot keep the node's share; after a reboot without the master it would run an older one");
+            Ok(Ok(())) => {
+                if failures > 0 {
+                    tracing::info!("the node's share is kept again");
+                }
+                failures = 0;
             }
-            Err(error) => tracing::error!(%error, "keeping the share died"),
+            Ok(Err(error)) => {
+                if failures == 0 {
+                    tracing::error!(error = %Chain(&error), "cannot keep the node's share; pods run on, it is tried again, and until then a reboot without the master would bring back an older one");
+                }
+                failures = failures.saturating_add(1);
+            }
+            Err(error) => {
+                tracing::error!(%error, "keeping the share died");
+                failures = failures.saturating_add(1);
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_share_that_a_full_disk_refused_is_kept_when_there_is_room() {
+        let place = tempfile::tempdir().unwrap();
+        // A file where the directory should be refuses as a full disk does, for root as well.
+        let data = place.path().join("data");
+        std::fs::write(&data, b"").unwrap();
+        let (keep, changes) = watch::channel(None);
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(checkpoint(data.clone(), changes, stop.clone()));
+        keep.send_replace(Some(("s1".to_owned(), Arc::new(Share::default()))));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(data.is_file(), "refused");
+        std::fs::remove_file(&data).unwrap();
+        std::fs::create_dir(&data).unwrap();
+        // No new share comes.
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if disk::load(&data).unwrap().is_some_and(|kept| kept.store == "s1") {
+                stop.cancel();
+                task.await.unwrap();
+                return;
+            }
+        }
+        panic!("never kept");
     }
 }

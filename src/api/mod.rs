@@ -13,6 +13,7 @@ pub mod apps;
 pub mod coordination;
 pub mod core;
 pub mod default;
+pub mod image;
 pub mod intstr;
 pub mod object;
 pub mod printer;

@@ -19,6 +19,8 @@ pub enum Subresource {
     Binding,
     /// Asks for a pod's eviction (POST, `policy/v1`).
     Eviction,
+    /// Adds containers to a running pod, for `kubectl debug`.
+    EphemeralContainers,
     /// Ends a namespace (PUT).
     Finalize,
 }
@@ -111,7 +113,7 @@ impl std::fmt::Debug for Resource {
 }
 
 /// A row with what most kinds have; the table names only what differs.
-const ROW: Resource = Resource {
+pub const ROW: Resource = Resource {
     group: "",
     version: "v1",
     kind: "",
@@ -140,7 +142,7 @@ macro_rules! table {
 table! {
     /// `v1` Pod.
     PODS = Resource { kind: "Pod", plural: "pods", singular: "pod", short_names: &["po"], categories: &["all"],
-        subresources: &[Subresource::Status, Subresource::Log, Subresource::Binding, Subresource::Eviction], generation: true,
+        subresources: &[Subresource::Status, Subresource::Log, Subresource::Binding, Subresource::Eviction, Subresource::EphemeralContainers], generation: true,
         strategy: Strategy { default: default::pod::fill, validate: validate::pod::errors, validate_update: validate::pod::update_errors },
         printer: &printer::pod::PRINTER, ..ROW };
     /// `v1` Node.

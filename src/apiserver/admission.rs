@@ -137,6 +137,7 @@ fn only_default(view: &View, class: &Object) -> Result<(), ApiError> {
 /// The status of a pod that is new, once its spec has its defaults.
 pub fn complete_pod_status(pod: &mut Object) {
     let status = crate::api::default::pod::initial_status(pod);
+    crate::api::default::pod::tolerate_memory_pressure(pod);
     pod.set_at(&["status"], status);
 }
 

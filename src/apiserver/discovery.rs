@@ -9,6 +9,7 @@ use crate::api::registry::{self, Subresource};
 use crate::api::{Resource, status::ApiError};
 
 use super::auth::{REVIEWS, Review};
+use super::metrics;
 use super::route::{subresource_name, verbs_below, verbs_of};
 
 /// A group with its versions, the preferred one first.
@@ -19,7 +20,7 @@ struct Group {
 
 fn groups() -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
-    let resources = registry::ALL.iter().map(|resource| (resource.group, resource.version));
+    let resources = registry::ALL.iter().chain(metrics::ALL).map(|resource| (resource.group, resource.version));
     for (name, version) in resources.chain(REVIEWS.iter().map(|review| (review.group, review.version))) {
         match groups.iter_mut().find(|group| group.name == name) {
             Some(group) if group.versions.contains(&version) => {}
@@ -31,7 +32,11 @@ fn groups() -> Vec<Group> {
 }
 
 fn resources_of<'a>(group: &'a str, version: &'a str) -> impl Iterator<Item = &'static Resource> {
-    registry::ALL.iter().copied().filter(move |resource| resource.group == group && resource.version == version)
+    registry::ALL
+        .iter()
+        .chain(metrics::ALL)
+        .copied()
+        .filter(move |resource| resource.group == group && resource.version == version)
 }
 
 fn reviews_of<'a>(group: &'a str, version: &'a str) -> impl Iterator<Item = &'static Review> {
@@ -136,7 +141,9 @@ fn singular(review: &Review) -> String {
 /// The kind that a subresource speaks: group, version, kind.
 fn kind_below(resource: &Resource, below: Subresource) -> (&'static str, &'static str, &'static str) {
     match below {
-        Subresource::Status | Subresource::Log | Subresource::Finalize => (resource.group, resource.version, resource.kind),
+        Subresource::Status | Subresource::Log | Subresource::Finalize | Subresource::EphemeralContainers => {
+            (resource.group, resource.version, resource.kind)
+        }
         Subresource::Scale => ("autoscaling", "v1", "Scale"),
         Subresource::Binding => ("", "v1", "Binding"),
         Subresource::Eviction => ("policy", "v1", "Eviction"),

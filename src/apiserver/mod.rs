@@ -24,6 +24,7 @@ pub mod discovery;
 pub mod fields;
 pub mod http;
 pub mod intake;
+pub mod metrics;
 pub mod negotiate;
 pub mod openapi;
 pub mod options;

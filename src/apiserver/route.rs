@@ -9,6 +9,7 @@ use crate::api::registry::{self, Subresource};
 use crate::api::status::ApiError;
 
 use super::auth::{self, Review};
+use super::metrics;
 
 /// The HTTP methods that mean something here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -237,7 +238,9 @@ fn object(method: Method, group: &str, version: &str, segments: &[&str], query: 
         [plural, rest @ ..] => (None, *plural, rest),
         [] => return Err(ApiError::NoSuchPath),
     };
-    let resource = registry::by_path(group, version, plural).ok_or(ApiError::NoSuchPath)?;
+    let resource = registry::by_path(group, version, plural)
+        .or_else(|| metrics::by_path(group, version, plural))
+        .ok_or(ApiError::NoSuchPath)?;
     let (name, subresource) = match rest {
         [] => (None, None),
         [name] => (Some(*name), None),
@@ -268,7 +271,9 @@ fn object(method: Method, group: &str, version: &str, segments: &[&str], query: 
         },
     };
     let target = Target { resource, namespace: namespace.map(str::to_owned), name: name.map(str::to_owned), subresource };
-    verb.map(|verb| Route::Object(verb, target)).ok_or(ApiError::MethodNotAllowed)
+    verb.filter(|verb| !metrics::has(resource) || verbs_of(resource).contains(verb))
+        .map(|verb| Route::Object(verb, target))
+        .ok_or(ApiError::MethodNotAllowed)
 }
 
 fn subresource(resource: &Resource, name: &str) -> Result<Subresource, ApiError> {
@@ -284,6 +289,7 @@ pub fn subresource_name(subresource: Subresource) -> &'static str {
         Subresource::Log => "log",
         Subresource::Binding => "binding",
         Subresource::Eviction => "eviction",
+        Subresource::EphemeralContainers => "ephemeralcontainers",
         Subresource::Finalize => "finalize",
     }
 }
@@ -303,7 +309,7 @@ fn verb_below(method: Method, subresource: Subresource) -> Option<Verb> {
 #[must_use]
 pub fn verbs_below(subresource: Subresource) -> &'static [Verb] {
     match subresource {
-        Subresource::Status | Subresource::Scale => &[Verb::Get, Verb::Patch, Verb::Update],
+        Subresource::Status | Subresource::Scale | Subresource::EphemeralContainers => &[Verb::Get, Verb::Patch, Verb::Update],
         Subresource::Log => &[Verb::Get],
         Subresource::Binding | Subresource::Eviction => &[Verb::Create],
         Subresource::Finalize => &[Verb::Update],
@@ -314,6 +320,9 @@ pub fn verbs_below(subresource: Subresource) -> &'static [Verb] {
 #[must_use]
 pub fn verbs_of(resource: &Resource) -> Vec<Verb> {
     let all = [Verb::Create, Verb::Delete, Verb::DeleteCollection, Verb::Get, Verb::List, Verb::Patch, Verb::Update, Verb::Watch];
+    if metrics::has(resource) {
+        return vec![Verb::Get, Verb::List];
+    }
     all.into_iter().filter(|verb| *verb != Verb::DeleteCollection || *resource != registry::NAMESPACES).collect()
 }
 
@@ -365,6 +374,10 @@ mod tests {
             (Patch, "/apis/apps/v1/namespaces/a/deployments/web/scale", "patch deployments.apps a web scale"),
             (Get, "/apis/apps/v1/namespaces/a/dep%6Coyments/w%65b", "get deployments.apps a web"),
             (Get, "/apis/apps/v2/deployments", "404"),
+            (Get, "/apis/metrics.k8s.io/v1beta1/namespaces/a/pods", "list pods.metrics.k8s.io a"),
+            (Get, "/apis/metrics.k8s.io/v1beta1/nodes/pi", "get nodes.metrics.k8s.io  pi"),
+            (Get, "/apis/metrics.k8s.io/v1beta1/pods?watch=1", "405"),
+            (Delete, "/apis/metrics.k8s.io/v1beta1/nodes/pi", "405"),
             (Other, "/api/v1/pods", "405"),
             (Get, "/", "404"),
             (Get, "/api", "ApiVersions"),

@@ -35,7 +35,7 @@ use super::table::{Include, Shape, bytes};
 use super::verbs::{Answer, Body, Outcome, below, create, delete, read, update};
 use super::watch::Watch;
 use super::watch::run::Feed;
-use super::{discovery, intake, openapi, streams};
+use super::{discovery, intake, metrics, openapi, streams};
 
 /// How often a write that lost a race is planned anew. A patch without a revision wins in the end; with one, the plan itself refuses.
 const ATTEMPTS: usize = 100;
@@ -200,6 +200,10 @@ impl Api {
                 let form = negotiate(&request.accept, Offer::Objects)?;
                 let shape = Shape { form, include: Include::of(&query), now: self.clock.now().wall };
                 match verb {
+                    Verb::Get | Verb::List if metrics::has(target.resource) => {
+                        let answer = metrics::run::answer(&self.store, &self.calls, &target, &query, shape.now).await?;
+                        Ok(replied(&answer, &target, shape))
+                    }
                     Verb::Watch => self.watch(target, &query, shape, stop),
                     _ => Ok(replied(&self.object(verb, &target, request, &query).await?, &target, shape)),
                 }

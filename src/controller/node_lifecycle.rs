@@ -19,7 +19,7 @@ use super::signs::Signs;
 use super::{Ids, Plan, Reconciler, update};
 use crate::api::core::condition::Condition;
 use crate::api::core::event::Occurrence;
-use crate::api::core::node::{Effect, NOT_READY, Node, Taint, UNREACHABLE, set_taints};
+use crate::api::core::node::{Effect, NOT_READY, Node, PRESSURES, Taint, UNREACHABLE, set_taints};
 use crate::api::core::pod::Pod;
 use crate::api::registry::{NODES, PODS};
 use crate::api::{Key, Object, Resource};
@@ -101,6 +101,12 @@ fn judge(view: &View, key: &Key, node: &Arc<Object>, signs: &Signs, now: Now) ->
         if ready.is_none_or(|ready| ready.status != "Unknown") {
             Condition { kind: "Ready", status: "Unknown", reason, message }.set(&mut after, now.wall);
         }
+        // What it was short of when it was last heard is not known any more either.
+        for (kind, _) in PRESSURES {
+            if Condition::of(node, kind).is_some_and(|said| said.status != "Unknown") {
+                Condition { kind, status: "Unknown", reason, message }.set(&mut after, now.wall);
+            }
+        }
         if ready.is_some_and(|ready| ready.status == "True") {
             plan.events.push(Occurrence::normal(
                 node,
@@ -142,6 +148,10 @@ fn judge(view: &View, key: &Key, node: &Arc<Object>, signs: &Signs, now: Now) ->
             _ => taint(UNREACHABLE),
         };
         set_taints(&mut after, &[UNREACHABLE, NOT_READY], &wanted, now.wall);
+        let short =
+            PRESSURES.into_iter().filter(|(kind, _)| Condition::of(&after, kind).is_some_and(|said| said.status == "True"));
+        let wanted: Vec<Taint> = short.map(|(_, taint)| Taint::new(taint, Effect::NoSchedule)).collect();
+        set_taints(&mut after, &PRESSURES.map(|(_, taint)| taint), &wanted, now.wall);
     }
     if after != **node {
         plan.writes.push(update(key, node, after));
@@ -282,6 +292,28 @@ mod tests {
         let mut unknown = World::new(json!([]));
         unknown.at(0);
         assert_eq!(unknown.shown(), ("Unknown".into(), vec![], true), "shown, not judged");
+    }
+
+    #[test]
+    fn what_a_node_is_short_of_keeps_new_pods_away_until_it_is_not() {
+        let said = |memory: &str, disk: &str| {
+            let condition = |kind: &str, status: &str| json!({"type": kind, "status": status, "reason": "x", "lastTransitionTime": "1970-01-01T00:00:00Z"});
+            json!([condition("MemoryPressure", memory), condition("DiskPressure", disk), condition("Ready", "True")])
+        };
+        let mut world = World::new(said("True", "True"));
+        world.signs.lock().unwrap().heard("a", Tick(0));
+        world.at(0);
+        assert_eq!(world.shown().1, ["memory-pressure:NoSchedule", "disk-pressure:NoSchedule"]);
+        let mut node = Object::clone(world.view.get(&Key::new(&NODES, "", "a")).unwrap());
+        node.set_at(&["status", "conditions"], said("False", "True"));
+        let (revision, seen) = (world.view.revision().next(), node.revision());
+        world.view.apply(revision, Op::update(Key::new(&NODES, "", "a"), seen, node).into());
+        world.at(100);
+        assert_eq!(world.shown().1, ["disk-pressure:NoSchedule"]);
+        world.at(11_000);
+        let node = world.view.get(&Key::new(&NODES, "", "a")).unwrap();
+        assert_eq!(Condition::of(node, "DiskPressure").unwrap().status, "Unknown");
+        assert_eq!(world.shown().1, ["unreachable:NoSchedule", "unreachable:NoExecute"], "not known any more");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::api::apps::replicaset::{ReplicaSet, selects};
 use crate::api::core::event::Occurrence;
 use crate::api::core::pod::Pod;
 use crate::api::core::priority;
-use crate::api::default::pod::initial_status;
+use crate::api::default::pod::{initial_status, tolerate_memory_pressure};
 use crate::api::registry::{NAMESPACES, PODS, PRIORITY_CLASSES, REPLICA_SETS, SERVICE_ACCOUNTS};
 use crate::api::time::{parse, rfc3339};
 use crate::api::{Key, Object, Resource};
@@ -187,6 +187,7 @@ fn new_pod(view: &View, set: &Object, now: Wall, ids: &mut Ids) -> Result<Object
     priority::pull_secrets(&mut pod, view.get(&account).map(AsRef::as_ref));
     priority::resolve(&mut pod, view.list(&PRIORITY_CLASSES, None).map(AsRef::as_ref))?;
     (PODS.strategy.default)(&mut pod);
+    tolerate_memory_pressure(&mut pod);
     let status = initial_status(&pod);
     pod.set_at(&["status"], status);
     Ok(pod)

@@ -95,6 +95,17 @@ fn wanted_part(object: &Object) -> Object {
             }
         }
     }
+    // The conditions that somebody else sets and the node waits for.
+    let gates: BTreeSet<&str> =
+        object.list_at(&["spec", "readinessGates"]).iter().filter_map(|gate| gate.get("conditionType")?.as_str()).collect();
+    let set = object.list_at(&["status", "conditions"]).iter();
+    let set: Vec<Value> = set
+        .filter(|condition| condition.get("type").and_then(Value::as_str).is_some_and(|kind| gates.contains(kind)))
+        .cloned()
+        .collect();
+    if !set.is_empty() {
+        wanted.set_at(&["status", "conditions"], set);
+    }
     for volatile in ["resourceVersion", "managedFields"] {
         wanted.remove_at(&["metadata", volatile]);
     }
@@ -123,7 +134,8 @@ fn needed_by(pod: &Object) -> BTreeSet<Needed<'_>> {
             needed.extend(name(source, &["secret", "name"]).map(Needed::Secret));
         }
     }
-    for container in ["initContainers", "containers"].iter().flat_map(|list| pod.list_at(&["spec", list])) {
+    for container in ["initContainers", "containers", "ephemeralContainers"].iter().flat_map(|list| pod.list_at(&["spec", list]))
+    {
         for env in container.get("env").and_then(Value::as_array).into_iter().flatten() {
             needed.extend(name(env, &["valueFrom", "configMapKeyRef", "name"]).map(Needed::ConfigMap));
             needed.extend(name(env, &["valueFrom", "secretKeyRef", "name"]).map(Needed::Secret));

@@ -4,8 +4,11 @@
 //! Out:      the objects as they should stand.
 //! Never:    judges whether the node is alive (`controller/node_lifecycle.rs`).
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
+use crate::api::core::node::PLATFORMS;
 use crate::api::core::volume::{USUAL_VOLUMES_DIR, VOLUMES_DIR};
 use crate::api::{Key, Object, registry, time};
 use crate::clock::{Now, Wall};
@@ -14,6 +17,8 @@ use crate::store::{Op, View};
 
 /// The namespace of the nodes' leases.
 const LEASE_NAMESPACE: &str = "kube-node-lease";
+/// What labels of devices begin with: one that is unplugged takes its label with it.
+const DEVICE_LABELS: &str = "bramble/device-";
 
 /// Makes or changes the Node object by what the node says it is. `None` when it says nothing new.
 #[must_use]
@@ -33,6 +38,14 @@ pub fn node(view: &View, info: &Info, now: Now, uid: impl FnOnce() -> String) ->
         },
         |known| Object::clone(known),
     );
+    let gone: Vec<String> = object
+        .labels()
+        .filter(|(label, _)| label.starts_with(DEVICE_LABELS) && !info.labels.contains_key(*label))
+        .map(|(label, _)| label.to_owned())
+        .collect();
+    for label in gone {
+        object.remove_at(&["metadata", "labels", &label]);
+    }
     for (label, value) in &info.labels {
         object.set_at(&["metadata", "labels", label], value.as_str());
     }
@@ -41,8 +54,13 @@ pub fn node(view: &View, info: &Info, now: Now, uid: impl FnOnce() -> String) ->
     } else {
         object.set_at(&["metadata", "annotations", VOLUMES_DIR], info.volumes_dir.as_str());
     }
-    object.set_at(&["status", "capacity"], amounts(info, info.cpu_capacity_milli, info.memory_capacity_bytes));
-    object.set_at(&["status", "allocatable"], amounts(info, info.cpu_milli, info.memory_bytes));
+    for (annotation, value) in [("bramble/model", &info.model), ("bramble/serial", &info.serial)] {
+        if !value.is_empty() {
+            object.set_at(&["metadata", "annotations", annotation], value.as_str());
+        }
+    }
+    object.set_at(&["status", "capacity"], amounts(info, info.cpu_capacity_milli, info.memory_capacity_bytes, &BTreeMap::new()));
+    object.set_at(&["status", "allocatable"], amounts(info, info.cpu_milli, info.memory_bytes, &info.resources_taken));
     let mut addresses: Vec<Value> =
         info.addresses.iter().map(|address| json!({"type": "InternalIP", "address": address})).collect();
     addresses.push(json!({"type": "Hostname", "address": info.host_name}));
@@ -50,18 +68,32 @@ pub fn node(view: &View, info: &Info, now: Now, uid: impl FnOnce() -> String) ->
     object.set_at(
         &["status", "nodeInfo"],
         json!({
-            "machineID": info.machine_id, "systemUUID": info.machine_id, "bootID": info.boot_id, "kernelVersion": info.kernel_version,
+            "machineID": info.machine_id, "systemUUID": if info.system_uuid.is_empty() { &info.machine_id } else { &info.system_uuid }, "bootID": info.boot_id, "kernelVersion": info.kernel_version,
             "osImage": info.os_image, "containerRuntimeVersion": info.container_runtime, "kubeletVersion": format!("v{}", info.bramble_version),
             "kubeProxyVersion": format!("v{}", info.bramble_version), "operatingSystem": info.operating_system, "architecture": info.architecture,
         }),
     );
+    let images: Vec<Value> =
+        info.images.iter().map(|image| json!({"names": image.names, "sizeBytes": image.size_bytes})).collect();
+    object.set_at(&["status", "images"], images);
+    if !info.platforms.is_empty() {
+        object.set_at(&["metadata", "annotations", PLATFORMS], info.platforms.join(","));
+    }
     changed(key, known.map(AsRef::as_ref), object)
 }
 
-fn amounts(info: &Info, cpu_milli: u64, memory_bytes: u64) -> Value {
+fn amounts(info: &Info, cpu_milli: u64, memory_bytes: u64, taken: &BTreeMap<String, u64>) -> Value {
     let cpu = if cpu_milli.is_multiple_of(1000) { (cpu_milli / 1000).to_string() } else { format!("{cpu_milli}m") };
-    json!({"cpu": cpu, "memory": format!("{}Ki", memory_bytes / 1024), "pods": info.pods.to_string(),
-        "ephemeral-storage": format!("{}Ki", info.storage_bytes / 1024)})
+    let mut amounts = json!({"cpu": cpu, "memory": format!("{}Ki", memory_bytes / 1024), "pods": info.pods.to_string(),
+        "ephemeral-storage": format!("{}Ki", info.storage_bytes / 1024)});
+    if let Some(amounts) = amounts.as_object_mut() {
+        // A device by its own names and no other: a node that says `cpu` here says nothing.
+        for (name, count) in info.resources.iter().filter(|(name, _)| name.starts_with("bramble/")) {
+            let left = count.saturating_sub(taken.get(name).copied().unwrap_or_default());
+            amounts.insert(name.clone(), json!(left.to_string()));
+        }
+    }
+    amounts
 }
 
 /// The conditions by what the node says of its health. `None` when nothing flips, so that a steady node writes nothing.
@@ -86,7 +118,7 @@ pub fn conditions(view: &View, node: &str, health: &Health, now: Now) -> Option<
 }
 
 /// Each condition of a node as its agent says it: type, status, reason and message, in the kubelet's words for reasons.
-fn said(health: &Health) -> [(&'static str, &'static str, &'static str, &str); 4] {
+fn said(health: &Health) -> Vec<(&'static str, &'static str, &'static str, &str)> {
     let pick = |present: bool, name, if_so: (&'static str, &'static str), if_not: (&'static str, &'static str)| {
         if present { (name, "True", if_so.0, if_so.1) } else { (name, "False", if_not.0, if_not.1) }
     };
@@ -100,7 +132,7 @@ fn said(health: &Health) -> [(&'static str, &'static str, &'static str, &str); 4
             health.not_ready_because.as_deref().unwrap_or("the container runtime has not answered yet"),
         )
     };
-    [
+    let mut said = vec![
         pick(
             health.memory_pressure,
             "MemoryPressure",
@@ -113,9 +145,32 @@ fn said(health: &Health) -> [(&'static str, &'static str, &'static str, &str); 4
             ("KubeletHasDiskPressure", "the node has little disk left"),
             ("KubeletHasNoDiskPressure", "the node has enough disk"),
         ),
-        ("PIDPressure", "False", "KubeletHasSufficientPID", "the node has enough process numbers"),
+        pick(
+            health.pid_pressure,
+            "PIDPressure",
+            ("KubeletHasInsufficientPID", "the node has few process numbers left"),
+            ("KubeletHasSufficientPID", "the node has enough process numbers"),
+        ),
         ready,
-    ]
+    ];
+    // Only a Pi's firmware knows these.
+    said.extend(health.under_voltage.map(|low| {
+        pick(
+            low,
+            "UnderVoltage",
+            ("PowerSupplyTooWeak", "the board gets less than 4.63 V: the power supply or its cable is too weak"),
+            ("PowerSupplyIsEnough", "the board gets enough power"),
+        )
+    }));
+    said.extend(health.throttled.map(|slowed| {
+        pick(
+            slowed,
+            "Throttled",
+            ("FirmwareThrottles", "the firmware slows the processor down, for heat or for lack of power"),
+            ("FullSpeed", "the processor may run at full speed"),
+        )
+    }));
+    said
 }
 
 /// The node's heartbeat, as `kubectl describe node` shows it. Volatile in the store.
@@ -177,6 +232,67 @@ mod tests {
         view.apply(Revision(3), op.into());
         assert!(conditions(&view, "pi", &Health::default(), Now::default()).is_none());
         assert!(conditions(&view, "pi", &Health { disk_pressure: true, ..Health::default() }, Now::default()).is_some());
+        let weak = Health { under_voltage: Some(true), throttled: Some(false), ..Health::default() };
+        view.apply(Revision(4), conditions(&view, "pi", &weak, Now::default()).unwrap().into());
+        let object = view.get(&Key::new(&registry::NODES, "", "pi")).unwrap();
+        let told: Vec<_> = object
+            .list_at(&["status", "conditions"])
+            .iter()
+            .map(|said| format!("{}={}", said["type"], said["status"]).replace('"', ""))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "MemoryPressure=False",
+                "DiskPressure=False",
+                "PIDPressure=False",
+                "Ready=False",
+                "UnderVoltage=True",
+                "Throttled=False"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_images_of_a_node_are_in_its_status_as_kubectl_shows_them() {
+        let view = View::new(Revision(1));
+        let images = vec![crate::link::message::NodeImage { names: vec!["r/a@sha256:0".into(), "r/a:1".into()], size_bytes: 5 }];
+        let info = Info { images, platforms: vec!["linux/arm64".into(), "linux/amd64".into()], ..info() };
+        let Some(Op { change: crate::store::Change::Put(object), .. }) = node(&view, &info, Now::default(), String::new) else {
+            panic!("a new node")
+        };
+        assert_eq!(object.list_at(&["status", "images"]), [json!({"names": ["r/a@sha256:0", "r/a:1"], "sizeBytes": 5})]);
+        let read = crate::api::core::node::Node(&object);
+        assert_eq!(read.platforms().unwrap().own.to_string(), "linux/arm64");
+        assert_eq!(read.images().collect::<Vec<_>>(), [("r/a@sha256:0".to_owned(), 5), ("r/a:1".to_owned(), 5)]);
+    }
+
+    #[test]
+    fn devices_come_are_taken_and_go() {
+        let mut view = View::new(Revision(1));
+        let counts = |list: &[(&str, u64)]| list.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+        let mut with = info();
+        with.resources = counts(&[("bramble/serial", 2), ("bramble/serial-a", 1), ("cpu", 99)]);
+        with.resources_taken = counts(&[("bramble/serial", 1)]);
+        with.labels.insert("bramble/device-serial-a".into(), "true".into());
+        view.apply(Revision(2), node(&view, &with, Now::default(), || "uid".into()).unwrap().into());
+        let key = Key::new(&registry::NODES, "", "pi");
+        let object = view.get(&key).unwrap();
+        let told = |object: &Object, list: &str, name: &str| object.str_at(&["status", list, name]).to_owned();
+        assert_eq!(
+            (told(object, "capacity", "bramble/serial"), told(object, "allocatable", "bramble/serial")),
+            ("2".into(), "1".into())
+        );
+        assert_eq!((told(object, "allocatable", "bramble/serial-a"), told(object, "capacity", "cpu")), ("1".into(), "4".into()));
+        assert_eq!(object.label("bramble/device-serial-a"), Some("true"));
+        let mut mine = Object::clone(object);
+        mine.set_at(&["metadata", "labels", "room"], "kitchen");
+        view.apply(Revision(3), Op::update(key.clone(), Revision(2), mine).into());
+        view.apply(Revision(4), node(&view, &info(), Now::default(), String::new).unwrap().into());
+        let object = view.get(&key).unwrap();
+        assert_eq!((told(object, "capacity", "bramble/serial"), object.label("bramble/device-serial-a")), (String::new(), None));
+        assert!(object.at(&["status", "allocatable", "bramble/serial"]).is_none(), "not a zero: it is not there");
+        assert_eq!(object.label("room"), Some("kitchen"));
     }
 
     #[test]

@@ -154,7 +154,10 @@ fn merged_status(pod: &Object, reported: &Value) -> Option<Value> {
     if (known_phase == "Succeeded" || known_phase == "Failed") && phase != known_phase {
         return None;
     }
-    for kept in ["qosClass", "nominatedNodeName"] {
+    // Of a pod that has ended its node may have nothing left but how it ended: what it said before that stays.
+    let ended = matches!(known_phase, "Succeeded" | "Failed") && !status.contains_key("containerStatuses");
+    let said = ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses", "startTime"];
+    for kept in ["qosClass", "nominatedNodeName"].into_iter().chain(said.into_iter().filter(|_| ended)) {
         if !status.contains_key(kept)
             && let Some(value) = pod.at(&["status", kept])
         {

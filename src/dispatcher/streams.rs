@@ -62,9 +62,7 @@ impl Calls for NodeCalls {
     fn ask(&self, node: &str, question: Question, within: Duration) -> Answer {
         let chunks = self.call(node, CallBody::Ask(question));
         let node = node.to_owned();
-        Box::pin(
-            async move { tokio::time::timeout(within, whole(chunks)).await.unwrap_or_else(|_| Err(CallError::NoAnswer(node))) },
-        )
+        Box::pin(async move { tokio::time::timeout(within, whole(chunks)).await.unwrap_or(Err(CallError::NoAnswer(node))) })
     }
 }
 

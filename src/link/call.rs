@@ -36,6 +36,25 @@ pub struct LogRequest {
 pub enum Question {
     /// What the node and its pods use at this moment: [`super::stats::NodeStats`].
     Stats,
+    /// What an image is made for: a list of texts like `linux/arm64`, empty when the node does not know.
+    ImagePlatforms(ImageQuestion),
+}
+
+/// About an image.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageQuestion {
+    /// As the pod names it.
+    pub image: String,
+    /// The pod's pull secrets, whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<Value>,
+}
+
+impl std::fmt::Debug for ImageQuestion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Secrets are never shown.
+        f.debug_struct("ImageQuestion").field("image", &self.image).finish_non_exhaustive()
+    }
 }
 
 /// Bytes of an answer, beyond which it is given up: the figures of 110 pods with ten containers each are a third of it.

@@ -8,11 +8,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::call::{CallError, LogRequest, Question};
+use super::call::{CallError, ImageQuestion, LogRequest, Question};
 use super::codec::{decode, encode};
 use super::message::{
-    Ask, Assignment, AssignmentBody, CallBody, CallRequest, Credit, End, Head, Health, Info, NodeEvent, Numbered, PodReport,
-    Report, SCHEMA, StreamFrame,
+    Ask, Assignment, AssignmentBody, CallBody, CallRequest, Credit, End, Head, Health, Info, NodeEvent, NodeImage, Numbered,
+    PodReport, Report, SCHEMA, StreamFrame,
 };
 use super::share::{Share, ShareNames};
 use crate::api::{Generation, Object, Uid};
@@ -130,9 +130,19 @@ fn what_a_node_says_of_itself() {
         machine_id: "9f2b7c1d4e5a4f6b8c9d0e1f2a3b4c5d".into(),
         container_runtime: "docker://20.10.24".into(),
         bramble_version: "0.1.0".into(),
+        platforms: vec!["linux/arm64".into()],
+        images: vec![NodeImage { names: vec!["nginx:1".into()], size_bytes: 50_000_000 }],
         labels: BTreeMap::from([("bramble/board".to_owned(), "rpi-4b".to_owned())]),
+        serial: "10000000abcdef01".into(),
+        system_uuid: "4c4c4544-0042".into(),
+        resources: BTreeMap::new(),
+        resources_taken: BTreeMap::new(),
     };
     golden("info", &info);
+    let counts = |name: &str| BTreeMap::from([(name.to_owned(), 1)]);
+    let plugged =
+        Info { resources: counts("bramble/serial"), resources_taken: counts("bramble/serial-usb-zigbee-if00"), ..info.clone() };
+    golden("info_devices", &plugged);
     let plain = Health {
         v: SCHEMA,
         time: "2026-11-22T21:47:08Z".into(),
@@ -161,6 +171,7 @@ fn what_a_node_says_of_itself() {
         not_ready_because: Some("Docker does not answer".into()),
         memory_pressure: true,
         disk_pressure: true,
+        pid_pressure: true,
         foreign_store: Some("other".into()),
         ..plain
     };
@@ -180,6 +191,9 @@ fn what_passes_in_a_call() {
         timestamps: true,
     };
     golden("call_request", &CallRequest { v: SCHEMA, body: CallBody::Logs(logs), credit: 262_144 });
+    let image = ImageQuestion { image: "nginx:1".into(), secrets: vec![json!({"type": "kubernetes.io/dockercfg"})] };
+    let body = CallBody::Ask(Question::ImagePlatforms(image));
+    golden("call_image", &CallRequest { v: SCHEMA, body, credit: 262_144 });
     golden("call_ask", &CallRequest { v: SCHEMA, body: CallBody::Ask(Question::Stats), credit: 262_144 });
     golden("credit", &Credit { v: SCHEMA, bytes: Some(24_576) });
     golden("credit_end", &Credit { v: SCHEMA, bytes: None });

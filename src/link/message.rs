@@ -51,7 +51,7 @@ pub struct Assignment {
 /// The two ways to say a share.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[allow(clippy::large_enum_variant)] // there are one or two at a time, on their way to the wire
+#[allow(clippy::large_enum_variant)] // one at a time is held, while it is applied
 pub enum AssignmentBody {
     /// The difference to the share with this number of the same epoch.
     Change {
@@ -198,6 +198,12 @@ pub struct Info {
     pub boot_id: String,
     /// Of the operating system's installation.
     pub machine_id: String,
+    /// Of the hardware; empty where it says nothing.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub system_uuid: String,
+    /// A Pi's serial number.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub serial: String,
     /// For example `docker://20.10.24` or `simulated://0.1.0`.
     pub container_runtime: String,
     /// The agent's version, `0.1.0`.
@@ -207,6 +213,27 @@ pub struct Info {
     /// Where volumes are made for claims: an absolute path. Empty when the node does not say.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub volumes_dir: String,
+    /// What images it runs, its own first: `linux/arm64`, and what its owner set up besides.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub platforms: Vec<String>,
+    /// The largest images that are here, at most 50.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<NodeImage>,
+    /// Devices: `bramble/serial` and the like, how many there are.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub resources: BTreeMap<String, u64>,
+    /// How many of these cannot be had, because a pod has them under their other name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub resources_taken: BTreeMap<String, u64>,
+}
+
+/// An image on a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeImage {
+    /// `name@sha256:…` and `name:tag`, at most 5.
+    pub names: Vec<String>,
+    /// What it takes on the disk.
+    pub size_bytes: u64,
 }
 
 /// `health`, retained, about every 10 s: how a node is. For people, and for the digests; not for finding dead nodes.
@@ -254,6 +281,8 @@ pub struct Health {
     pub memory_pressure: bool,
     /// Less disk left than is healthy.
     pub disk_pressure: bool,
+    /// Fewer process numbers left than is healthy.
+    pub pid_pressure: bool,
     /// How many pods run here.
     pub pods: u32,
     /// Which share the node holds.

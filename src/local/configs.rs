@@ -62,6 +62,10 @@ pub fn agent(layout: &Layout, cluster: &Cluster, node: &Node, machine: Machine) 
     if let Some(socket) = &cluster.docker_socket {
         text.push_str(&format!("\n[docker]\nsocket = {}\n", path(socket)));
     }
+    // Nor its sticks and cameras: they are the first node's.
+    if cluster.nodes.first().is_some_and(|first| first.name != node.name) {
+        text.push_str("\n[devices]\nenabled = false\n");
+    }
     let (cpus, memory_mib) = capacity(cluster, node, machine);
     if cpus.is_some() || memory_mib.is_some() {
         text.push_str("\n[capacity]\n");
@@ -124,7 +128,7 @@ mod tests {
             let config = AgentConfig::load(Some((&layout.node_config(&node.name), FileMay::NotBeMissing)), [], &[]).unwrap();
             assert_eq!((config.node.as_str(), config.cluster_uid.as_str()), ("bramble-2", "uid-1"));
             assert_eq!(config.mqtt.broker.to_string(), "mqtts://127.0.0.1:2");
-            assert_eq!(config.data_dir, layout.node("bramble-2"));
+            assert_eq!((config.data_dir, config.devices_root), (layout.node("bramble-2"), None));
             match runtime {
                 Runtime::Docker => assert_eq!((config.capacity.cpus, config.capacity.memory_mib), (Some(1.333), Some(1365))),
                 Runtime::Simulated => assert_eq!((config.board.as_deref(), config.capacity.cpus), (Some("simulated"), None)),

@@ -9,6 +9,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::config::MasterConfig;
+use crate::api::Object;
+use crate::api::image::Platform;
 use crate::apiserver::{self, Api, Cluster};
 use crate::broker;
 use crate::clock::{Clock, SystemClock, Tick};
@@ -16,6 +18,7 @@ use crate::controller::{self, SharedSigns};
 use crate::dispatcher;
 use crate::error::Report;
 use crate::link::Topics;
+use crate::link::call::{Calls, ImageQuestion, Question};
 use crate::link::mqtt::{self, MqttConfig};
 use crate::scheduler;
 use crate::store::{self, Store};
@@ -53,6 +56,20 @@ impl dispatcher::run::NodeSigns for Hears {
     }
     fn gone(&self, node: &str, at: Tick) {
         self.0.gone(node, at);
+    }
+}
+
+struct AsksNodes(dispatcher::streams::NodeCalls);
+
+impl scheduler::images::Asks for AsksNodes {
+    fn ask(&self, node: &str, image: &str, secrets: Vec<Object>) -> scheduler::images::Answered {
+        let secrets = secrets.into_iter().map(|secret| secret.raw().clone().into()).collect();
+        let question = Question::ImagePlatforms(ImageQuestion { image: image.to_owned(), secrets });
+        let answer = self.0.ask(node, question, scheduler::images::PATIENCE);
+        Box::pin(async move {
+            let list = answer.await.unwrap_or_default();
+            list.as_array().into_iter().flatten().filter_map(|text| Platform::parse(text.as_str()?)).collect()
+        })
     }
 }
 
@@ -120,11 +137,11 @@ pub async fn run(config: MasterConfig, stop: CancellationToken) -> Result<Ended,
     let (calls, new_calls) = dispatcher::streams::channel();
     let ca_pem = read("CA", &config.tls.ca)?;
     let cluster = Cluster { ca_pem: String::from_utf8_lossy(&ca_pem).into_owned(), advertise: Some(bound.address()) };
-    let api = Api::new(store.clone(), Arc::new(calls), Arc::new(clock), cluster);
+    let api = Api::new(store.clone(), Arc::new(calls.clone()), Arc::new(clock), cluster);
     api.bootstrap().await.map_err(|error| Report::failed("cannot write the first objects").because(error))?;
 
     supervisor.spawn("api", bound.run(api, stop.clone()));
-    supervisor.spawn("scheduler", scheduler::run(store.clone(), clock, stop.clone()));
+    supervisor.spawn("scheduler", scheduler::run(store.clone(), clock, Arc::new(AsksNodes(calls.clone())), stop.clone()));
     supervisor.spawn("controllers", controller::run(store.clone(), clock, stop.clone(), settings, signs.clone()));
     let parts = dispatcher::run::Parts {
         store: store.clone(),

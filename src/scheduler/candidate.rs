@@ -7,6 +7,7 @@ use super::volumes::Needs;
 use crate::api::core::node::Taint;
 use crate::api::core::pod::{HostPort, Pod, Toleration};
 use crate::api::core::resources::Resources;
+use crate::api::image::Platform;
 use crate::api::selector::Selector;
 use crate::api::{Object, Uid};
 
@@ -27,6 +28,10 @@ pub struct Candidate<'a> {
     pub required: Option<Terms>,
     /// The node affinity that would be nice.
     pub preferred: Vec<Preference>,
+    /// The images of all its containers, each once.
+    pub images: Vec<String>,
+    /// For each of these of which that is known, what it is made for.
+    pub made_for: Vec<Vec<Platform>>,
     /// What its claims ask for; nothing until somebody has looked ([`Needs::of`]).
     pub volumes: Needs,
     tolerations: Vec<Toleration<'a>>,
@@ -53,6 +58,8 @@ impl<'a> Candidate<'a> {
                 .and_then(Value::as_array)
                 .map(|list| list.iter().map(Preference::read).collect())
                 .unwrap_or_default(),
+            images: images(object),
+            made_for: Vec::new(),
             volumes: Needs::default(),
             tolerations: pod.tolerations().collect(),
         }
@@ -63,4 +70,16 @@ impl<'a> Candidate<'a> {
     pub fn tolerates(&self, taint: &Taint) -> bool {
         self.tolerations.iter().any(|toleration| toleration.tolerates(taint))
     }
+}
+
+fn images(pod: &Object) -> Vec<String> {
+    let containers = ["initContainers", "containers"].iter().flat_map(|list| pod.list_at(&["spec", list]));
+    let mut images: Vec<String> = containers
+        .filter_map(|container| container.get("image")?.as_str())
+        .filter(|image| !image.is_empty())
+        .map(str::to_owned)
+        .collect();
+    images.sort();
+    images.dedup();
+    images
 }

@@ -18,6 +18,7 @@
 pub mod candidate;
 pub mod cycle;
 pub mod filter;
+pub mod images;
 pub mod node_terms;
 pub mod pass;
 pub mod preempt;

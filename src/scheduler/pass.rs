@@ -10,6 +10,7 @@ use super::NAME;
 use super::candidate::Candidate;
 use super::cycle::{Decision, schedule_one};
 use super::filter::Rule;
+use super::images::{Ask, Images, Next};
 use super::preempt::{Room, evict, room};
 use super::queue::Queue;
 use super::snapshot::{Meaning, Snapshot};
@@ -17,6 +18,7 @@ use super::volumes::Needs;
 use crate::api::core::condition::Condition;
 use crate::api::core::event::Occurrence;
 use crate::api::core::pod::Pod;
+use crate::api::image::Platform;
 use crate::api::registry::PODS;
 use crate::api::{Key, Object};
 use crate::clock::{Now, Tick};
@@ -27,6 +29,7 @@ use crate::store::{ChangeEvent, Op, View};
 pub struct Scheduler {
     snapshot: Snapshot,
     queue: Queue,
+    images: Images,
     ties: Rng,
 }
 
@@ -37,6 +40,8 @@ pub struct Pass {
     pub writes: Vec<Op>,
     /// What to tell about each, once it is written; by the key of the pod.
     pub events: Vec<(Key, Occurrence)>,
+    /// What to ask nodes before some of the pods can be decided.
+    pub asks: Vec<Ask>,
 }
 
 impl Pass {
@@ -54,7 +59,7 @@ impl Scheduler {
         for pod in view.list(&PODS, None).filter(|pod| waits(pod)) {
             queue.add(Key::of(&PODS, pod), Pod(pod).priority());
         }
-        Self { snapshot: Snapshot::from_view(view), queue, ties }
+        Self { snapshot: Snapshot::from_view(view), queue, images: Images::default(), ties }
     }
 
     /// Follows a change.
@@ -85,6 +90,7 @@ impl Scheduler {
     /// Decides the next pods, at most `limit`; each counts as bound from now on.
     pub fn decide(&mut self, view: &View, now: Now, limit: usize) -> Pass {
         let mut pass = Pass::default();
+        let ask = self.snapshot.node_to_ask().map(str::to_owned);
         for key in self.queue.take(limit, now.tick) {
             let Some(object) = view.get(&key).filter(|pod| waits(pod)) else {
                 self.queue.remove(&key);
@@ -97,6 +103,17 @@ impl Scheduler {
             // What was assumed for it while it waited is assumed no longer.
             self.snapshot.release(&key);
             let mut pod = Candidate::of(object);
+            if let Some(node) = &ask {
+                match self.images.next(&key, &pod.images, now.tick) {
+                    Next::Place(made_for) => pod.made_for = made_for,
+                    Next::Wait { until, ask: images } => {
+                        let asks = images.into_iter().map(|image| Ask { node: node.clone(), image, pod: key.clone() });
+                        pass.asks.extend(asks);
+                        self.queue.hold(&key, until);
+                        continue;
+                    }
+                }
+            }
             if !object.list_at(&["spec", "volumes"]).is_empty() {
                 pod.volumes = Needs::of(view, object, |claim| self.snapshot.users(claim));
             }
@@ -155,6 +172,13 @@ impl Scheduler {
             }
         }
         pass
+    }
+
+    /// A node has found out what an image is made for, or that it does not know: who waited for it is decided.
+    pub fn answered(&mut self, image: &str, platforms: Vec<Platform>, now: Tick) {
+        for pod in self.images.answered(image, platforms, now) {
+            self.queue.lost(&pod);
+        }
     }
 
     /// The write about this pod was refused: nothing of it is assumed any more.

@@ -99,6 +99,16 @@ impl Queue {
         }
     }
 
+    /// The pod that was given out waits for an answer, at most until then.
+    pub fn hold(&mut self, key: &Key, until: Tick) {
+        if let Some(waiting) = self.places.get_mut(key)
+            && matches!(waiting.place, Place::Out)
+        {
+            waiting.place = Place::BackingOff(until);
+            self.backing_off.insert((until, key.clone()));
+        }
+    }
+
     /// The pod that was given out waits for something that is on its way, and is tried as soon as it is there.
     pub fn waits(&mut self, key: &Key, rules: Rules, now: Tick) {
         if let Some(waiting) = self.places.get_mut(key)

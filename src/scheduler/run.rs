@@ -1,17 +1,22 @@
 //! Runs the scheduler on the store.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::images::{Asks, PATIENCE};
 use super::pass::{Pass, Scheduler};
-use crate::api::Key;
 use crate::api::core::event::recorded;
+use crate::api::image::Platform;
+use crate::api::registry::SECRETS;
+use crate::api::{Key, Object};
 use crate::clock::{Clock, SystemClock, Tick};
 use crate::error::Chain;
 use crate::rng::Rng;
 use crate::store::batch::MOST;
-use crate::store::{Batch, Change, Expect, Op, Store, WriteError};
+use crate::store::{Batch, Change, Expect, Op, Store, View, WriteError};
 
 /// A pass over all that waits, so that no signal is ever needed.
 const HEAL: Duration = Duration::from_secs(30);
@@ -20,8 +25,12 @@ const CHANGES: usize = 1000;
 /// After a write that the disk refused.
 const SICK: Duration = Duration::from_secs(1);
 
-/// Binds pods until `stop`.
-pub async fn run(store: Store, clock: SystemClock, stop: CancellationToken) {
+/// Questions to nodes at the same time; pods with others wait for their patience to end.
+const MOST_ASKS: usize = 8;
+
+/// Binds pods until `stop`. `nodes` are asked what images are made for, when it matters.
+pub async fn run(store: Store, clock: SystemClock, nodes: Arc<dyn Asks>, stop: CancellationToken) {
+    let mut asking: JoinSet<(String, Vec<Platform>)> = JoinSet::new();
     let mut bell = store.bell();
     let ties = Rng::from_os("ties");
     let (mut scheduler, mut cursor) = store.view(|view| (Scheduler::new(view, ties.clone()), view.revision()));
@@ -49,6 +58,13 @@ pub async fn run(store: Store, clock: SystemClock, stop: CancellationToken) {
         let mut wake = scheduler.next_wake();
         if wake.is_some_and(|at| at <= now.tick) {
             let pass = store.view(|view| scheduler.decide(view, now, MOST));
+            for ask in &pass.asks {
+                if asking.len() < MOST_ASKS {
+                    let secrets = store.view(|view| pull_secrets(view, &ask.pod));
+                    let (image, answer) = (ask.image.clone(), nodes.ask(&ask.node, &ask.image, secrets));
+                    asking.spawn(async move { (image, tokio::time::timeout(PATIENCE, answer).await.unwrap_or_default()) });
+                }
+            }
             match carry_out(&store, &clock, &mut scheduler, pass).await {
                 Outcome::Done => {
                     if stop.is_cancelled() {
@@ -65,10 +81,21 @@ pub async fn run(store: Store, clock: SystemClock, stop: CancellationToken) {
         let wake: Tick = wake.map_or(heal_at, |at| at.min(heal_at));
         tokio::select! { biased;
             () = stop.cancelled() => return,
+            Some(answered) = asking.join_next() => match answered {
+                Ok((image, platforms)) => scheduler.answered(&image, platforms, clock.now().tick),
+                Err(error) => tracing::error!(%error, "a question to a node died"),
+            },
             changed = bell.changed() => if changed.is_err() { return },
             () = clock.sleep_until(Some(wake)) => {}
         }
     }
+}
+
+/// The secrets that a pod names for its registries, as far as they are there.
+fn pull_secrets(view: &View, pod: &Key) -> Vec<Object> {
+    let names = view.get(pod).map(|pod| pod.list_at(&["spec", "imagePullSecrets"])).unwrap_or_default();
+    let names = names.iter().filter_map(|secret| secret.get("name")?.as_str());
+    names.filter_map(|name| view.get(&Key::new(&SECRETS, &pod.namespace, name)).map(|secret| Object::clone(secret))).collect()
 }
 
 enum Outcome {
@@ -79,7 +106,7 @@ enum Outcome {
 
 /// Writes what was decided. Who lost a race is taken out, and the others are written.
 async fn carry_out(store: &Store, clock: &SystemClock, scheduler: &mut Scheduler, pass: Pass) -> Outcome {
-    let Pass { mut writes, mut events } = pass;
+    let Pass { mut writes, mut events, .. } = pass;
     while !writes.is_empty() {
         match store.write(Batch(writes.clone())).await {
             Ok(revision) => {
@@ -120,9 +147,53 @@ async fn carry_out(store: &Store, clock: &SystemClock, scheduler: &mut Scheduler
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::Revision;
     use crate::api::registry::{NODES, PODS};
-    use crate::api::{Object, Revision};
+    use crate::scheduler::images::Answered;
     use serde_json::json;
+
+    /// A node that has found out that `arm` is for ARM, with the secret `s`, and knows nothing else.
+    struct Knows;
+
+    impl Asks for Knows {
+        fn ask(&self, node: &str, image: &str, secrets: Vec<Object>) -> Answered {
+            assert_eq!(node, "a", "the first that is ready");
+            let known = image == "arm" && secrets.iter().any(|secret| secret.name() == "s");
+            Box::pin(async move { if known { Platform::parse("linux/arm64").into_iter().collect() } else { Vec::new() } })
+        }
+    }
+
+    #[tokio::test]
+    async fn in_a_mixed_cluster_a_node_is_asked_what_an_unknown_image_is_made_for() {
+        let store = Store::in_memory("test", Revision(10));
+        for (name, platform, ready) in [("a", "linux/amd64", "True"), ("b", "linux/arm64", "True"), ("c", "linux/amd64", "False")]
+        {
+            let node = json!({"metadata": {"name": name, "annotations": {"bramble/platforms": platform}},
+                "status": {"allocatable": {"cpu": "4", "memory": "4Gi"}, "conditions": [{"type": "Ready", "status": ready}]}});
+            store.write(Op::create(Key::new(&NODES, "", name), Object::from_value(node).unwrap()).into()).await.unwrap();
+        }
+        let secret = Object::from_value(json!({"metadata": {"name": "s", "namespace": "default"}})).unwrap();
+        store.write(Op::create(Key::new(&SECRETS, "default", "s"), secret).into()).await.unwrap();
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(run(store.clone(), SystemClock::start(), Arc::new(Knows), stop.clone()));
+        for name in ["p", "q", "r", "any"] {
+            let image = if name == "any" { "other" } else { "arm" };
+            let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"},
+                "spec": {"imagePullSecrets": [{"name": "s"}], "containers": [{"image": image}]}});
+            store.write(Op::create(Key::new(&PODS, "default", name), Object::from_value(pod).unwrap()).into()).await.unwrap();
+        }
+        let mut bell = store.bell();
+        let all = async {
+            while store.view(|view| view.pods_on("a").count() + view.pods_on("b").count()) < 4 {
+                bell.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), all).await.expect("all are bound");
+        let on_b: Vec<String> = store.view(|view| view.pods_on("b").map(|pod| pod.name().to_owned()).collect());
+        assert!(["p", "q", "r"].iter().all(|name| on_b.iter().any(|one| one == name)), "{on_b:?}");
+        stop.cancel();
+        tokio::time::timeout(Duration::from_secs(20), task).await.expect("stops").unwrap();
+    }
 
     #[tokio::test]
     async fn pods_are_bound_as_they_come_and_told_about() {
@@ -131,7 +202,7 @@ mod tests {
             "conditions": [{"type": "Ready", "status": "True"}]}});
         store.write(Op::create(Key::new(&NODES, "", "a"), Object::from_value(node).unwrap()).into()).await.unwrap();
         let stop = CancellationToken::new();
-        let task = tokio::spawn(run(store.clone(), SystemClock::start(), stop.clone()));
+        let task = tokio::spawn(run(store.clone(), SystemClock::start(), Arc::new(Knows), stop.clone()));
         for name in ["p", "q"] {
             let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": {}});
             store.write(Op::create(Key::new(&PODS, "default", name), Object::from_value(pod).unwrap()).into()).await.unwrap();

@@ -4,7 +4,7 @@
 //! Out:      [`NodeInfo`]s for the rules.
 //! Never:    is asked to be right for ever: [`Snapshot::from_view`] makes a new one whenever there is doubt.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::candidate::Candidate;
@@ -12,6 +12,7 @@ use crate::api::core::node::{Effect, NOT_READY, Node, Taint, UNREACHABLE};
 use crate::api::core::pod::{HostPort, Pod};
 use crate::api::core::resources::Resources;
 use crate::api::core::volume::claims_of;
+use crate::api::image::Platforms;
 use crate::api::registry::{NODES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, STORAGE_CLASSES};
 use crate::api::{Key, Object, Uid};
 use crate::store::{ChangeEvent, View};
@@ -35,6 +36,10 @@ pub struct NodeInfo {
     pub pods: i64,
     /// The ports that its pods hold.
     pub ports: Vec<HostPort>,
+    /// What it runs; `None` while it has not said.
+    pub platforms: Option<Platforms>,
+    /// The images that it has, by name, and what they take.
+    pub images: BTreeMap<String, i64>,
     /// How many pods of each controller it has.
     pub owners: BTreeMap<Uid, usize>,
 }
@@ -112,6 +117,17 @@ impl Snapshot {
         } else {
             Meaning::None
         }
+    }
+
+    /// A ready node to ask about an image, when the nodes are of several kinds; `None` when all run the same.
+    #[must_use]
+    pub fn node_to_ask(&self) -> Option<&str> {
+        let kinds: BTreeSet<_> = self.nodes().filter_map(|(_, node)| Some(&node.platforms.as_ref()?.own)).collect();
+        if kinds.len() < 2 {
+            return None;
+        }
+        let is_ready = |node: &NodeInfo| node.object.as_ref().is_some_and(|object| Node(object).is_ready());
+        self.nodes().find(|(_, node)| node.platforms.is_some() && is_ready(node)).map(|(name, _)| name)
     }
 
     /// The nodes that are there, by name.
@@ -220,10 +236,16 @@ impl Snapshot {
         let taints = taints(node);
         let (allocatable, pod_limit, unschedulable) = (node.allocatable(), node.pod_limit(), node.unschedulable());
         // Heartbeats change nothing that a pod could be waiting for.
+        let platforms = node.platforms();
         let same =
             info.object.as_ref().is_some_and(|before| before.at(&["metadata", "labels"]) == object.at(&["metadata", "labels"]))
                 && (&info.allocatable, info.pod_limit, info.unschedulable, &info.taints)
-                    == (&allocatable, pod_limit, unschedulable, &taints);
+                    == (&allocatable, pod_limit, unschedulable, &taints)
+                && info.platforms == platforms;
+        if info.object.as_ref().is_none_or(|before| before.at(&["status", "images"]) != object.at(&["status", "images"])) {
+            info.images = node.images().collect();
+        }
+        info.platforms = platforms;
         info.object = Some(object.clone());
         info.allocatable = allocatable;
         info.pod_limit = pod_limit;
@@ -254,6 +276,13 @@ fn taints(node: Node<'_>) -> Vec<Taint> {
 }
 
 impl NodeInfo {
+    /// The same node as one that runs these.
+    #[cfg(test)]
+    pub(super) fn with_platforms(mut self, text: &str) -> Self {
+        self.platforms = Platforms::parse(text);
+        self
+    }
+
     /// One more pod.
     pub(super) fn take(&mut self, share: &Share) {
         self.pods += 1;

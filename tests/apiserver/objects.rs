@@ -224,3 +224,47 @@ fn a_long_list_comes_in_pages() {
         assert_eq!(names.lines().count(), 13);
     });
 }
+
+#[test]
+fn a_debug_container_is_added_to_a_pod_and_stays_as_it_came() {
+    each_kubectl(|server, kubectl| {
+        kubectl.input(&["create", "-f", "-"], POD).says("pod/web created");
+        let debug =
+            ["debug", "web", "--image=example/busybox:1", "--target=c", "-c", "dbg", "--attach=false", "--", "sleep", "5"];
+        kubectl.run(&debug).ok();
+        let pod: Value = serde_json::from_str(&kubectl.run(&["get", "pod", "web", "-o", "json"]).ok()).unwrap();
+        let added = &pod["spec"]["ephemeralContainers"][0];
+        assert_eq!((&added["name"], &added["targetContainerName"]), (&json!("dbg"), &json!("c")));
+        assert_eq!((&added["imagePullPolicy"], &added["command"]), (&json!("IfNotPresent"), &json!(["sleep", "5"])));
+        assert_eq!(pod["metadata"]["generation"], 2);
+        assert!(kubectl.run(&["describe", "pod", "web"]).ok().contains("Ephemeral Containers:\n  dbg:"));
+
+        let path = "/api/v1/namespaces/default/pods/web/ephemeralcontainers";
+        kubectl.run(&["get", "--raw", path]).ok();
+        let patch = |containers: Value| {
+            let patch = json!({"spec": {"ephemeralContainers": containers}}).to_string();
+            let headers = [("content-type", "application/merge-patch+json")];
+            let answer = server.raw("PATCH", path, &headers, &patch);
+            (answer.code, answer.json()["message"].as_str().unwrap_or_default().to_owned())
+        };
+        let one = |name: &str| json!({"name": name, "image": "example/busybox:1"});
+        for (containers, words) in [
+            (json!([]), "existing ephemeral containers \"dbg\" may not be removed"),
+            (json!([{"name": "dbg", "image": "other"}]), "existing ephemeral containers \"dbg\" may not be changed"),
+            (json!([added, one("c")]), "Duplicate value: \"c\""),
+            (json!([added, {"name": "more", "image": "i", "targetContainerName": "none"}]), "Not found: \"none\""),
+            (
+                json!([added, {"name": "more", "image": "i", "ports": [{"containerPort": 1}]}]),
+                "cannot be set for an Ephemeral Container",
+            ),
+            (json!([added, {"name": "more"}]), "image: Required value"),
+        ] {
+            let (status, message) = patch(containers);
+            assert!(status == 422 && message.contains(words), "{status} {message}");
+        }
+        assert_eq!(patch(json!([added, one("more")])).0, 200);
+        // Not by way of the pod itself.
+        let pod = json!({"spec": {"ephemeralContainers": [one("sly")]}}).to_string();
+        kubectl.run(&["patch", "pod", "web", "--type=merge", "-p", &pod]).fails("pod updates may not change fields other than");
+    });
+}

@@ -67,6 +67,8 @@ fn requests_that_mean_nothing_get_the_status_of_their_kind() {
         ("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", vec![JSON, TABLE], review, 406, "NotAcceptable"),
         ("GET", MAPS, vec![("Accept", "text/html")], "", 406, "NotAcceptable"),
         ("GET", "/apis/none.io/v1/things", vec![], "", 404, "NotFound"),
+        // There is no resize in place.
+        ("PATCH", "/api/v1/namespaces/default/pods/web/resize", vec![JSON], "{}", 404, "NotFound"),
         ("GET", "/api/v1/configmaps?watch=1&sendInitialEvents=true", vec![], "", 422, "Invalid"),
         ("GET", "/api/v1/configmaps?resourceVersion=999999", vec![], "", 504, "Timeout"),
         ("POST", "/api/v1/namespaces/default/configmaps?dryRun=Some", vec![JSON], MAP, 422, "Invalid"),

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bramble::agent::devices::Offer;
 use bramble::agent::node::{Effect, Input, Node, NodeConfig, PodLight};
 use bramble::agent::prober;
 use bramble::agent::runtime::Runtime;
@@ -147,6 +148,7 @@ pub struct Said {
     pub reports: std::collections::BTreeMap<String, PodReport>,
     pub events: Vec<NodeEvent>,
     pub lights: Vec<PodLight>,
+    pub offer: Offer,
 }
 
 /// A running agent.
@@ -175,10 +177,17 @@ impl Agent {
         let runtime = Arc::new(runtime);
         let (inputs, mut inbox) = mpsc::channel(64);
         let (orders, order_box) = mpsc::channel(1024);
+        let (hooks, hook_box) = mpsc::channel(1024);
         let (health, healthy) = watch::channel(Health::Unknown);
         let stop = CancellationToken::new();
         let said = Arc::new(Mutex::new(Said::default()));
         let hand = tokio::spawn(drive(Arc::clone(&runtime) as Arc<dyn Runtime>, order_box, inputs.clone(), health, stop.clone()));
+        let hooked = tokio::spawn(bramble::agent::hooks::run::serve(
+            Arc::clone(&runtime) as Arc<dyn Runtime>,
+            hook_box,
+            inputs.clone(),
+            stop.clone(),
+        ));
         let (probes, probe_box) = mpsc::channel(1024);
         let asking =
             tokio::spawn(prober::run::drive(Arc::clone(&runtime) as Arc<dyn Runtime>, probe_box, inputs.clone(), stop.clone()));
@@ -198,17 +207,19 @@ impl Agent {
                     let mut told = told.lock().unwrap();
                     match effect {
                         Effect::Run(order) => orders.try_send(order).unwrap(),
+                        Effect::Hook(order) => hooks.try_send(order).unwrap(),
                         Effect::Probe(order) => probes.try_send(order).unwrap(),
                         Effect::Report(report) => {
                             told.reports.insert(report.name.clone(), report);
                         }
                         Effect::Event(event) => told.events.push(event),
                         Effect::Lights(lights) => told.lights = lights,
+                        Effect::Offer(offer) => told.offer = offer,
                     }
                 }
             }
         });
-        Self { inputs, said, stop, tasks: vec![hand, asking, brain], runtime, health: healthy }
+        Self { inputs, said, stop, tasks: vec![hand, hooked, asking, brain], runtime, health: healthy }
     }
 
     pub async fn want(&self, share: Share) {
@@ -222,6 +233,11 @@ impl Agent {
             task.abort();
             let _ = task.await;
         }
+    }
+
+    /// Where others put what they have for the node.
+    pub fn inputs(&self) -> mpsc::Sender<Input> {
+        self.inputs.clone()
     }
 
     pub fn report(&self, name: &str) -> Option<PodReport> {
@@ -258,6 +274,10 @@ impl Agent {
 
     pub async fn until_ready(&self, name: &str) -> Value {
         self.until(name, "ready", is_ready).await
+    }
+
+    pub async fn input(&self, input: Input) {
+        self.inputs.send(input).await.unwrap();
     }
 
     pub async fn until_gone(&self, name: &str) {

@@ -1,8 +1,16 @@
-//! Readings → conditions, with two thresholds each, so that nothing flaps.
+//! Readings → conditions. Each pressure has two thresholds and a pause, so that nothing flaps.
 //!
-//! In:       a [`Reading`].
-//! Out:      which pressures there are.
-//! Never:    reads a sensor (`sysinfo.rs`).
+//! In:       a [`Reading`], and when it was taken.
+//! Out:      which pressures there are, and what is short at this very moment.
+//! Never:    reads a sensor (`sysinfo.rs`); decides whom to evict (`agent/eviction.rs`).
+//! Source:   the kubelet's hard eviction thresholds and its `eviction-pressure-transition-period`.
+//!
+//! Where we differ: on a board with half a gigabyte 100 MiB are a fifth of all memory, so a small board keeps a tenth free; and
+//! the shares of a disk are held to what an image needs, so that a large SSD is not called full with 100 GiB left.
+
+use std::time::Duration;
+
+use crate::clock::Tick;
 
 /// What was measured at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -31,6 +39,196 @@ pub struct Reading {
     pub agent_written_bytes: Option<u64>,
 }
 
+/// Room on one file system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes of all.
+    pub total_bytes: u64,
+    /// Bytes that can be had.
+    pub available_bytes: u64,
+    /// Files that there can be; 0 where the file system does not count them.
+    pub inodes: u64,
+    /// Files that can still be made.
+    pub inodes_free: u64,
+}
+
+/// What can run short, measured at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Levels {
+    /// All there is; 0: not known.
+    pub memory_total_bytes: u64,
+    /// What could be had.
+    pub memory_available_bytes: u64,
+    /// Where the agent keeps what it should run, and where logs and volumes lie.
+    pub nodefs: Room,
+    /// Where images and containers lie.
+    pub imagefs: Room,
+    /// Process numbers that there can be; 0: not known.
+    pub pids_total: u64,
+    /// Processes and threads.
+    pub pids_used: u64,
+}
+
+/// What can be short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Resource {
+    /// Memory.
+    Memory,
+    /// Bytes where the node's own files lie.
+    NodeDisk,
+    /// Files there.
+    NodeInodes,
+    /// Bytes where images and containers lie.
+    ImageDisk,
+    /// Process numbers.
+    Pids,
+}
+
+impl Resource {
+    /// As the kubelet names it when it evicts.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Resource::Memory => "memory",
+            Resource::NodeDisk | Resource::ImageDisk => "ephemeral-storage",
+            Resource::NodeInodes => "inodes",
+            Resource::Pids => "pids",
+        }
+    }
+}
+
+/// Something that is short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Short {
+    /// What.
+    pub resource: Resource,
+    /// Less than this is too little, in bytes, files or process numbers.
+    pub threshold: u64,
+    /// So much there is.
+    pub available: u64,
+}
+
+/// From where on something is too little.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Thresholds {
+    /// Of memory, in bytes; `None`: by the size of the machine.
+    pub memory_bytes: Option<u64>,
+    /// Of the disk with the node's files, in percent; `None`: as the kubelet, held to `DISK`.
+    pub nodefs_percent: Option<u64>,
+    /// Of the files there, in percent.
+    pub inodes_percent: u64,
+    /// Of the disk with images, in percent; `None`: as the kubelet, held to `DISK`.
+    pub imagefs_percent: Option<u64>,
+    /// Of process numbers, in percent.
+    pub pids_percent: u64,
+    /// So long a pressure stays after all is well.
+    pub transition: Duration,
+}
+
+/// The kubelet's `memory.available<100Mi`, and the least that a small board keeps: below it the kernel thrashes before it kills.
+const MEMORY: (u64, u64) = (100 << 20, 32 << 20);
+/// What the kubelet's 10 % (node) and 15 % (images) are held to: the layers of a large image, unpacked. Both are shares of a
+/// 32 GB card.
+const DISK: (u64, u64) = (3 << 30, 5 << 30);
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self {
+            memory_bytes: None,
+            nodefs_percent: None,
+            inodes_percent: 5,
+            imagefs_percent: None,
+            pids_percent: 5,
+            transition: Duration::from_secs(300),
+        }
+    }
+}
+
+impl Thresholds {
+    /// Less memory than this is too little.
+    #[must_use]
+    pub fn memory(&self, total: u64) -> u64 {
+        self.memory_bytes.unwrap_or_else(|| (total / 10).clamp(MEMORY.1, MEMORY.0))
+    }
+
+    /// Everything that is short, most urgent first.
+    #[must_use]
+    pub fn short(&self, levels: &Levels) -> Vec<Short> {
+        self.below(levels, Margin::None)
+    }
+
+    fn below(&self, levels: &Levels, margin: Margin) -> Vec<Short> {
+        let disk = |room: &Room, percent: Option<u64>, kubelet: u64, most: u64| match percent {
+            Some(percent) => part(room.total_bytes, percent),
+            None => part(room.total_bytes, kubelet).min(most),
+        };
+        let checks = [
+            (Resource::Memory, levels.memory_total_bytes, self.memory(levels.memory_total_bytes), levels.memory_available_bytes),
+            (
+                Resource::NodeDisk,
+                levels.nodefs.total_bytes,
+                disk(&levels.nodefs, self.nodefs_percent, 10, DISK.0),
+                levels.nodefs.available_bytes,
+            ),
+            (
+                Resource::NodeInodes,
+                levels.nodefs.inodes,
+                part(levels.nodefs.inodes, self.inodes_percent),
+                levels.nodefs.inodes_free,
+            ),
+            (
+                Resource::ImageDisk,
+                levels.imagefs.total_bytes,
+                disk(&levels.imagefs, self.imagefs_percent, 15, DISK.1),
+                levels.imagefs.available_bytes,
+            ),
+            (
+                Resource::Pids,
+                levels.pids_total,
+                part(levels.pids_total, self.pids_percent),
+                levels.pids_total.saturating_sub(levels.pids_used),
+            ),
+        ];
+        checks
+            .into_iter()
+            .map(|(resource, total, threshold, available)| {
+                (total, Short { resource, threshold: margin.on(threshold), available })
+            })
+            // What is not known is not short.
+            .filter(|(total, short)| *total > 0 && short.available < short.threshold)
+            .map(|(_, short)| short)
+            .collect()
+    }
+
+    /// Whether memory is near enough to its end that it is looked at every second.
+    #[must_use]
+    pub fn memory_is_near(&self, levels: &Levels) -> bool {
+        levels.memory_total_bytes > 0 && levels.memory_available_bytes < self.memory(levels.memory_total_bytes).saturating_mul(2)
+    }
+}
+
+/// What has to be free beyond a threshold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Margin {
+    /// Nothing: whether a pressure comes.
+    None,
+    /// A fifth of it: whether one that is there has gone.
+    Well,
+}
+
+impl Margin {
+    fn on(self, threshold: u64) -> u64 {
+        match self {
+            Margin::None => threshold,
+            Margin::Well => threshold.saturating_add(threshold / 5),
+        }
+    }
+}
+
+fn part(total: u64, percent: u64) -> u64 {
+    total / 100 * percent
+}
+
 /// Which pressures there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pressures {
@@ -38,23 +236,48 @@ pub struct Pressures {
     pub memory: bool,
     /// Little disk left.
     pub disk: bool,
+    /// Few process numbers left.
+    pub pids: bool,
 }
 
-/// Memory that is too little: the kubelet's `memory.available<100Mi`, and 150 MiB to be well again.
-const MEMORY: (u64, u64) = (100 << 20, 150 << 20);
-/// Disk that is too little, in percent of all: the kubelet's `nodefs.available<10%`, and 12 to be well again.
-const DISK_PERCENT: (u64, u64) = (10, 12);
+/// What is short, over time.
+#[derive(Clone, Debug)]
+pub struct Judge {
+    thresholds: Thresholds,
+    /// When each was last short: memory, disk, process numbers.
+    last: [Option<Tick>; 3],
+}
 
-impl Pressures {
-    /// The pressures after a reading, given those before.
+impl Judge {
+    /// Nothing was short yet.
     #[must_use]
-    pub fn after(self, reading: &Reading) -> Self {
-        let memory = if self.memory { MEMORY.1 } else { MEMORY.0 };
-        let percent = if self.disk { DISK_PERCENT.1 } else { DISK_PERCENT.0 };
-        Self {
-            memory: reading.memory_total_bytes > 0 && reading.memory_available_bytes < memory,
-            disk: reading.disk_available_bytes < reading.disk_total_bytes / 100 * percent,
+    pub fn new(thresholds: Thresholds) -> Self {
+        Self { thresholds, last: [None; 3] }
+    }
+
+    /// The pressures after a look. One that was there stays until nothing of it has been short for the transition period; a fifth
+    /// more than the threshold has to be free for that.
+    pub fn after(&mut self, now: Tick, levels: &Levels) -> Pressures {
+        let short = self.thresholds.short(levels);
+        let margin = self.thresholds.below(levels, Margin::Well);
+        let kinds: [fn(Resource) -> bool; 3] = [
+            |resource| resource == Resource::Memory,
+            |resource| matches!(resource, Resource::NodeDisk | Resource::NodeInodes | Resource::ImageDisk),
+            |resource| resource == Resource::Pids,
+        ];
+        let mut there = [false; 3];
+        for ((kind, last), there) in kinds.into_iter().zip(&mut self.last).zip(&mut there) {
+            let is = |all: &[Short]| all.iter().any(|short| kind(short.resource));
+            if is(&short) || (last.is_some() && is(&margin)) {
+                *last = Some(now);
+            }
+            if last.is_some_and(|last| last != now && now.since(last) >= self.thresholds.transition) {
+                *last = None;
+            }
+            *there = last.is_some();
         }
+        let [memory, disk, pids] = there;
+        Pressures { memory, disk, pids }
     }
 }
 
@@ -71,28 +294,61 @@ pub fn throttling(text: &str) -> Option<(bool, bool)> {
 mod tests {
     use super::*;
 
-    fn reading(memory_mib: u64, disk_percent: u64) -> Reading {
-        Reading {
-            memory_total_bytes: 1 << 30,
+    const GIB: u64 = 1 << 30;
+
+    fn levels(memory_mib: u64, disk_percent: u64) -> Levels {
+        let room = Room { total_bytes: 20 * GIB, available_bytes: 20 * GIB / 100 * disk_percent, inodes: 1000, inodes_free: 500 };
+        Levels {
+            memory_total_bytes: 4 * GIB,
             memory_available_bytes: memory_mib << 20,
-            disk_total_bytes: 100 << 30,
-            disk_available_bytes: disk_percent << 30,
-            ..Reading::default()
+            nodefs: room,
+            imagefs: room,
+            pids_total: 32_768,
+            pids_used: 200,
         }
     }
 
     #[test]
-    fn a_pressure_goes_later_than_it_comes() {
-        let mut pressures = Pressures::default();
+    fn a_pressure_comes_at_once_and_goes_when_all_has_been_well_for_a_while() {
+        let mut judge = Judge::new(Thresholds::default());
         let mut seen = Vec::new();
-        for memory in [200, 120, 99, 120, 151, 120] {
-            pressures = pressures.after(&reading(memory, 50));
-            seen.push(pressures.memory);
+        for (seconds, memory) in
+            [(0, 200), (10, 99), (20, 119), (310, 119), (320, 121), (600, 121), (609, 121), (611, 121), (620, 110)]
+        {
+            seen.push(judge.after(Tick(seconds * 1000), &levels(memory, 50)).memory);
         }
-        assert_eq!(seen, [false, false, true, true, false, false]);
-        assert!(pressures.after(&reading(500, 9)).disk);
-        assert!(Pressures { disk: true, memory: false }.after(&reading(500, 11)).disk);
-        assert!(!Pressures { disk: true, memory: false }.after(&reading(500, 13)).disk);
+        // Not well at 310 (110 is within the margin), so the five minutes count from there.
+        assert_eq!(seen, [false, true, true, true, true, true, true, false, false]);
+        assert!(judge.after(Tick(700_000), &levels(1000, 14)).disk, "less than 15 % for images");
+        assert!(judge.after(Tick(701_000), &Levels { pids_used: 32_000, ..levels(1000, 50) }).pids);
+    }
+
+    #[test]
+    fn thresholds_fit_the_machine() {
+        let thresholds = Thresholds::default();
+        for (total_mib, threshold_mib) in [(256, 32), (430, 43), (906, 90), (1800, 100), (8000, 100)] {
+            assert_eq!(thresholds.memory(total_mib << 20) >> 20, threshold_mib, "{total_mib}");
+        }
+        let disk = |total: u64, available: u64| {
+            let room = Room { total_bytes: total, available_bytes: available, inodes: 0, inodes_free: 0 };
+            let levels = Levels { nodefs: room, imagefs: room, ..Levels::default() };
+            thresholds.short(&levels).iter().map(|short| short.resource).collect::<Vec<_>>()
+        };
+        assert_eq!(disk(8 * GIB, GIB), [Resource::ImageDisk], "15 % of 8 GiB are 1.2");
+        assert_eq!(disk(8 * GIB, GIB / 2), [Resource::NodeDisk, Resource::ImageDisk]);
+        assert_eq!(disk(1000 * GIB, 6 * GIB), [], "0.6 %, and room for an image");
+        assert_eq!(disk(0, 0), [], "not known is not short");
+        let set = Thresholds { memory_bytes: Some(GIB), nodefs_percent: Some(60), ..thresholds };
+        assert_eq!(
+            set.short(&levels(1023, 50)),
+            [
+                Short { resource: Resource::Memory, threshold: GIB, available: 1023 << 20 },
+                Short { resource: Resource::NodeDisk, threshold: part(20 * GIB, 60), available: part(20 * GIB, 50) },
+            ]
+        );
+        let few = Levels { nodefs: Room { inodes_free: 10, ..levels(500, 50).nodefs }, ..levels(500, 50) };
+        assert_eq!(thresholds.short(&few)[0].resource, Resource::NodeInodes);
+        assert!(thresholds.memory_is_near(&levels(199, 50)) && !thresholds.memory_is_near(&levels(201, 50)));
     }
 
     #[test]

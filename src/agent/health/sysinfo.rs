@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ::sysinfo::{Components, CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
-use super::judge::{Reading, throttling};
+use super::judge::{Levels, Reading, Room, throttling};
 
 /// What the machine is; it does not change while it runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +31,10 @@ pub struct Machine {
     pub boot_id: String,
     /// Of the installation.
     pub machine_id: String,
+    /// Of the hardware: what the firmware of a PC says, a Pi's serial number, or empty.
+    pub system_uuid: String,
+    /// A Pi's serial number; empty elsewhere.
+    pub serial: String,
 }
 
 /// Reads the machine.
@@ -80,6 +84,11 @@ impl Sensors {
             host_name: System::host_name().unwrap_or_else(|| "localhost".to_owned()),
             boot_id: self.text("proc/sys/kernel/random/boot_id").unwrap_or_default(),
             machine_id: self.text("etc/machine-id").unwrap_or_default(),
+            system_uuid: self
+                .text("sys/class/dmi/id/product_uuid")
+                .or_else(|| self.text("proc/device-tree/serial-number"))
+                .unwrap_or_default(),
+            serial: self.text("proc/device-tree/serial-number").unwrap_or_default(),
         }
     }
 
@@ -114,6 +123,41 @@ impl Sensors {
                 .text("proc/self/io")
                 .and_then(|io| io.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok())),
         }
+    }
+}
+
+/// What can run short, now: of the machine, of the file system with the node's files, and of that with images (the same, when it
+/// is not known where they lie).
+#[must_use]
+pub fn levels(nodefs: &Path, imagefs: Option<&Path>) -> Levels {
+    let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let memory = text("/proc/meminfo");
+    let bytes = |name: &str| {
+        let line = memory.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_ascii_whitespace().next()?.parse::<u64>().ok().map(|kib| kib.saturating_mul(1024))
+    };
+    // `0.14 0.49 1.25 2/456 30868`: of 456 processes and threads, 2 run.
+    let load = text("/proc/loadavg");
+    let used = load.split_ascii_whitespace().nth(3).and_then(|field| field.split_once('/')?.1.parse().ok());
+    let most = ["/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"];
+    let most = most.into_iter().filter_map(|path| text(path).trim().parse::<u64>().ok()).min();
+    Levels {
+        memory_total_bytes: bytes("MemTotal:").unwrap_or_default(),
+        memory_available_bytes: bytes("MemAvailable:").unwrap_or_default(),
+        nodefs: room(nodefs),
+        imagefs: imagefs.map_or_else(|| room(nodefs), room),
+        pids_total: most.unwrap_or_default(),
+        pids_used: used.unwrap_or_default(),
+    }
+}
+
+fn room(path: &Path) -> Room {
+    let Ok(disk) = rustix::fs::statvfs(path) else { return Room::default() };
+    Room {
+        total_bytes: disk.f_blocks.saturating_mul(disk.f_frsize),
+        available_bytes: disk.f_bavail.saturating_mul(disk.f_frsize),
+        inodes: disk.f_files,
+        inodes_free: disk.f_favail,
     }
 }
 

@@ -104,10 +104,16 @@ impl Kind {
         }
     }
 
+    /// As upstream writes it in a sentence.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        if self == Kind::ConfigMap { "configmap" } else { "secret" }
+    }
+
     /// As upstream writes it when the object is missing.
     #[must_use]
     pub fn missing(self, name: &str) -> ConfigError {
-        ConfigError::Missing { kind: if self == Kind::ConfigMap { "configmap" } else { "secret" }, name: name.to_owned() }
+        ConfigError::Missing { kind: self.word(), name: name.to_owned() }
     }
 
     /// As upstream writes it when a key is missing.
@@ -122,15 +128,20 @@ impl Kind {
     }
 }
 
-/// The container's environment, in order, each name once; and what of `envFrom` cannot be a variable's name.
+/// A container's environment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// In order, each name once.
+    pub variables: Vec<(String, String)>,
+    /// What of `envFrom` cannot be a variable's name.
+    pub notes: Vec<Note>,
+}
+
+/// The container's environment.
 ///
 /// # Errors
 /// When a source is missing and not optional, or is one that this node does not know.
-pub fn environment(
-    spec: &PodSpec,
-    container: &ContainerSpec,
-    sources: Sources<'_>,
-) -> Result<(Vec<(String, String)>, Vec<Note>), ConfigError> {
+pub fn environment(spec: &PodSpec, container: &ContainerSpec, sources: Sources<'_>) -> Result<Environment, ConfigError> {
     let mut env: Vec<(String, String)> = Vec::new();
     let mut notes = Vec::new();
     for from in &container.env_from {
@@ -167,7 +178,7 @@ pub fn environment(
             put(&mut env, text(entry, "name").to_owned(), value);
         }
     }
-    Ok((env, notes))
+    Ok(Environment { variables: env, notes })
 }
 
 /// In upstream's words.
@@ -314,7 +325,7 @@ mod tests {
         let host_ips = ["10.0.0.1".to_owned(), "fd00::1".to_owned()];
         let node = NodeAmounts { cpu_milli: 3900, ..NodeAmounts::default() };
         let sources = Sources { share: &share, node_name: "pi", host_ips: &host_ips, pod_ip: "172.20.0.2", node };
-        environment(&spec, &spec.containers[0], sources).map(|(env, _)| env)
+        environment(&spec, &spec.containers[0], sources).map(|env| env.variables)
     }
 
     #[test]
@@ -340,6 +351,26 @@ mod tests {
         assert_eq!(
             all.unwrap(),
             [("P_k", "v"), ("P_z", "9"), ("Y", "v!")].map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_a_variables_name_is_skipped_and_said() {
+        let pod = json!({
+            "metadata": {"name": "web", "namespace": "default", "uid": "u"},
+            "spec": {"containers": [{"name": "a", "envFrom": [{"prefix": "P_", "configMapRef": {"name": "odd"}}]}]},
+        });
+        let spec = super::super::spec::read(&Object::from_value(pod).unwrap());
+        let odd = Object::from_value(json!({"data": {"a=b": "1", "fine": "2", "\u{fc}": "3"}})).unwrap();
+        let share = Share { config_maps: [("default/odd".to_owned(), Arc::new(odd))].into(), ..Share::default() };
+        let sources =
+            Sources { share: &share, node_name: "pi", host_ips: &[], pod_ip: "172.20.0.2", node: NodeAmounts::default() };
+        let env = environment(&spec, &spec.containers[0], sources).unwrap();
+        assert_eq!(env.variables, [("P_fine".to_owned(), "2".to_owned())]);
+        assert_eq!(env.notes[0].reason, "InvalidEnvironmentVariableNames");
+        assert_eq!(
+            env.notes[0].message,
+            "Keys [P_a=b, P_\u{fc}] from the EnvFrom configMap default/odd were skipped since they are considered invalid environment variable names."
         );
     }
 

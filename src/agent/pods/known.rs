@@ -9,21 +9,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::agent::hooks::{HookEnd, HookOutcome};
+use crate::agent::images::progress::Told;
+use crate::agent::images::words::EXEC_FORMAT;
 use crate::agent::node::Effect;
 use crate::agent::prober::verdict;
 use crate::agent::runtime::naming::SANDBOX;
-use crate::agent::runtime::{Command, Done, Failure, ObservedPod, PodRef, RunState, Signal};
+use crate::agent::runtime::{Command, Done, Failure, ObservedContainer, ObservedPod, PodRef, RunState, Trace};
 use crate::api::{Object, Uid};
 use crate::clock::{Now, Tick};
 use crate::link::message::{NodeEvent, PodReport};
 
+use super::image;
 use super::lifecycle::PodState;
-use super::plan::{self, About, ImageState, Memory, PULL_BACKOFF, TROUBLE_BACKOFF, Trouble};
-use super::spec::{PodSpec, PullPolicy};
+use super::mount::VOLUMES;
+use super::plan::{self, About, Memory, Moment, PodFailure, PostStart, Stage, TROUBLE_BACKOFF, Trouble};
+use super::spec::{ContainerSpec, PodSpec};
 use super::status::LightState;
-
-/// How long `ErrImagePull` is shown before it becomes `ImagePullBackOff`.
-const ERROR_SHOWN: Duration = Duration::from_secs(1);
 
 /// One pod that the node knows.
 #[derive(Debug)]
@@ -44,6 +46,10 @@ pub(in crate::agent) struct Pod {
     pub(in crate::agent) light: Option<LightState>,
     pub(in crate::agent) waits: BTreeMap<String, (String, String)>,
     pub(in crate::agent) warned: BTreeSet<String>,
+    /// What was told of the fetch for it.
+    pub(in crate::agent) told: Option<Told>,
+    /// The fetch that was given up.
+    pub(in crate::agent) given_up: Option<u64>,
     /// How many containers there were when their removal was ordered: with fewer, the last words are said.
     pub(in crate::agent) removal: Option<usize>,
 }
@@ -66,6 +72,8 @@ impl Pod {
             light: None,
             waits: BTreeMap::new(),
             warned: BTreeSet::new(),
+            told: None,
+            given_up: None,
             removal: None,
         }
     }
@@ -74,19 +82,15 @@ impl Pod {
         self.spec.as_ref().map_or_else(|| self.observed.pod.clone(), |spec| spec.pod.clone())
     }
 
+    /// An image is being fetched for it.
     pub(in crate::agent) fn pulls(&self) -> bool {
-        matches!(&self.flight, Some((_, About::Image(_)))) && self.memory_pulling()
+        matches!(&self.flight, Some((_, About::Pull(_))))
     }
 
-    /// The image order that is out is a fetch and not a question.
-    pub(in crate::agent) fn memory_pulling(&self) -> bool {
-        let Some((_, About::Image(name))) = &self.flight else { return false };
-        let always = self.spec.as_ref().and_then(|spec| spec.all().find(|container| container.name == *name));
-        match self.memory.images.get(name) {
-            Some(ImageState::Absent | ImageState::Failed { never: false, .. }) => true,
-            Some(ImageState::Unknown) | None => always.is_some_and(|container| container.pull == PullPolicy::Always),
-            Some(ImageState::Ready | ImageState::Unreachable { .. } | ImageState::Failed { never: true, .. }) => false,
-        }
+    /// Which.
+    pub(in crate::agent) fn pulled_image(&self) -> Option<&str> {
+        let Some((_, About::Pull(name))) = &self.flight else { return None };
+        self.spec.as_ref()?.any(name).map(|container| container.image.as_str())
     }
 }
 
@@ -118,33 +122,28 @@ pub(in crate::agent) fn event(
 }
 
 pub(in crate::agent) fn field_path(spec: &PodSpec, container: &str) -> Option<String> {
-    let list = if spec.init.iter().any(|init| init.name == container) { "initContainers" } else { "containers" };
+    let among = |list: &[ContainerSpec]| list.iter().any(|known| known.name == container);
+    let list = match (among(&spec.init), among(&spec.ephemeral)) {
+        (true, _) => "initContainers",
+        (_, true) => "ephemeralContainers",
+        _ => "containers",
+    };
     Some(format!("spec.{list}{{{container}}}"))
 }
 
 /// Says what is about to be done.
-pub(in crate::agent) fn tell(pod: &mut Pod, command: &Command, about: &About, now: Now, out: &mut Vec<Effect>) {
-    if let (Command::Signal { signal: Signal::Kill, ids }, About::Stop(_)) = (command, about) {
-        plan::killed(ids, now.tick, &mut pod.memory);
+pub(in crate::agent) fn tell(pod: &mut Pod, command: &Command, about: &About, out: &mut Vec<Effect>) {
+    if let Command::Signal { ids, .. } = command {
+        tell_ending(pod, ids, out);
     }
     let Some(spec) = &pod.spec else { return };
     match (command, about) {
-        (Command::PullImage { image }, About::Image(name)) => {
+        (Command::PullImage { image, .. }, About::Pull(name)) => {
             out.push(event(&spec.pod, field_path(spec, name), Severity::Normal, "Pulling", format!("Pulling image \"{image}\"")));
         }
         (Command::StartContainer(plan), About::Start(name)) => {
             for note in &plan.notes {
                 out.push(event(&spec.pod, field_path(spec, name), Severity::Warning, note.reason, note.message.clone()));
-            }
-        }
-        (Command::Signal { ids, signal: Signal::Term }, _) => {
-            for run in pod.observed.containers.iter().filter(|run| ids.contains(&run.id)) {
-                let failing = pod.memory.probes.failing(&run.id).filter(|_| pod.state == PodState::Live);
-                let text = failing.map_or_else(
-                    || format!("Stopping container {}", run.name),
-                    |failing| verdict::killing(&run.name, failing.kind, plan::again(spec, run, 1, &pod.memory.probes)),
-                );
-                out.push(event(&spec.pod, field_path(spec, &run.name), Severity::Normal, "Killing", text));
             }
         }
         (Command::StartSandbox(_), _)
@@ -157,12 +156,125 @@ pub(in crate::agent) fn tell(pod: &mut Pod, command: &Command, about: &About, no
     }
 }
 
+/// Says, once each, that these containers are told to end.
+pub(in crate::agent) fn tell_ending(pod: &mut Pod, ids: &[String], out: &mut Vec<Effect>) {
+    let Some(spec) = &pod.spec else { return };
+    for run in pod.observed.containers.iter().filter(|run| ids.contains(&run.id)) {
+        let Some(kill) = pod.memory.kills.get_mut(&run.id).filter(|kill| !kill.told) else { continue };
+        kill.told = true;
+        let failing = pod.memory.probes.failing(&run.id).filter(|_| pod.state == PodState::Live);
+        let text = match (pod.memory.post_start.get(&run.id), failing) {
+            (Some(PostStart::Failed), _) => "FailedPostStartHook".to_owned(),
+            (_, Some(failing)) => verdict::killing(&run.name, failing.kind, plan::again(spec, run, 1, &pod.memory.probes)),
+            (_, None) => format!("Stopping container {}", run.name),
+        };
+        out.push(event(&spec.pod, field_path(spec, &run.name), Severity::Normal, "Killing", text));
+    }
+}
+
+/// Says when a process of a container was killed for its memory and the container runs on: nothing else would show it. The
+/// word is the one of upstream's node-problem-detector; the kubelet says nothing of it.
+pub(in crate::agent) fn tell_oom(pod: &Pod, after: &ObservedPod, out: &mut Vec<Effect>) {
+    let Some(spec) = &pod.spec else { return };
+    for run in after.containers.iter().filter(|run| run.oom && run.state.is_running()) {
+        let new = pod.observed.containers.iter().any(|before| before.id == run.id && !before.oom);
+        if new {
+            let text = format!(
+                "A process of container {} was killed because the container needed more memory than its limit; the container runs on",
+                run.name
+            );
+            out.push(event(&spec.pod, field_path(spec, &run.name), Severity::Warning, "OOMKilling", text));
+        }
+    }
+}
+
+/// Takes in what became of a hook, and says it; `false` when nobody waits for it any more. What it said is not for everybody who
+/// may read events. Source: the kubelet, which keeps it back as well.
+pub(in crate::agent) fn hooked(pod: &mut Pod, outcome: HookOutcome, out: &mut Vec<Effect>) -> bool {
+    let Some(spec) = &pod.spec else { return false };
+    let runs = |run: &&ObservedContainer| run.id == outcome.container && run.state.is_running();
+    let Some(run) = pod.observed.containers.iter().find(runs) else { return false };
+    let path = field_path(spec, &run.name);
+    match outcome.moment {
+        Moment::PostStart => {
+            let Some(known) = pod.memory.post_start.get_mut(&run.id) else { return false };
+            if outcome.end == HookEnd::Done {
+                pod.memory.post_start.remove(&run.id);
+            } else {
+                *known = PostStart::Failed;
+                out.push(event(&spec.pod, path, Severity::Warning, "FailedPostStartHook", "PostStartHook failed".to_owned()));
+            }
+        }
+        Moment::PreStop => {
+            let Some(kill) = pod.memory.kills.get_mut(&run.id).filter(|kill| kill.stage == Stage::Hook) else { return false };
+            kill.stage = Stage::Turn { waited: true };
+            if matches!(outcome.end, HookEnd::Failed(_)) {
+                out.push(event(&spec.pod, path, Severity::Warning, "FailedPreStopHook", "PreStopHook failed".to_owned()));
+            }
+        }
+    }
+    true
+}
+
+/// Gives a pod up whose deadline is over; else says when it will be.
+pub(in crate::agent) fn expire(pod: &mut Pod, now: Now, out: &mut Vec<Effect>) -> Option<Tick> {
+    let spec = pod.spec.as_ref()?;
+    let (limit, begun) = (spec.active_deadline?, pod.observed.sandboxes.last()?.pod_start);
+    // By the wall only what an earlier agent saw: from here on by the clock that does not jump.
+    let (since, before) = *pod.memory.active.get_or_insert_with(|| {
+        let before = u64::try_from(now.wall.0.saturating_sub(begun.0)).unwrap_or_default();
+        (now.tick, Duration::from_millis(before))
+    });
+    let due = since.after(limit.saturating_sub(before));
+    if due > now.tick {
+        return Some(due);
+    }
+    let message = "Pod was active on the node longer than the specified deadline".to_owned();
+    let reason = "DeadlineExceeded";
+    out.push(event(&spec.pod, None, Severity::Normal, reason, message.clone()));
+    pod.memory.failure = Some(PodFailure { reason: reason.to_owned(), message, condition: None });
+    pod.state = pod.state.end(now.tick, spec.grace);
+    None
+}
+
+/// Keeps in mind what the runtime showed of a container and shows no more: its newest run, and the one before it. Somebody else
+/// removed it; that it ran, and how it ended, still counts.
+pub(in crate::agent) fn keep_lost(before: &ObservedPod, after: &mut ObservedPod, now: Now) {
+    let later = |pod: &ObservedPod, run: &ObservedContainer| {
+        pod.containers.iter().filter(|other| other.name == run.name && other.attempt > run.attempt).count()
+    };
+    let mut lost: Vec<ObservedContainer> = Vec::new();
+    for run in &before.containers {
+        let there = after.containers.iter().any(|other| other.name == run.name && other.attempt == run.attempt);
+        // Older ones are removed by us.
+        let wanted = later(after, run) < 2 && (run.trace != Trace::There || later(before, run) == 0);
+        if there || !wanted || run.state == RunState::Created {
+            continue;
+        }
+        let mut run = run.clone();
+        if run.trace == Trace::There {
+            run.trace = Trace::Lost;
+        }
+        if let RunState::Running { started } = run.state {
+            run.trace = Trace::LostRunning;
+            run.state = RunState::Exited { started, finished: now.wall, exit_code: 137, oom: false, error: None };
+        }
+        lost.push(run);
+    }
+    after.containers.extend(lost);
+    after.containers.sort_by(|a, b| (&a.name, a.attempt).cmp(&(&b.name, b.attempt)));
+}
+
 /// Takes in what became of an order, and says it.
 pub(in crate::agent) fn learn(pod: &mut Pod, about: About, result: &Result<Done, Failure>, now: Now, out: &mut Vec<Effect>) {
     let Some(spec) = &pod.spec else {
         // Only stops and removals are ordered for a pod without a spec: they are ordered again while something is there.
         if let Err(failure) = result {
             trouble(&mut pod.memory, SANDBOX, now, "FailedKillPod", failure);
+            if let About::Stop(ids) = about {
+                let retry = pod.memory.trouble.get(SANDBOX).map_or(now.tick, |trouble| trouble.due);
+                plan::unsent(&ids, retry, &mut pod.memory);
+            }
         }
         return;
     };
@@ -177,12 +289,30 @@ pub(in crate::agent) fn learn(pod: &mut Pod, about: About, result: &Result<Done,
             }
             trouble(&mut pod.memory, SANDBOX, now, "ContainerCreating", failure);
         }
-        (About::Image(name), result) => image(pod, &name, result, now, out),
+        (About::Volumes(digest), Ok(_)) => {
+            pod.memory.mounts.done = Some(digest);
+            pod.memory.trouble.remove(VOLUMES);
+        }
+        (About::Volumes(_), Err(failure)) => {
+            // The trouble that was there is told once, and again when it is another.
+            let known = pod.memory.trouble.get(VOLUMES).is_some_and(|trouble| trouble.message == failure.to_string());
+            if !known && !matches!(failure, Failure::Unavailable(_)) {
+                out.push(event(&spec.pod, None, Severity::Warning, "FailedMount", failure.to_string()));
+            }
+            trouble(&mut pod.memory, VOLUMES, now, "ContainerCreating", failure);
+        }
+        // Measured again in a minute.
+        (About::Usage, _) => {}
+        (About::Image(name), result) => image::learn(pod, &name, false, result, now, out),
+        (About::Pull(name), result) => image::learn(pod, &name, true, result, now, out),
         (About::Start(name), Ok(Done::Started { id, created, warnings })) => {
             if *created {
                 pod.memory.probes.born(&name, id);
             }
             let path = field_path(spec, &name);
+            if spec.any(&name).is_some_and(|container| container.lifecycle.post_start.is_some()) {
+                pod.memory.post_start.insert(id.clone(), PostStart::Due);
+            }
             out.push(event(&spec.pod, path.clone(), Severity::Normal, "Created", format!("Created container: {name}")));
             out.push(event(&spec.pod, path.clone(), Severity::Normal, "Started", format!("Started container {name}")));
             for warning in warnings {
@@ -209,8 +339,9 @@ pub(in crate::agent) fn learn(pod: &mut Pod, about: About, result: &Result<Done,
             trouble(&mut pod.memory, &name, now, reason, failure);
         }
         (About::Stop(ids), Err(failure)) => {
-            pod.memory.kills.retain(|id, _| !ids.contains(id));
             trouble(&mut pod.memory, SANDBOX, now, "FailedKillPod", failure);
+            let retry = pod.memory.trouble.get(SANDBOX).map_or(now.tick, |trouble| trouble.due);
+            plan::unsent(&ids, retry, &mut pod.memory);
         }
         (About::Cleanup, Err(failure)) => {
             if !matches!(failure, Failure::Unavailable(_)) {
@@ -227,66 +358,15 @@ fn trouble(memory: &mut Memory, name: &str, now: Now, reason: &'static str, fail
     memory.trouble.insert(name.to_owned(), Trouble { failures, due, reason, message: failure.to_string() });
 }
 
-/// Takes in what became of a question for an image, or of its fetch.
-fn image(pod: &mut Pod, name: &str, result: &Result<Done, Failure>, now: Now, out: &mut Vec<Effect>) {
+/// Says that a container's program is for other machines: that shows only once it has run.
+pub(in crate::agent) fn tell_exec_format(pod: &Pod, after: &ObservedPod, out: &mut Vec<Effect>) {
     let Some(spec) = &pod.spec else { return };
-    let Some(container) = spec.all().find(|container| container.name == *name) else { return };
-    let path = field_path(spec, name);
-    let image = &container.image;
-    let failures = match pod.memory.images.get(name) {
-        Some(ImageState::Failed { failures, .. } | ImageState::Unreachable { failures, .. }) => *failures,
-        Some(ImageState::Unknown | ImageState::Absent | ImageState::Ready) | None => 0,
-    };
-    let stale = match pod.memory.images.get(name) {
-        Some(ImageState::Unreachable { message, .. }) => Some(message.clone()),
-        _ => None,
-    };
-    let failed = |message: String, never: bool| ImageState::Failed {
-        failures: failures.saturating_add(1),
-        due: now.tick.after(PULL_BACKOFF.delay(failures.saturating_add(1))),
-        cools: now.tick.after(ERROR_SHOWN),
-        message,
-        never,
-    };
-    let state = match result {
-        Ok(Done::Image { present: true }) if stale.is_some() => {
-            let text = format!("Image \"{image}\" cannot be pulled now; the copy on this node is used");
-            out.push(event(&spec.pod, path, Severity::Warning, "StaleImage", text));
-            ImageState::Ready
+    for run in &after.containers {
+        let RunState::Exited { error: Some(error), .. } = &run.state else { continue };
+        let known = pod.observed.containers.iter().any(|before| before.id == run.id && before.state == run.state);
+        if error.starts_with(EXEC_FORMAT) && pod.seen && !known {
+            let text = format!("Error: failed to start container \"{}\": {error}", run.name);
+            out.push(event(&spec.pod, field_path(spec, &run.name), Severity::Warning, "Failed", text));
         }
-        Ok(Done::Image { present: false }) if stale.is_some() => failed(stale.unwrap_or_default(), false),
-        Ok(Done::Image { present: true }) => {
-            let text = format!("Container image \"{image}\" already present on machine");
-            out.push(event(&spec.pod, path, Severity::Normal, "Pulled", text));
-            ImageState::Ready
-        }
-        Ok(Done::Image { present: false }) if container.pull == PullPolicy::Never => {
-            let text = format!("Container image \"{image}\" is not present with pull policy of Never");
-            out.push(event(&spec.pod, path, Severity::Warning, "ErrImageNeverPull", text.clone()));
-            failed(text, true)
-        }
-        Ok(Done::Image { present: false }) => ImageState::Absent,
-        Ok(Done::Pulled { took, bytes }) => {
-            let text = format!("Successfully pulled image \"{image}\" in {:.3}s. Image size: {bytes} bytes.", took.as_secs_f64());
-            out.push(event(&spec.pod, path, Severity::Normal, "Pulled", text));
-            ImageState::Ready
-        }
-        Ok(Done::Ok | Done::Started { .. }) => ImageState::Ready,
-        Err(failure) => {
-            if !matches!(failure, Failure::Unavailable(_)) {
-                let text = format!("Failed to pull image \"{image}\": {failure}");
-                out.push(event(&spec.pod, path, Severity::Warning, "Failed", text));
-            }
-            match failure {
-                // The registry is out of reach, which is no reason to leave a house dark: see whether a copy is here.
-                Failure::Failed(message) if container.pull == PullPolicy::Always && stale.is_none() => {
-                    ImageState::Unreachable { failures, message: message.clone() }
-                }
-                Failure::Failed(_) | Failure::Refused(_) | Failure::Unavailable(_) | Failure::Unfit(_) => {
-                    failed(failure.to_string(), false)
-                }
-            }
-        }
-    };
-    pod.memory.images.insert(name.to_owned(), state);
+    }
 }

@@ -4,6 +4,7 @@
 //! Out:      [`SandboxPlan`], [`ContainerPlan`], or why not yet.
 
 use super::oom;
+use crate::agent::devices::{self, Held};
 use crate::agent::runtime::{ContainerPlan, Limits, ObservedSandbox, SandboxPlan};
 use crate::clock::Wall;
 
@@ -49,12 +50,16 @@ pub fn container(
     sandbox: &ObservedSandbox,
     turn: Turn,
     sources: Sources<'_>,
+    devices: &[Held],
 ) -> Result<ContainerPlan, ConfigError> {
     if let Some(why) = &container.refused {
         return Err(ConfigError::Refused(why.clone()));
     }
-    let (env, notes) = env::environment(spec, container, sources)?;
-    let (mounts, volumes) = volumes::of_container(spec, container, sources)?;
+    let env::Environment { variables: mut env, notes } = env::environment(spec, container, sources)?;
+    let said: Vec<_> =
+        devices::variables(devices).into_iter().filter(|(name, _)| env.iter().all(|(known, _)| known != name)).collect();
+    env.extend(said);
+    let (mounts, volumes) = volumes::of_container(spec, container, &env, sources)?;
     let expanded = |texts: &[String]| texts.iter().map(|text| env::expand(text, &env)).collect();
     Ok(ContainerPlan {
         pod: spec.pod.clone(),
@@ -68,6 +73,7 @@ pub fn container(
         working_dir: container.working_dir.clone(),
         mounts,
         sandbox_id: sandbox.id.clone(),
+        devices: devices.to_vec(),
         host_network: spec.host_network,
         host_ipc: spec.host_ipc,
         pid: spec.pid,
@@ -81,6 +87,9 @@ pub fn container(
         stdin: container.stdin,
         stdin_once: container.stdin_once,
         notes,
+        last_words_path: container.last_words_path.clone(),
+        last_words_from_log: container.last_words_from_log,
+        processes_of: None,
         volumes,
         env,
     })

@@ -5,11 +5,13 @@
 //!  admission.rs which pods the node does not take at all
 //!  launch.rs    checked spec + config maps + addresses → what the runtime is asked for
 //!  dir.rs       where the pod's own files lie on the node
+//!  image.rs     the image of a container: looked for, fetched, waited for
 //!  env.rs       environment variables: sources, fields, $(VAR)
 //!  resource_field.rs  limits and requests as numbers that a container can read
 //!  ports.rs     who has a port that another pod wants
 //!  oom.rs       whom the kernel ends first
 //!  lifecycle.rs Live → Ending → Finished → Terminating → Gone; only forward
+//!  mount.rs     when its volumes are set up, written anew and measured
 //!  restart.rs   whether and when a dead container is started again
 //!  plan.rs      at most one command per pod: turn.rs starts, ending.rs stops, memory.rs is what is remembered
 //!  status.rs    PodStatus, as the runtime's own times tell it
@@ -18,9 +20,11 @@
 pub mod admission;
 pub mod dir;
 pub mod env;
+pub mod image;
 pub mod known;
 pub mod launch;
 pub mod lifecycle;
+pub mod mount;
 pub mod oom;
 pub mod plan;
 pub mod ports;

@@ -7,25 +7,32 @@
 //!           a stop is a signal and a deadline of our own, because Docker's stop blocks for as long as the grace lasts.
 //! Flow:     stop 10: from `agent/node.rs`, on to `agent/runtime/docker.rs`.
 
+use std::time::Duration;
+
 use crate::agent::prober::Watch;
 use crate::agent::runtime::{Command, ObservedContainer, ObservedPod, RunState};
 use crate::api::Uid;
 use crate::clock::{Now, Tick};
 
 use super::env::Sources;
+use super::image::Fetches;
 use super::lifecycle::PodState;
+use super::mount;
 use super::restart;
-use super::spec::{ContainerSpec, PodSpec, RestartPolicy};
+use super::spec::{ContainerSpec, Hook, PodSpec, RestartPolicy};
 
 mod ending;
 mod memory;
 mod turn;
 
-pub use ending::killed;
-pub use memory::{FailureCondition, ImageState, Kill, Memory, PULL_BACKOFF, PodFailure, TROUBLE_BACKOFF, Trouble};
+pub use ending::unsent;
+pub use memory::{FailureCondition, Kill, Memory, PULL_BACKOFF, PodFailure, PostStart, Stage, TROUBLE_BACKOFF, Trouble};
 
 use ending::{ending, finished, running, stop, terminating};
-use turn::{start_sandbox, turn};
+use turn::{ephemeral, start_sandbox, turn};
+
+/// What a postStart hook has at most. Upstream sets no limit; nothing else of the pod starts meanwhile.
+const POST_START: Duration = Duration::from_secs(3600);
 
 /// What a command is about, so that its outcome finds its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,10 +41,16 @@ pub enum About {
     Sandbox,
     /// The image of this container.
     Image(String),
+    /// The fetch of the image of this container.
+    Pull(String),
     /// The start of this container.
     Start(String),
     /// These are told to end.
     Stop(Vec<String>),
+    /// The volumes, as this digest has them.
+    Volumes([u8; 16]),
+    /// How much is in volumes.
+    Usage,
     /// What is dead is removed.
     Cleanup,
 }
@@ -51,15 +64,46 @@ pub struct Next {
     pub wake: Option<Tick>,
     /// It would fetch an image, if fewer others did.
     pub wants_slot: bool,
+    /// Hooks to begin, beside the command: they take their own time.
+    pub hooks: Vec<HookStart>,
+}
+
+/// When a hook is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// Right after the container's start.
+    PostStart,
+    /// Before the container is told to end.
+    PreStop,
+}
+
+/// A hook to begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookStart {
+    /// The runtime's id of the container.
+    pub container: String,
+    /// The container's name.
+    pub name: String,
+    /// When.
+    pub moment: Moment,
+    /// What.
+    pub hook: Hook,
+    /// How long it may take.
+    pub limit: Duration,
 }
 
 impl Next {
-    fn order(command: Command, about: About) -> Self {
+    pub(super) fn order(command: Command, about: About) -> Self {
         Self { order: Some((command, about)), ..Self::default() }
     }
 
-    fn wait(until: Tick) -> Self {
+    pub(super) fn wait(until: Tick) -> Self {
         Self { wake: Some(until), ..Self::default() }
+    }
+
+    /// It has to be asked again at `until`.
+    fn wakes(&mut self, until: Tick) {
+        self.wake = Some(self.wake.map_or(until, |wake| wake.min(until)));
     }
 
     /// The first command of the two, the earlier wake.
@@ -68,8 +112,10 @@ impl Next {
             return self;
         }
         let other = other();
+        let hooks = self.hooks.into_iter().chain(other.hooks).collect();
         Self {
             order: other.order,
+            hooks,
             wake: match (self.wake, other.wake) {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
@@ -91,7 +137,7 @@ pub struct View<'a> {
     /// Where its environment comes from.
     pub sources: Sources<'a>,
     /// Whether another image may be fetched now.
-    pub pull_slot: bool,
+    pub fetches: Fetches<'a>,
     /// This moment.
     pub now: Now,
 }
@@ -153,13 +199,25 @@ pub fn next(view: View<'_>, memory: &mut Memory) -> Next {
 }
 
 fn live(view: View<'_>, spec: &PodSpec, memory: &mut Memory) -> Next {
+    let volumes = mount::set_up(view, spec, memory);
+    if volumes.order.is_some() {
+        return volumes;
+    }
     let observed = view.observed;
+    let hooks = post_start(spec, observed, memory);
+    if !hooks.is_empty() {
+        return Next { hooks, ..Next::default() };
+    }
     let last = observed.sandboxes.last();
     let sandbox = last.filter(|sandbox| sandbox.state.is_running());
     // What belongs to a sandbox that is dead has lost its network: it is ended, and started in the new one.
     let strays = running(observed, |container| sandbox.is_none_or(|sandbox| sandbox.id != container.sandbox_id));
     if !strays.is_empty() {
-        return stop(&strays, view.now.tick.after(spec.grace), view.now, memory);
+        return stop(view, &strays, view.now.tick.after(spec.grace), memory);
+    }
+    let hookless = running(observed, |run| memory.post_start.get(&run.id) == Some(&PostStart::Failed));
+    if !hookless.is_empty() {
+        return stop(view, &hookless, view.now.tick.after(spec.grace), memory);
     }
     let older = observed.sandboxes.len().saturating_sub(1);
     let older: Vec<String> = observed.sandboxes.iter().take(older).map(|sandbox| sandbox.id.clone()).collect();
@@ -168,9 +226,18 @@ fn live(view: View<'_>, spec: &PodSpec, memory: &mut Memory) -> Next {
     }
     let Some(sandbox) = sandbox else { return start_sandbox(view, spec, last, memory) };
 
+    // A postStart hook holds up all that would be started.
+    if observed.containers.iter().any(|run| !has_started(memory, run)) {
+        return Next::default();
+    }
+    // A person waits for these, whatever the others do.
+    let mut next = Next::default();
+    let made = |container: &ContainerSpec| newest(observed, &container.name).is_some_and(|run| run.state != RunState::Created);
+    for container in spec.ephemeral.iter().filter(|container| !made(container)) {
+        next = next.or(|| ephemeral(view, spec, container, sandbox, memory));
+    }
     let begun =
         spec.containers.iter().any(|container| newest(observed, &container.name).is_some_and(|run| run.sandbox_id == sandbox.id));
-    let mut next = Next::default();
     for container in &spec.init {
         let run = newest(observed, &container.name);
         if container.sidecar {
@@ -196,7 +263,26 @@ fn live(view: View<'_>, spec: &PodSpec, memory: &mut Memory) -> Next {
     for container in &spec.containers {
         next = next.or(|| turn(view, spec, container, sandbox, memory));
     }
-    next.or(|| surplus(observed))
+    next.or(|| surplus(observed)).or(|| mount::measure(view, spec, memory)).or(|| volumes)
+}
+
+/// The hooks of containers that have just been started.
+fn post_start(spec: &PodSpec, observed: &ObservedPod, memory: &mut Memory) -> Vec<HookStart> {
+    let mut hooks = Vec::new();
+    for run in observed.containers.iter().filter(|run| run.state.is_running()) {
+        let Some(known) = memory.post_start.get_mut(&run.id).filter(|known| **known == PostStart::Due) else { continue };
+        let Some(hook) = spec.any(&run.name).and_then(|container| container.lifecycle.post_start.clone()) else { continue };
+        *known = PostStart::Runs;
+        let (container, name) = (run.id.clone(), run.name.clone());
+        hooks.push(HookStart { container, name, moment: Moment::PostStart, hook, limit: POST_START });
+    }
+    hooks
+}
+
+/// Whether a running container's postStart hook, if it has one, is behind it.
+#[must_use]
+pub fn has_started(memory: &Memory, run: &ObservedContainer) -> bool {
+    !(run.state.is_running() && memory.post_start.contains_key(&run.id))
 }
 
 fn exited_well(run: &ObservedContainer) -> bool {

@@ -16,14 +16,19 @@ use crate::api::quantity::Quantity;
 use crate::api::{Generation, Object};
 
 mod container;
+mod hook;
 mod network;
 mod probe;
 mod security;
 mod volume;
 
+#[cfg(test)]
+mod field_tests;
+
 pub use container::{Amounts, ContainerSpec, MountSpec, PullPolicy};
+pub use hook::{Hook, Lifecycle};
 pub use probe::{Action, HttpGet, Probe, Probes};
-pub use volume::{Files, VolumeSource, VolumeSpec};
+pub use volume::{Content, Fact, Files, HostPathType, Nfs, Part, VolumeSource, VolumeSpec, persistent};
 
 use container::container;
 use volume::volume;
@@ -41,6 +46,8 @@ pub struct PodSpec {
     pub annotations: BTreeMap<String, String>,
     /// `spec.serviceAccountName`.
     pub service_account: String,
+    /// The names of `spec.imagePullSecrets`.
+    pub pull_secrets: Vec<String>,
     /// `spec.restartPolicy`.
     pub restart_policy: RestartPolicy,
     /// `spec.terminationGracePeriodSeconds`.
@@ -75,8 +82,16 @@ pub struct PodSpec {
     pub init: Vec<ContainerSpec>,
     /// `spec.containers` in order.
     pub containers: Vec<ContainerSpec>,
+    /// `spec.ephemeralContainers` in order: a person's, started in the pod as it runs, once.
+    pub ephemeral: Vec<ContainerSpec>,
+    /// `spec.activeDeadlineSeconds`.
+    pub active_deadline: Option<Duration>,
+    /// `spec.readinessGates`: conditions that somebody else sets, each with what the master holds of it.
+    pub gates: Vec<Gate>,
     /// `spec.volumes`.
     pub volumes: Vec<VolumeSpec>,
+    /// `spec.securityContext.fsGroup`.
+    pub fs_group: Option<u32>,
     /// The phase that the master has stored, when it is final.
     pub final_status: Option<Value>,
     /// Restart counts that the master knows, for a container of which the runtime has nothing left.
@@ -90,10 +105,27 @@ pub struct PodSpec {
 }
 
 impl PodSpec {
-    /// Init containers, then containers.
+    /// Init containers, then containers, then ephemeral ones.
     pub fn all(&self) -> impl Iterator<Item = &ContainerSpec> {
-        self.init.iter().chain(&self.containers)
+        self.init.iter().chain(&self.containers).chain(&self.ephemeral)
     }
+
+    /// A container of any kind by its name.
+    #[must_use]
+    pub fn any(&self, name: &str) -> Option<&ContainerSpec> {
+        self.all().find(|container| container.name == name)
+    }
+}
+
+/// One of `spec.readinessGates`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gate {
+    /// The condition's type.
+    pub kind: String,
+    /// The condition's status; `None`: nobody has set it.
+    pub status: Option<String>,
+    /// When that changed, RFC 3339.
+    pub since: String,
 }
 
 /// `spec.restartPolicy`.
@@ -116,11 +148,12 @@ pub fn read(object: &Object) -> PodSpec {
     let name = object.name();
     let pod = PodRef { uid: object.uid(), namespace: object.namespace().to_owned(), name: name.to_owned() };
     let pod_security = spec.get("securityContext").unwrap_or(&Value::Null);
-    let volumes: Vec<VolumeSpec> = list(spec, "volumes").iter().map(volume).collect();
+    let volumes: Vec<VolumeSpec> = list(spec, "volumes").iter().map(|raw| volume(raw, &mut ignored)).collect();
     let mut containers = |key: &str| -> Vec<ContainerSpec> {
         list(spec, key).iter().map(|raw| container(raw, pod_security, &mut ignored)).collect()
     };
-    let (mut init, mut containers) = (containers("initContainers"), containers("containers"));
+    let (mut init, mut main, mut ephemeral) =
+        (containers("initContainers"), containers("containers"), containers("ephemeralContainers"));
     let names = network::names(spec, name, &pod.namespace);
     let runtime_class = text(spec, "runtimeClassName");
     let refused = names.refused.or_else(|| {
@@ -129,7 +162,7 @@ pub fn read(object: &Object) -> PodSpec {
         })
     });
     if let Some(why) = refused {
-        init.iter_mut().chain(&mut containers).for_each(|container| container.refused = Some(why.clone()));
+        init.iter_mut().chain(&mut main).chain(&mut ephemeral).for_each(|container| container.refused = Some(why.clone()));
     }
     let dns = network::dns(spec, &mut ignored);
     ignored_of_pod(spec, &mut ignored);
@@ -140,6 +173,11 @@ pub fn read(object: &Object) -> PodSpec {
         labels: object.labels().map(owned).collect(),
         annotations: object.strings_at(&["metadata", "annotations"]).map(owned).collect(),
         service_account: text(spec, "serviceAccountName").to_owned(),
+        pull_secrets: list(spec, "imagePullSecrets")
+            .iter()
+            .map(|secret| text(secret, "name").to_owned())
+            .filter(|name| !name.is_empty())
+            .collect(),
         restart_policy: match text(spec, "restartPolicy") {
             "OnFailure" => RestartPolicy::OnFailure,
             "Never" => RestartPolicy::Never,
@@ -168,8 +206,12 @@ pub fn read(object: &Object) -> PodSpec {
             (false, false) => PidNamespace::Container,
         },
         init,
-        containers,
+        containers: main,
+        ephemeral,
+        active_deadline: seconds(spec.get("activeDeadlineSeconds")),
+        gates: list(spec, "readinessGates").iter().map(|gate| self::gate(object, text(gate, "conditionType"))).collect(),
         volumes,
+        fs_group: pod_security.get("fsGroup").and_then(Value::as_u64).and_then(|group| u32::try_from(group).ok()),
         final_status: object.at(&["status"]).filter(|status| matches!(text(status, "phase"), "Succeeded" | "Failed")).cloned(),
         known_restarts: ["initContainerStatuses", "containerStatuses"]
             .into_iter()
@@ -193,15 +235,21 @@ pub fn read(object: &Object) -> PodSpec {
     }
 }
 
+/// A readiness gate with what is known of its condition.
+fn gate(object: &Object, kind: &str) -> Gate {
+    let known = object.list_at(&["status", "conditions"]).iter().find(|condition| text(condition, "type") == kind);
+    Gate {
+        kind: kind.to_owned(),
+        status: known.map(|condition| text(condition, "status").to_owned()),
+        since: known.map(|condition| text(condition, "lastTransitionTime").to_owned()).unwrap_or_default(),
+    }
+}
+
 /// What of the pod itself is asked for and not done.
 fn ignored_of_pod(spec: &Value, ignored: &mut Vec<String>) {
     for (key, what) in [
-        ("activeDeadlineSeconds", "activeDeadlineSeconds is not kept by this node yet"),
-        ("readinessGates", "readinessGates are not waited for by this node yet"),
-        ("imagePullSecrets", "imagePullSecrets are not used by this node yet: images are pulled without credentials"),
         ("resources", "resources of the pod as a whole are not enforced by this node: set them for each container"),
         ("resourceClaims", "resourceClaims (dynamic resource allocation) are not given by this node"),
-        ("ephemeralContainers", "ephemeralContainers are not started by this node yet"),
     ] {
         let asked = spec.get(key).is_some_and(|value| match value {
             Value::Null => false,
@@ -262,32 +310,40 @@ mod tests {
     #[test]
     fn what_is_not_honoured_is_said() {
         let read = spec(json!({
-            "activeDeadlineSeconds": 5,
-            "imagePullSecrets": [],
             "hostUsers": false, "dnsPolicy": "ClusterFirstWithHostNet",
-            "containers": [{"name": "a", "image": "i", "lifecycle": {"preStop": {}}}],
+            "containers": [{"name": "a", "image": "i", "resources": {"claims": [{"name": "g"}]}}],
         }));
-        assert_eq!(read.ignored.len(), 4, "{:?}", read.ignored);
-        assert!(read.ignored.iter().any(|text| text.starts_with("container a: lifecycle")));
+        assert_eq!(read.ignored.len(), 3, "{:?}", read.ignored);
+        assert!(read.ignored.iter().any(|text| text.starts_with("container a: resources.claims")));
     }
 
     #[test]
     fn what_cannot_be_given_is_refused_with_its_name() {
         let cases = [
-            json!({"volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": "x"}]}),
             json!({"volumeDevices": [{"name": "v"}]}),
             json!({"livenessProbe": {"tcpSocket": {"port": "web"}}}),
             json!({"securityContext": {"seccompProfile": {"type": "Localhost"}}}),
             json!({"securityContext": {"seccompProfile": {"type": "Localhost", "localhostProfile": "../p"}}}),
             json!({"resources": {"limits": {"nvidia.com/gpu": 1}}}),
+            json!({"resources": {"limits": {"bramble/unknown": 1}}}),
         ];
         for mut container in cases {
             container["name"] = json!("a");
             let read = spec(json!({"containers": [container]}));
             assert!(read.containers[0].refused.is_some(), "{container}");
         }
-        let read = spec(json!({"volumes": [{"name": "v", "nfs": {}}]}));
-        assert!(matches!(&read.volumes[0].source, VolumeSource::Refused(why) if why.contains("nfs")));
+        let read = spec(json!({"volumes": [{"name": "v", "iscsi": {}}]}));
+        assert!(matches!(&read.volumes[0].source, VolumeSource::Refused(why) if why.contains("iscsi")));
+    }
+
+    #[test]
+    fn devices_are_read_with_their_counts() {
+        let limits = json!({"cpu": 1, "bramble/serial": "2", "bramble/serial-usb-x": 1, "bramble/i2c": 0});
+        let read = spec(json!({"containers": [{"name": "a", "resources": {"limits": limits}}]}));
+        let container = &read.containers[0];
+        assert_eq!(container.refused, None);
+        let wanted: Vec<_> = container.devices.iter().map(|(name, count)| (name.as_str(), *count)).collect();
+        assert_eq!(wanted, [("bramble/serial", 2), ("bramble/serial-usb-x", 1)]);
     }
 
     #[test]

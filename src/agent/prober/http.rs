@@ -55,6 +55,17 @@ pub(super) async fn ask(get: &HttpGet, addresses: &[String], timeout: Duration) 
     }
 }
 
+/// Asks once, for a hook: any answer will do, and redirects are not followed. Source: the kubelet's lifecycle handlers.
+///
+/// # Errors
+/// Why there was no answer, in words.
+pub(in crate::agent) async fn tell(get: &HttpGet, addresses: &[String]) -> Result<(), String> {
+    let hosts = super::run::hosts(get.host.as_deref(), addresses);
+    let host = hosts.first().ok_or("the pod has no address")?;
+    let url = Url { tls: get.tls, host: host.clone(), port: get.port, path: url::escaped(&get.path) };
+    exchange(get, &hosts, &url).await.map(drop).map_err(|why| format!("Get \"{url}\": {why}"))
+}
+
 async fn follow(get: &HttpGet, hosts: &[String], first: Url) -> Sign {
     let mut url = first.clone();
     for _ in 0..=REDIRECTS {

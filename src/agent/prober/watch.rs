@@ -10,10 +10,10 @@
 //! * **A container that ran before this agent did** (adoption). Nobody has kept whether it was ready: the share has no status,
 //!   and writing each change to a card would wear it. Upstream begins at "not ready" and takes a healthy pod out of its
 //!   services whenever a kubelet restarts. Here its startup and readiness probes are asked at once, and the pod's status is
-//!   held back until the first answers (at most [`HELD`]): the master keeps what it knew, and then hears what is true now.
+//!   held back until the first answers (at most `HELD`): the master keeps what it knew, and then hears what is true now.
 //!   Failures are counted from 0, so that an agent's restart never makes a kill come sooner.
 //! * What a probe says repeatedly is an event at once, and again when the verdict turns, when the words change (at most every
-//!   [`OTHER_WORDS`]) and every [`SAME_WORDS`]: upstream sends each one and drops most of them later.
+//!   `OTHER_WORDS`) and every `SAME_WORDS`: upstream sends each one and drops most of them later.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

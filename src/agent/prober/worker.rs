@@ -1,7 +1,7 @@
 //! One probe of one run of a container: when it is asked, and what its answers amount to.
 //!
 //! In:       the probe, the container's start, answers, `now`.
-//! Out:      whether to ask now, when to look again, and a [`Turn`] when the answers amount to something new.
+//! Out:      whether to ask now, when to look again, and a `Turn` when the answers amount to something new.
 //! Never:    knows what follows from it (`watch.rs`).
 //! Source:   the kubelet's prober/worker.go. We differ in three things: what is due at the container's start is due then, and
 //!           not at the next beat of a clock that began with the pod; the spread over time is at most a second for the probes

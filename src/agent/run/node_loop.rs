@@ -11,8 +11,12 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::config::AgentConfig;
+use crate::agent::devices::Offer;
+use crate::agent::devices::inventory::Inventory;
 use crate::agent::health::judge::Pressures;
 use crate::agent::health::sysinfo::{Machine as Facts, Sensors};
+use crate::agent::hooks::{HookEnd, HookOrder, HookOutcome};
+use crate::agent::images::Wanted;
 use crate::agent::led::Driver;
 use crate::agent::led::shelf::{PodLight, PodState, Shelf, ShelfEffect, ShelfInput};
 use crate::agent::node::{self, Effect, Input, Node, Order, Outcome};
@@ -23,13 +27,14 @@ use crate::agent::runtime::run::Health as RuntimeHealth;
 use crate::agent::runtime::{Failure, Runtime};
 use crate::agent::streams::Streams;
 use crate::agent::uplink::Uplink;
+use crate::api::image::{Platforms, tagged};
 use crate::api::time::rfc3339;
 use crate::board::Board;
 use crate::clock::{Clock, Now, SystemClock, Tick};
 use crate::error::Chain;
 use crate::link::bus::{Bus, BusEvent, Publish};
 use crate::link::codec::{decode, encode};
-use crate::link::message::{Assignment, CallRequest, Credit, Head, Health, Info, SCHEMA, VolumeReport};
+use crate::link::message::{Assignment, CallRequest, Credit, Head, Health, Info, NodeImage, SCHEMA, VolumeReport};
 use crate::link::session::{Session, SessionEffect, SessionInput};
 use crate::link::share::Share;
 use crate::link::{NodeTopic, Topics};
@@ -61,18 +66,28 @@ pub(super) struct Agent {
     pub(super) bus: Arc<dyn Bus>,
     pub(super) topics: Topics,
     pub(super) orders: mpsc::Sender<Order>,
+    pub(super) hooks: mpsc::Sender<HookOrder>,
     pub(super) probes: mpsc::Sender<prober::Order>,
     pub(super) keep: watch::Sender<Option<(String, Arc<Share>)>>,
+    /// The images that pods name, for who removes the others.
+    pub(super) wanted: watch::Sender<Wanted>,
+    /// The images that are here.
+    pub(super) images: watch::Receiver<Vec<NodeImage>>,
+    /// What the node runs.
+    pub(super) platforms: Platforms,
     pub(super) discard: watch::Sender<Arc<Share>>,
     pub(super) volumes_dir: String,
     pub(super) connected: bool,
     pub(super) info: Option<Info>,
-    pub(super) pressures: Pressures,
+    pub(super) pressures: watch::Receiver<Pressures>,
     pub(super) runtime_is: RuntimeHealth,
     pub(super) health_at: Tick,
     pub(super) health_told: Option<Tick>,
     pub(super) retry_at: Option<Tick>,
     pub(super) unparsed: u64,
+    /// The devices that the node offers.
+    pub(super) offer: Offer,
+    pub(super) devices: watch::Receiver<Inventory>,
     pub(super) rng: Rng,
 }
 
@@ -89,8 +104,11 @@ impl Agent {
     pub(super) async fn run(mut self, kept: Option<Arc<Share>>, inboxes: Inboxes, stop: CancellationToken) {
         let Inboxes { mut events, mut inputs, mut runtime_is, mut discarded } = inboxes;
         self.light(ShelfInput::Link(false));
+        let inventory = self.devices.borrow_and_update().clone();
+        self.feed(Input::Devices(inventory));
         if let Some(share) = kept {
             tracing::info!(node = self.config.node, pods = share.pods.len(), "starts with the share that was kept");
+            self.tell_wanted(&share);
             self.discard.send_replace(share.clone());
             self.feed(Input::Desired(share));
         }
@@ -113,6 +131,14 @@ impl Agent {
                 Ok(()) = runtime_is.changed() => {
                     self.runtime_is = runtime_is.borrow_and_update().clone();
                     self.learn_runtime().await;
+                }
+                Ok(()) = self.pressures.changed() => self.health_soon(),
+                Ok(()) = self.images.changed() => {
+                    self.learn_runtime().await;
+                }
+                Ok(()) = self.devices.changed() => {
+                    let inventory = self.devices.borrow_and_update().clone();
+                    self.feed(Input::Devices(inventory));
                 }
                 () = self.streams.ended() => {}
                 () = self.clock.sleep_until(wake) => self.wake(),
@@ -146,13 +172,19 @@ impl Agent {
     }
 
     fn carry_out(&mut self, effects: Vec<Effect>) {
-        let mut refused = Vec::new();
+        let (mut refused, mut unrun) = (Vec::new(), Vec::new());
         for effect in effects {
             match effect {
                 Effect::Run(order) => {
                     if let Err(error) = self.orders.try_send(order) {
                         let (mpsc::error::TrySendError::Full(order) | mpsc::error::TrySendError::Closed(order)) = error;
                         refused.push(order);
+                    }
+                }
+                Effect::Hook(hook) => {
+                    if let Err(error) = self.hooks.try_send(hook) {
+                        let (mpsc::error::TrySendError::Full(hook) | mpsc::error::TrySendError::Closed(hook)) = error;
+                        unrun.push(hook);
                     }
                 }
                 Effect::Probe(order) => {
@@ -163,8 +195,14 @@ impl Agent {
                 }
                 Effect::Report(report) => self.uplink.report(report),
                 Effect::Event(event) => self.uplink.event(event),
+                Effect::Offer(offer) => self.offer(offer),
                 Effect::Lights(lights) => self.light(ShelfInput::Pods(lights.into_iter().map(pod_light).collect())),
             }
+        }
+        for HookOrder { pod, start, .. } in unrun {
+            let end = HookEnd::Failed("more hooks are under way than this node can run".to_owned());
+            let outcome = HookOutcome { uid: pod.uid, container: start.container, moment: start.moment, end };
+            self.feed(Input::Hooked(outcome));
         }
         for order in refused {
             let result = Err(Failure::Unavailable("more is under way than this node can do".to_owned()));
@@ -264,6 +302,16 @@ impl Agent {
         }
     }
 
+    /// Says which images pods name.
+    fn tell_wanted(&self, share: &Share) {
+        let lists = ["initContainers", "containers", "ephemeralContainers"];
+        let containers = share.pods.values().flat_map(|pod| lists.into_iter().flat_map(|list| pod.list_at(&["spec", list])));
+        let names = containers.filter_map(|container| container.get("image")?.as_str());
+        let volumes = share.pods.values().flat_map(|pod| pod.list_at(&["spec", "volumes"]));
+        let mounted = volumes.filter_map(|volume| volume.get("image")?.get("reference")?.as_str());
+        self.wanted.send_replace(names.chain(mounted).map(tagged).collect());
+    }
+
     fn converse(&mut self, input: SessionInput) {
         let mut effects = Vec::new();
         self.session.handle(self.clock.now(), input, &mut effects);
@@ -277,6 +325,7 @@ impl Agent {
                     tracing::info!(node = self.config.node, pods = share.pods.len(), "new share");
                     self.uplink.keep_only(|uid| share.pods.contains_key(uid));
                     self.keep.send_replace(Some((store, share.clone())));
+                    self.tell_wanted(&share);
                     self.discard.send_replace(share.clone());
                     self.feed(Input::Desired(share));
                 }
@@ -329,7 +378,7 @@ impl Agent {
         // The digest is over what was told: tell that first.
         self.tell();
         let reading = self.sensors.read();
-        self.pressures = self.pressures.after(&reading);
+        let pressures = *self.pressures.borrow_and_update();
         let health = Health {
             v: SCHEMA,
             time: rfc3339(now.wall),
@@ -350,8 +399,9 @@ impl Agent {
                 RuntimeHealth::Away(words) => Some(words.clone()),
                 RuntimeHealth::Ready | RuntimeHealth::Unknown => None,
             },
-            memory_pressure: self.pressures.memory,
-            disk_pressure: self.pressures.disk,
+            memory_pressure: pressures.memory,
+            disk_pressure: pressures.disk,
+            pid_pressure: pressures.pids,
             pods: u32::try_from(self.node.all_reports().count()).unwrap_or(u32::MAX),
             at: self.session.held(),
             pods_digest: self.uplink.digest(),
@@ -381,11 +431,27 @@ impl Agent {
         }
     }
 
+    /// Says what it has of devices now.
+    fn offer(&mut self, offer: Offer) {
+        if let Some(info) = &mut self.info {
+            register::offer(info, &offer);
+            let info = encode(info);
+            if self.connected {
+                self.publish(&NodeTopic::Info, info, true);
+            }
+        }
+        self.offer = offer;
+    }
+
     /// The runtime answers, or does not: say what it is.
     async fn learn_runtime(&mut self) {
         // Docker that hangs must not hold up the node.
         let asked = tokio::time::timeout(VERSION, self.runtime.version()).await;
         let version = asked.ok().and_then(Result::ok).unwrap_or_default();
+        if let Ok(Ok(platforms)) = tokio::time::timeout(VERSION, self.runtime.platforms()).await {
+            self.platforms = platforms;
+        }
+        let images = self.images.borrow().clone();
         let facts = register::Facts {
             node: &self.config.node,
             machine: &self.machine,
@@ -395,7 +461,10 @@ impl Agent {
             container_runtime: &version,
             addresses: self.addresses.clone(),
             storage_bytes: self.sensors.read().disk_total_bytes,
+            platforms: &self.platforms,
+            images: &images,
             volumes_dir: &self.volumes_dir,
+            offer: self.offer.clone(),
         };
         let info = register::info(&facts);
         if self.info.as_ref() != Some(&info) && !(version.is_empty() && self.info.is_some()) {

@@ -10,12 +10,13 @@
 mod exec;
 mod host;
 mod images;
+mod last_words;
 mod logs;
 mod observe;
 mod usage;
 mod volumes;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -41,9 +42,13 @@ use super::{
     Boxed, Changed, Changes, Command, ContainerPlan, Done, Executed, Failure, Listing, PodRef, Runtime, SandboxPlan, Signal,
     translate,
 };
+use crate::agent::images::credentials::Credential;
+use crate::agent::images::progress::{Layers, Progress};
+use crate::agent::images::{Disk, Fetched, ImageFacts};
 use crate::agent::stats::{DiskUsage, Usage};
 use crate::agent::volumes::disk;
 use crate::api::Uid;
+use crate::api::image::{Platform, Platforms};
 use crate::error::Chain;
 use crate::link::call::{Chunks, LogRequest};
 
@@ -61,6 +66,14 @@ pub struct Settings {
     pub socket: String,
     /// Whose containers these are.
     pub owner: Owner,
+    /// How much of each container's log is kept.
+    pub logs: translate::LogCap,
+    /// Platforms that the owner has set an emulator up for.
+    pub emulated: Vec<Platform>,
+    /// Docker's `config.json` with the node's own credentials for registries.
+    pub auth_file: Option<PathBuf>,
+    /// Who hears what was fetched.
+    pub fetched: Option<mpsc::Sender<Fetched>>,
     /// Where the pods' directories lie (`pods/dir.rs`): a path that Docker sees as well.
     pub run_dir: PathBuf,
     /// Where seccomp profiles of type Localhost lie.
@@ -80,12 +93,16 @@ impl Settings {
         Self {
             socket: socket.into(),
             owner,
+            logs: translate::LogCap::default(),
             run_dir: run_dir.into(),
             seccomp_dir: crate::agent::config::DEFAULT_SECCOMP_DIR.into(),
             // Source: systemd-resolved(8); Docker and the kubelet look there as well.
             resolv_conf: vec!["/etc/resolv.conf".into(), "/run/systemd/resolve/resolv.conf".into()],
             sandbox_command: vec![super::sandbox::PROGRAM.to_owned(), "sandbox".to_owned()],
             haste: 1,
+            emulated: Vec::new(),
+            auth_file: None,
+            fetched: None,
         }
     }
 }
@@ -103,6 +120,16 @@ struct Shared {
     sandbox_image: tokio::sync::Mutex<Option<String>>,
     network: tokio::sync::Mutex<Option<String>>,
     digests: Mutex<HashMap<String, String>>,
+    /// Containers of which a process was killed for its memory: Docker tells of a child's end by an event alone.
+    oom: Arc<Mutex<BTreeSet<String>>>,
+    /// What this node runs, as Docker said when it was last connected to.
+    platforms: Mutex<Option<Platforms>>,
+    /// The fetches that are under way, by image.
+    fetches: Mutex<HashMap<String, Layers>>,
+    /// What was found of containers that ended at once, by id.
+    exec_formats: Mutex<HashMap<String, Option<String>>>,
+    /// By container id, of those that have ended.
+    last_words: Mutex<HashMap<String, String>>,
     stamp: AtomicU64,
     places: Mutex<usage::Places>,
     /// Whether Docker may shelter containers from the kernel (`host.rs`).
@@ -122,6 +149,11 @@ impl DockerRuntime {
                 sandbox_image: tokio::sync::Mutex::new(None),
                 network: tokio::sync::Mutex::new(None),
                 digests: Mutex::new(HashMap::new()),
+                oom: Arc::default(),
+                platforms: Mutex::new(None),
+                fetches: Mutex::new(HashMap::new()),
+                exec_formats: Mutex::new(HashMap::new()),
+                last_words: Mutex::new(HashMap::new()),
                 stamp: AtomicU64::new(0),
                 places: Mutex::default(),
                 shelter: AtomicU8::new(host::UNKNOWN),
@@ -170,6 +202,30 @@ impl Runtime for DockerRuntime {
         })
     }
 
+    fn images(&self) -> Boxed<'_, Result<Vec<ImageFacts>, Failure>> {
+        Box::pin(self.shared.images())
+    }
+
+    fn image_disk(&self) -> Boxed<'_, Result<Disk, Failure>> {
+        Box::pin(self.shared.image_disk())
+    }
+
+    fn remove_image<'a>(&'a self, id: &'a str, names: &'a [String]) -> Boxed<'a, Result<(), Failure>> {
+        Box::pin(self.shared.remove_image(id, names))
+    }
+
+    fn progress(&self, image: &str) -> Option<Progress> {
+        self.shared.progress(image)
+    }
+
+    fn platforms(&self) -> Boxed<'_, Result<Platforms, Failure>> {
+        Box::pin(async { self.shared.node_platforms(&self.shared.client().await?).await })
+    }
+
+    fn image_platforms<'a>(&'a self, image: &'a str, credentials: &'a [Credential]) -> Boxed<'a, Result<Vec<Platform>, Failure>> {
+        Box::pin(self.shared.image_platforms(image, credentials))
+    }
+
     fn teardown(&self) -> Boxed<'_, Result<(), Failure>> {
         Box::pin(self.shared.teardown())
     }
@@ -204,7 +260,8 @@ impl Shared {
         }
         // The time-out inside of `bollard` runs until the response's head; ours are per request.
         let fresh = Docker::connect_with_unix(&self.settings.socket, SLOW.as_secs(), API_DEFAULT_VERSION)
-            .map_err(|error| unavailable(&self.settings.socket, &error))?;
+            .map_err(|error| unavailable(&self.settings.socket, &error))?
+            .with_request_modifier(url_safe_credentials);
         let agreed = self
             .within(QUICK, fresh.negotiate_version())
             .await
@@ -236,6 +293,7 @@ impl Shared {
             // the version on.
             _ => {
                 *lock(&self.client) = None;
+                *lock(&self.platforms) = None;
                 unavailable(&self.settings.socket, error)
             }
         }
@@ -245,8 +303,12 @@ impl Shared {
         match command {
             Command::StartSandbox(plan) => self.start_sandbox(plan).await,
             Command::FindImage { image } => self.find_image(image).await,
-            Command::PullImage { image } => self.pull_image(image).await,
+            Command::PullImage { image, credentials } => self.pull_image(image, credentials).await,
+            // Orders are given up by who carries them out.
+            Command::Cancel => Ok(Done::Ok),
             Command::StartContainer(plan) => self.start_container(plan).await,
+            Command::SetUpVolumes(plan) => self.set_up_volumes(pod, plan).await,
+            Command::MeasureVolumes { volumes } => self.measure_volumes(pod, volumes).await,
             Command::Signal { ids, signal } => {
                 for id in ids {
                     self.signal(id, *signal).await?;
@@ -254,8 +316,15 @@ impl Shared {
                 Ok(Done::Ok)
             }
             Command::RemoveContainers { ids } => {
+                let known = self.list(&self.client().await?, Some(&pod.uid)).await?;
                 for id in ids {
                     self.remove_container(id).await?;
+                }
+                for (_, labels) in
+                    known.into_iter().filter(|(id, labels)| ids.contains(id) && labels.container != naming::SANDBOX)
+                {
+                    let (run_dir, uid) = (self.settings.run_dir.clone(), pod.uid.clone());
+                    self.on_disk(move || disk::remove_container(&run_dir, &uid, &labels.container, labels.attempt)).await?;
                 }
                 Ok(Done::Ok)
             }
@@ -280,7 +349,7 @@ impl Shared {
         };
         let name = naming::container_name(&plan.pod, naming::SANDBOX, plan.attempt);
         let body = |sheltered| translate::sandbox_body(self.owner(), plan, &translate::SandboxHost { sheltered, ..on.clone() });
-        match self.make_and_start(&docker, &name, &plan.pod, true, body).await {
+        match self.make_and_start(&docker, &name, &plan.pod, true, &plan.volumes, body).await {
             Ok((id, created, warnings)) => Ok(Done::Started { id, created, warnings }),
             Err(Started::NotMade(failure)) => {
                 // A person may have removed the image or the network: look again next time.
@@ -302,11 +371,13 @@ impl Shared {
     async fn start_container(&self, plan: &ContainerPlan) -> Result<Done, Failure> {
         let docker = self.client().await?;
         let (on, mut missing) = self.container_host(&docker, plan).await?;
-        self.fill_volumes(&docker, &plan.sandbox_id, &plan.volumes).await?;
+        let mut plan = self.place_mounts(&docker, plan).await?;
+        plan.mounts.extend(self.last_words_mount(&plan).await?);
+        let plan = &plan;
         let name = naming::container_name(&plan.pod, &plan.name, plan.attempt);
         let body =
             |sheltered| translate::container_body(self.owner(), plan, &translate::ContainerHost { sheltered, ..on.clone() });
-        match self.make_and_start(&docker, &name, &plan.pod, plan.limits.oom_score < 0, body).await {
+        match self.make_and_start(&docker, &name, &plan.pod, plan.limits.oom_score < 0, &[], body).await {
             Ok((id, created, mut warnings)) => {
                 warnings.append(&mut missing);
                 Ok(Done::Started { id, created, warnings })
@@ -492,11 +563,12 @@ impl Shared {
             ("event".to_owned(), words),
         ]);
         let stream = docker.events(Some(EventsOptions { filters: Some(filters), ..EventsOptions::default() }));
-        Ok(Box::new(DockerChanges { stream: Box::pin(stream) }))
+        Ok(Box::new(DockerChanges { stream: Box::pin(stream), oom: Arc::clone(&self.oom) }))
     }
 }
 
 struct DockerChanges {
+    oom: Arc<Mutex<BTreeSet<String>>>,
     stream: std::pin::Pin<Box<dyn Stream<Item = Result<EventMessage, Error>> + Send>>,
 }
 
@@ -504,10 +576,24 @@ impl Changes for DockerChanges {
     fn next(&mut self) -> Boxed<'_, Option<Changed>> {
         Box::pin(async {
             let message = self.stream.next().await?.ok()?;
+            if message.action.as_deref() == Some("oom") {
+                lock(&self.oom).extend(message.actor.as_ref().and_then(|actor| actor.id.clone()));
+            }
             let uid = message.actor.and_then(|actor| actor.attributes?.get(naming::POD_UID).cloned());
             Some(uid.map_or(Changed::All, |uid| Changed::Pod(Uid(uid))))
         })
     }
+}
+
+/// Docker reads credentials as URL-safe base64 and takes others for none; `bollard` writes the plain alphabet.
+fn url_safe_credentials(mut request: bollard::BollardRequest) -> bollard::BollardRequest {
+    const HEADER: &str = "x-registry-auth";
+    let headers = request.headers_mut();
+    let plain = headers.get(HEADER).and_then(|value| value.to_str().ok()).map(|text| text.replace('+', "-").replace('/', "_"));
+    if let Some(Ok(safe)) = plain.map(|text| text.parse()) {
+        headers.insert(HEADER, safe);
+    }
+    request
 }
 
 fn unavailable(socket: &str, error: &Error) -> Failure {

@@ -21,21 +21,26 @@ pub mod sandbox;
 pub mod simulated;
 pub mod tar;
 pub mod translate;
+mod volume_plans;
 
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
-pub use observed::{Listing, ObservedContainer, ObservedPod, ObservedSandbox, RunState};
-pub use plans::{
-    AppArmor, ContainerPlan, Dns, Limits, MountPlan, MountSource, Note, PidNamespace, PortPlan, SandboxPlan, Seccomp, Security,
-    VolumeFile, VolumePlan,
+pub use observed::{Listing, ObservedContainer, ObservedPod, ObservedSandbox, RunState, Trace};
+pub use plans::{AppArmor, ContainerPlan, Dns, Limits, Note, PidNamespace, PortPlan, SandboxPlan, Seccomp, Security};
+pub use volume_plans::{
+    ContentFile, ContentPlan, MountPlan, MountSource, Propagation, Recursive, VolumeKind, VolumePlan, VolumesPlan,
 };
 
+use crate::agent::images::credentials::Credential;
+use crate::agent::images::progress::Progress;
+use crate::agent::images::{Disk, ImageFacts};
 use crate::agent::prober::Sign;
 use crate::agent::stats::{DiskUsage, Usage};
 use crate::api::Uid;
+use crate::api::image::{Platform, Platforms};
 use crate::link::call::{Chunks, LogRequest};
 
 /// Which pod something in the runtime belongs to.
@@ -59,13 +64,24 @@ pub enum Command {
         /// As the pod names it.
         image: String,
     },
-    /// Fetches an image.
+    /// Fetches an image, unless its registry says that it is not made for this node.
     PullImage {
         /// As the pod names it.
         image: String,
+        /// Shown to the registry one after the other; none: it is asked as anybody.
+        credentials: Vec<Credential>,
     },
+    /// Gives up the order that has the same ticket: nobody wants it any more. The outcome is that order's.
+    Cancel,
     /// Makes a container run; what is there under our labels is taken over.
     StartContainer(Box<ContainerPlan>),
+    /// Makes what the pod's volumes need on the node.
+    SetUpVolumes(Box<VolumesPlan>),
+    /// Says how much is in these volumes.
+    MeasureVolumes {
+        /// Their names in the pod.
+        volumes: Vec<String>,
+    },
     /// Sends a signal to all of these.
     Signal {
         /// The runtime's ids.
@@ -90,7 +106,10 @@ impl Command {
             Command::StartSandbox(_) => "start sandbox",
             Command::FindImage { .. } => "find image",
             Command::PullImage { .. } => "pull image",
+            Command::Cancel => "cancel",
             Command::StartContainer(_) => "start container",
+            Command::SetUpVolumes(_) => "set up volumes",
+            Command::MeasureVolumes { .. } => "measure volumes",
             Command::Signal { signal: Signal::Term, .. } => "terminate",
             Command::Signal { signal: Signal::Kill, .. } => "kill",
             Command::RemoveContainers { .. } => "remove containers",
@@ -122,10 +141,14 @@ pub enum Done {
         /// In the runtime's words.
         warnings: Vec<String>,
     },
+    /// How many bytes are in each volume that could be looked into, by its name in the pod.
+    Measured(Vec<(String, u64)>),
     /// Whether the image is here.
     Image {
         /// Whether it is here.
         present: bool,
+        /// It runs here, and not as this node's own: in words for the user.
+        foreign: Option<String>,
     },
     /// The image was fetched.
     Pulled {
@@ -133,6 +156,8 @@ pub enum Done {
         took: Duration,
         /// How large it is.
         bytes: u64,
+        /// It runs here, and not as this node's own: in words for the user.
+        foreign: Option<String>,
     },
 }
 
@@ -148,7 +173,7 @@ pub enum Failure {
     /// The runtime cannot do what was asked.
     #[error("{0}")]
     Failed(String),
-    /// What the pod asks does not go with its image, or with this host.
+    /// What the pod asks does not go with its image, or with this host: its image may be made for other machines.
     #[error("{0}")]
     Unfit(String),
 }
@@ -202,6 +227,34 @@ pub trait Runtime: Send + Sync + 'static {
     }
     /// `docker://20.10.24`, the node's `containerRuntimeVersion`.
     fn version(&self) -> Boxed<'_, Result<String, Failure>>;
+    /// All images that are here.
+    fn images(&self) -> Boxed<'_, Result<Vec<ImageFacts>, Failure>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+    /// The file system with the images.
+    fn image_disk(&self) -> Boxed<'_, Result<Disk, Failure>> {
+        Box::pin(async { Ok(Disk::default()) })
+    }
+    /// Removes an image that was fetched by these names. One that has others as well, or is used, stays.
+    fn remove_image<'a>(&'a self, _id: &'a str, _names: &'a [String]) -> Boxed<'a, Result<(), Failure>> {
+        Box::pin(async { Ok(()) })
+    }
+    /// How far the fetch of this image is; `None` when nothing is known of one.
+    fn progress(&self, _image: &str) -> Option<Progress> {
+        None
+    }
+    /// What this node runs.
+    fn platforms(&self) -> Boxed<'_, Result<Platforms, Failure>> {
+        Box::pin(async { Ok(Platforms::default()) })
+    }
+    /// What an image is made for, as its registry says, else the copy that is here; empty when nobody knows.
+    fn image_platforms<'a>(
+        &'a self,
+        _image: &'a str,
+        _credentials: &'a [Credential],
+    ) -> Boxed<'a, Result<Vec<Platform>, Failure>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
     /// Removes everything that this node has made, and what nobody else uses any more of what it shares.
     fn teardown(&self) -> Boxed<'_, Result<(), Failure>>;
     /// What each container that runs uses. Asked for only when somebody wants to know.

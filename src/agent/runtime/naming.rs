@@ -9,6 +9,7 @@ use crate::api::Uid;
 use crate::clock::Wall;
 
 use super::{ContainerPlan, PodRef, SandboxPlan};
+use crate::agent::devices::Held;
 
 /// The cluster's uid: nothing without it is ever listed or removed.
 pub const CLUSTER: &str = "bramble/cluster";
@@ -36,6 +37,10 @@ pub const POD_START: &str = "bramble/pod-start";
 pub const GRACE: &str = "bramble/grace-seconds";
 /// The sandbox that a container joined.
 pub const SANDBOX_ID: &str = "bramble/sandbox-id";
+/// `log`: the end of its log stands in for last words when it fails without any.
+pub const LAST_WORDS: &str = "bramble/last-words";
+/// The devices that a container was given, as JSON: it keeps them when another agent finds it.
+pub const DEVICES: &str = "bramble/devices";
 /// The volume's name in the pod.
 pub const VOLUME: &str = "bramble/volume";
 
@@ -93,6 +98,13 @@ impl Owner {
             (IMAGE.to_owned(), plan.image.clone()),
             (SANDBOX_ID.to_owned(), plan.sandbox_id.clone()),
         ]);
+        if plan.last_words_from_log {
+            labels.insert(LAST_WORDS.to_owned(), "log".to_owned());
+        }
+        if !plan.devices.is_empty() {
+            // Plain words and numbers: cannot fail.
+            labels.insert(DEVICES.to_owned(), serde_json::to_string(&plan.devices).unwrap_or_default());
+        }
         labels
     }
 
@@ -147,6 +159,10 @@ pub struct Labels {
     pub image: String,
     /// The sandbox that it joined.
     pub sandbox_id: String,
+    /// Whether the end of its log stands in for last words.
+    pub last_words_from_log: bool,
+    /// The devices that it was given.
+    pub devices: Vec<Held>,
     /// When the pod was first started here.
     pub pod_start: Wall,
     /// The pod's grace period.
@@ -169,6 +185,8 @@ pub fn read(owner: &Owner, labels: &HashMap<String, String>) -> Option<Labels> {
         spec_hash: owned(SPEC_HASH),
         image: owned(IMAGE),
         sandbox_id: owned(SANDBOX_ID),
+        last_words_from_log: text(LAST_WORDS) == "log",
+        devices: labels.get(DEVICES).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default(),
         pod_start: Wall(text(POD_START).parse().unwrap_or_default()),
         grace: Duration::from_secs(text(GRACE).parse().unwrap_or(30)),
     })

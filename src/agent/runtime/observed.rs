@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::PodRef;
+use crate::agent::devices::Held;
 use crate::api::Uid;
 use crate::clock::Wall;
 
@@ -77,8 +78,28 @@ pub struct ObservedContainer {
     pub image_id: String,
     /// The sandbox that it joined.
     pub sandbox_id: String,
+    /// The devices that it was given.
+    pub devices: Vec<Held>,
     /// What it does.
     pub state: RunState,
+    /// Its last words, once it has ended.
+    pub message: String,
+    /// Whether a process of it was killed for its memory, be it only a child.
+    pub oom: bool,
+    /// Whether the runtime still shows it.
+    pub trace: Trace,
+}
+
+/// Whether the runtime still shows a container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Trace {
+    /// It does.
+    #[default]
+    There,
+    /// It was removed by somebody else after it had ended.
+    Lost,
+    /// It was removed by somebody else while it ran, as far as we saw: how it ended is not known.
+    LostRunning,
 }
 
 /// What a container or a sandbox does, with the runtime's own times.

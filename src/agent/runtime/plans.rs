@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::PodRef;
+use super::{MountPlan, PodRef, VolumePlan};
+use crate::agent::devices::Held;
 use crate::clock::Wall;
 
 /// A sandbox to be made: it holds the pod's network and IPC namespaces, and its volumes.
@@ -65,30 +66,6 @@ pub struct PortPlan {
     pub protocol: String,
 }
 
-/// A volume of a pod that the runtime keeps.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct VolumePlan {
-    /// Its name in the pod.
-    pub name: String,
-    /// Kept in memory, at most so many bytes when a number is given.
-    pub memory: Option<Option<u64>>,
-    /// Permission bits of its root.
-    pub mode: u32,
-    /// Files that are put in before a container of the pod starts.
-    pub files: Vec<VolumeFile>,
-}
-
-/// A file in a volume.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct VolumeFile {
-    /// Relative, without `..`.
-    pub path: String,
-    /// Permission bits.
-    pub mode: u32,
-    /// What is in it.
-    pub content: Vec<u8>,
-}
-
 /// A container to be made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ContainerPlan {
@@ -122,6 +99,8 @@ pub struct ContainerPlan {
     pub host_ipc: bool,
     /// Whose processes it sees.
     pub pid: PidNamespace,
+    /// The devices that it may use, and no others.
+    pub devices: Vec<Held>,
     /// Limits and identity.
     pub limits: Limits,
     /// Identity and rights.
@@ -134,7 +113,13 @@ pub struct ContainerPlan {
     pub stdin_once: bool,
     /// What is said when it is started.
     pub notes: Vec<Note>,
-    /// The pod's volumes that live in the runtime, so that their files are there before it starts.
+    /// Where it leaves its last words; empty: nowhere.
+    pub last_words_path: String,
+    /// The end of its log stands in for last words when it fails without any.
+    pub last_words_from_log: bool,
+    /// The runtime's id of the container whose processes it sees, in place of `pid`.
+    pub processes_of: Option<String>,
+    /// The pod's volumes that live in the runtime and that it mounts.
     pub volumes: Vec<VolumePlan>,
 }
 
@@ -157,31 +142,6 @@ pub enum PidNamespace {
     Pod,
     /// All of the host's.
     Host,
-}
-
-/// A volume in a container.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MountPlan {
-    /// Path in the container.
-    pub path: String,
-    /// Where from.
-    pub source: MountSource,
-    /// Whether it cannot write.
-    pub read_only: bool,
-}
-
-/// Where a mount comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MountSource {
-    /// A volume of the pod, by name.
-    Volume(String),
-    /// A path of the host.
-    Host {
-        /// Absolute.
-        path: String,
-        /// Whether it is made when it is missing.
-        make: bool,
-    },
 }
 
 /// What a container may use.

@@ -6,7 +6,7 @@
 //! After a start, and whenever the stream of changes broke, everything is listed; between that only pods that changed are
 //! looked at. A runtime that is away is asked again with a growing pause, and that is said once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Changed, Changes, Failure, Runtime};
+use super::{Changed, Changes, Command, Failure, Runtime};
 use crate::agent::node::{Input, Order, Outcome};
 use crate::api::Uid;
 use crate::backoff::Policy;
@@ -28,6 +28,9 @@ const FLOCK: Duration = Duration::from_millis(20);
 const LIVES: Duration = Duration::from_secs(15);
 /// Everything is listed anew after so long, whatever the changes told: no event is ever needed.
 const RELIST: Duration = Duration::from_secs(300);
+
+/// How often it is looked how far a fetch is.
+const FETCH: Duration = Duration::from_secs(1);
 
 /// Whether the runtime answers; for the node's `Ready` condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +53,8 @@ pub async fn drive(
     stop: CancellationToken,
 ) {
     let mut work = JoinSet::new();
+    // Fetches that are under way, by their tickets: they may be given up.
+    let mut fetches: BTreeMap<u64, CancellationToken> = BTreeMap::new();
     // An outcome that could not be followed by a look: everything is listed anew. One slot: a second wish adds nothing.
     let (relist, mut lists) = mpsc::channel::<()>(1);
     let watcher = look(Arc::clone(&runtime), inputs.clone(), health, &mut lists);
@@ -57,15 +62,25 @@ pub async fn drive(
     loop {
         tokio::select! { biased;
             () = stop.cancelled() => break,
-            Some(ended) = work.join_next() => {
-                if let Err(error) = ended {
-                    tracing::error!(%error, "an order died");
-                }
-            }
+            Some(ended) = work.join_next() => match ended {
+                Ok(ticket) => { fetches.remove(&ticket); }
+                Err(error) => tracing::error!(%error, "an order died"),
+            },
             Some(order) = orders.recv() => {
+                if order.command == Command::Cancel {
+                    if let Some(given_up) = fetches.get(&order.ticket) {
+                        given_up.cancel();
+                    }
+                    continue;
+                }
+                let ticket = order.ticket;
+                let given_up = CancellationToken::new();
+                if matches!(order.command, Command::PullImage { .. }) {
+                    fetches.insert(ticket, given_up.clone());
+                }
                 let (runtime, inputs, relist) = (Arc::clone(&runtime), inputs.clone(), relist.clone());
                 work.spawn(async move {
-                    let outcome = carry_out(&*runtime, order).await;
+                    let outcome = carry_out(&*runtime, order, &inputs, &given_up).await;
                     let blind = outcome.after.is_none();
                     // A node that no longer listens is stopping: nobody misses the outcome.
                     let _ = inputs.send(Input::Outcome(outcome)).await;
@@ -73,6 +88,7 @@ pub async fn drive(
                         // Full: somebody else wished the same.
                         let _ = relist.try_send(());
                     }
+                    ticket
                 });
             }
             () = &mut watcher => break,
@@ -82,15 +98,38 @@ pub async fn drive(
     work.shutdown().await;
 }
 
-async fn carry_out(runtime: &dyn Runtime, order: Order) -> Outcome {
+async fn carry_out(runtime: &dyn Runtime, order: Order, inputs: &mpsc::Sender<Input>, given_up: &CancellationToken) -> Outcome {
     let Order { ticket, pod, command } = order;
     tracing::debug!(pod = %format_args!("{}/{}", pod.namespace, pod.name), command = command.name(), "order");
-    let result = runtime.execute(&pod, &command).await;
+    let result = match &command {
+        Command::PullImage { image, .. } => {
+            tokio::select! { biased;
+                () = given_up.cancelled() => Err(Failure::Failed("given up: the pod is gone".to_owned())),
+                result = runtime.execute(&pod, &command) => result,
+                never = tell(runtime, ticket, &pod.uid, image, inputs) => never,
+            }
+        }
+        _ => runtime.execute(&pod, &command).await,
+    };
     if let Err(failure) = &result {
         tracing::debug!(pod = %format_args!("{}/{}", pod.namespace, pod.name), command = command.name(), %failure, "order failed");
     }
     let after = runtime.observe(Some(&pod.uid)).await.ok();
     Outcome { ticket, uid: pod.uid, result, after }
+}
+
+/// Tells how far a fetch is, for ever.
+async fn tell<T>(runtime: &dyn Runtime, ticket: u64, uid: &Uid, image: &str, inputs: &mpsc::Sender<Input>) -> T {
+    let mut before = None;
+    loop {
+        tokio::time::sleep(FETCH).await;
+        let progress = runtime.progress(image);
+        if let Some(progress) = progress.filter(|progress| before != Some(*progress)) {
+            before = Some(progress);
+            // A node that is busy need not hear each of them.
+            let _ = inputs.try_send(Input::Progress { ticket, uid: uid.clone(), progress });
+        }
+    }
 }
 
 /// Lists, then follows the changes, for ever.

@@ -1,4 +1,4 @@
-//! Writes tar archives (POSIX ustar), byte for byte the same for the same content: no times, no owners.
+//! Writes tar archives (POSIX ustar), byte for byte the same for the same content: no times, no users.
 //!
 //! Source: POSIX.1-2017 pax, "ustar Interchange Format". Only what we need: directories, files, symbolic links, sizes
 //! under 8 GiB, and GNU long names (type `L`) for paths over 100 bytes.
@@ -12,17 +12,22 @@ pub struct Tar {
 impl Tar {
     /// Adds a directory; its path without slash at the end.
     pub fn directory(&mut self, path: &str, mode: u32) {
-        self.entry(&format!("{path}/"), mode, b'5', "", &[]);
+        self.directory_of(path, mode, 0);
+    }
+
+    /// Adds a directory that belongs to a group.
+    pub fn directory_of(&mut self, path: &str, mode: u32, group: u32) {
+        self.entry(&format!("{path}/"), mode, group, b'5', "", &[]);
     }
 
     /// Adds a file.
     pub fn file(&mut self, path: &str, mode: u32, content: &[u8]) {
-        self.entry(path, mode, b'0', "", content);
+        self.entry(path, mode, 0, b'0', "", content);
     }
 
     /// Adds a symbolic link.
     pub fn link(&mut self, path: &str, target: &str) {
-        self.entry(path, 0o777, b'2', target, &[]);
+        self.entry(path, 0o777, 0, b'2', target, &[]);
     }
 
     /// The archive, closed.
@@ -32,17 +37,23 @@ impl Tar {
         self.bytes
     }
 
-    fn entry(&mut self, path: &str, mode: u32, kind: u8, target: &str, content: &[u8]) {
+    fn entry(&mut self, path: &str, mode: u32, group: u32, kind: u8, target: &str, content: &[u8]) {
         if path.len() > 100 {
             let mut name = path.as_bytes().to_vec();
             name.push(0);
-            self.entry("././@LongLink", 0, b'L', "", &name);
+            self.entry("././@LongLink", 0, 0, b'L', "", &name);
         }
         let mut header = Vec::with_capacity(512);
         field(&mut header, 100, path.as_bytes());
         field(&mut header, 8, format!("{mode:07o}").as_bytes());
         field(&mut header, 8, b"0000000");
-        field(&mut header, 8, b"0000000");
+        // Seven octal digits; a larger number as GNU and Docker write it, in base 256.
+        if group < 0o10_000_000 {
+            field(&mut header, 8, format!("{group:07o}").as_bytes());
+        } else {
+            let [a, b, c, d] = group.to_be_bytes();
+            field(&mut header, 8, &[0x80, 0, 0, 0, a, b, c, d]);
+        }
         field(&mut header, 12, format!("{:011o}", content.len()).as_bytes());
         field(&mut header, 12, b"00000000000");
         // The sum is taken with blanks in its own place.

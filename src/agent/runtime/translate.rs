@@ -8,11 +8,13 @@ use serde_json::{Map, Value, json};
 use super::naming::Owner;
 use super::{ContainerPlan, PidNamespace, SandboxPlan};
 
+mod devices;
 mod limits;
 mod mounts;
 mod network;
 mod rights;
 
+pub use mounts::root_mode;
 pub use network::{asks_resolv_conf, has_servers};
 pub use rights::{asks_image_user, user};
 
@@ -51,6 +53,8 @@ pub struct ContainerHost {
     pub seccomp: Option<String>,
     /// As [`SandboxHost::sheltered`].
     pub sheltered: bool,
+    /// How much of its log is kept.
+    pub logs: LogCap,
 }
 
 /// The body that makes a sandbox.
@@ -64,7 +68,7 @@ pub fn sandbox_body(owner: &Owner, plan: &SandboxPlan, on: &SandboxHost) -> Valu
     let mut host = json!({
         "NetworkMode": if plan.host_network { "host" } else { on.network.as_str() },
         "IpcMode": if plan.host_ipc { "host" } else { "shareable" },
-        "LogConfig": log_config(),
+        "LogConfig": log_config(LogCap::default()),
         "RestartPolicy": {"Name": "no"},
         // Not read-only: Docker then takes no files for its volumes either.
         "CapDrop": ["ALL"],
@@ -117,23 +121,43 @@ fn host_config(owner: &Owner, plan: &ContainerPlan, on: &ContainerHost) -> Value
         // With the host's network as well: names and name servers are the sandbox's.
         "NetworkMode": joined,
         "IpcMode": if plan.host_ipc { "host" } else { joined.as_str() },
-        "LogConfig": log_config(),
+        "LogConfig": log_config(on.logs),
         "RestartPolicy": {"Name": "no"},
     });
     match plan.pid {
-        PidNamespace::Container => {}
+        PidNamespace::Container => {
+            if let Some(id) = &plan.processes_of {
+                set(&mut host, "PidMode", json!(format!("container:{id}")));
+            }
+        }
         PidNamespace::Pod => set(&mut host, "PidMode", json!(joined)),
         PidNamespace::Host => set(&mut host, "PidMode", json!("host")),
     }
     mounts(&mut host, owner, plan);
+    devices::devices(&mut host, &plan.devices);
     limits(&mut host, plan.limits, on.sheltered);
     security(&mut host, &plan.security, on.seccomp.as_deref());
     host
 }
 
-/// One megabyte, twice: a card is not filled by a chatty container.
-fn log_config() -> Value {
-    json!({"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}})
+/// How much of a container's log is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogCap {
+    /// MiB of one file.
+    pub mib: u32,
+    /// Files, the newest included.
+    pub files: u32,
+}
+
+impl Default for LogCap {
+    /// One megabyte, twice: a card is not filled by a chatty container.
+    fn default() -> Self {
+        Self { mib: 1, files: 2 }
+    }
+}
+
+fn log_config(logs: LogCap) -> Value {
+    json!({"Type": "json-file", "Config": {"max-size": format!("{}m", logs.mib), "max-file": logs.files.to_string()}})
 }
 
 fn set(value: &mut Value, key: &str, to: Value) {

@@ -27,6 +27,8 @@ pub struct ContainerUsage {
     pub cpu_nanoseconds: u64,
     /// The working set: memory less the file pages that could be dropped, as cAdvisor counts it.
     pub memory_bytes: u64,
+    /// Processes and threads.
+    pub tasks: u64,
 }
 
 /// What the whole machine has used so far, and holds now.

@@ -89,6 +89,7 @@ mod tests {
             id: id.into(),
             cpu_nanoseconds: cpu,
             memory_bytes: 7,
+            tasks: 1,
         }
     }
 

@@ -7,7 +7,9 @@ use tokio::sync::Mutex;
 
 use super::rates::{self, Look};
 use super::sysinfo::Groups;
+use crate::agent::images::credentials::Keyring;
 use crate::agent::runtime::{Failure, Runtime};
+use crate::api::Object;
 use crate::clock::{Clock, SystemClock};
 use crate::link::call::{CallError, Question};
 use crate::link::stats::NodeStats;
@@ -38,6 +40,16 @@ impl Answers {
             Question::Stats => {
                 let stats = self.stats().await.map_err(|failure| CallError::Failed(failure.to_string()))?;
                 serde_json::to_value(stats).map_err(|error| CallError::Failed(error.to_string()))
+            }
+            Question::ImagePlatforms(question) => {
+                let mut keyring = Keyring::default();
+                for secret in question.secrets.iter().filter_map(|secret| Object::from_value(secret.clone())) {
+                    // What is wrong with it is said when it is used to fetch the image.
+                    let _ = keyring.add_secret(&secret);
+                }
+                let there = self.runtime.image_platforms(&question.image, &keyring.lookup(&question.image)).await;
+                let there = there.map_err(|failure| CallError::Failed(failure.to_string()))?;
+                Ok(there.iter().map(|platform| Value::from(platform.to_string())).collect())
             }
         }
     }

@@ -64,6 +64,16 @@ impl Groups {
         Some((cpu, memory))
     }
 
+    /// Processes and threads; none when they cannot be counted from here.
+    #[must_use]
+    pub fn tasks(&self, place: &Place) -> u64 {
+        let path = match place {
+            Place::V1 { cpu, .. } => format!("sys/fs/cgroup/{cpu}/tasks"),
+            Place::V2 { folder } => format!("sys/fs/cgroup/{folder}/cgroup.threads"),
+        };
+        self.text(&path).map_or(0, |tasks| tasks.lines().count() as u64)
+    }
+
     /// The machine's processor time; its memory is known to whoever watches it.
     #[must_use]
     pub fn node(&self) -> NodeUsage {

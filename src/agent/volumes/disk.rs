@@ -4,6 +4,11 @@
 //! Out:      directories that only we and root can enter; which there are.
 //! Never:    follows a symbolic link out of a directory when it removes it (`std::fs::remove_dir_all` does not).
 
+pub mod beneath;
+pub mod content;
+pub mod host_path;
+pub mod usage;
+
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
@@ -79,7 +84,7 @@ mod tests {
         let container = dir::container(run.path(), &uid, "app", 0);
         make(&container).unwrap();
         std::os::unix::fs::symlink(outside.path(), container.join("out")).unwrap();
-        assert_eq!(pods(run.path()).unwrap(), [uid.clone()]);
+        assert_eq!(pods(run.path()).unwrap(), std::slice::from_ref(&uid));
         assert_eq!(std::fs::metadata(dir::pod(run.path(), &uid)).unwrap().permissions().mode() & 0o777, 0o700);
         remove_container(run.path(), &uid, "app", 0).unwrap();
         assert!(!container.exists() && has_pod(run.path(), &uid));

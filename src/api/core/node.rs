@@ -6,17 +6,29 @@ use serde_json::{Value, json};
 
 use super::condition::Condition;
 use super::resources::{Resources, quantity};
+use crate::api::image::Platforms;
 use crate::api::object::Object;
 use crate::api::quantity::Quantity;
 use crate::api::time::rfc3339;
 use crate::clock::Wall;
 
+/// The annotation that says which images a node runs, its own platform first: `linux/arm64,linux/amd64`.
+pub const PLATFORMS: &str = "bramble/platforms";
 /// The taint of a node that does not answer.
 pub const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 /// The taint of a node that answers and says that it is not ready.
 pub const NOT_READY: &str = "node.kubernetes.io/not-ready";
 /// The taint of a cordoned node.
 pub const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
+
+/// The conditions by which a node says what it is short of, each with the taint that keeps new pods away as long as it is so.
+pub const PRESSURES: [(&str, &str); 3] = [
+    ("MemoryPressure", MEMORY_PRESSURE),
+    ("DiskPressure", "node.kubernetes.io/disk-pressure"),
+    ("PIDPressure", "node.kubernetes.io/pid-pressure"),
+];
+/// The taint of a node with little memory left. Pods that have asked for some tolerate it.
+pub const MEMORY_PRESSURE: &str = "node.kubernetes.io/memory-pressure";
 
 /// A node, read.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +45,25 @@ impl<'a> Node<'a> {
     #[must_use]
     pub fn is_ready(self) -> bool {
         self.ready() == "True"
+    }
+
+    /// What images it runs; `None` while it has not said.
+    #[must_use]
+    pub fn platforms(self) -> Option<Platforms> {
+        let said = self.0.str_at(&["metadata", "annotations", PLATFORMS]);
+        Platforms::parse(said).or_else(|| {
+            let architecture = self.0.str_at(&["status", "nodeInfo", "architecture"]);
+            Platforms::parse(&format!("{}/{architecture}", self.0.str_at(&["status", "nodeInfo", "operatingSystem"])))
+        })
+    }
+
+    /// The images that it has: each name, with the bytes that it takes.
+    pub fn images(self) -> impl Iterator<Item = (String, i64)> + use<'a> {
+        self.0.list_at(&["status", "images"]).iter().flat_map(|image| {
+            let size = image.get("sizeBytes").and_then(Value::as_i64).unwrap_or_default();
+            let names = image.get("names").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+            names.map(move |name| (name.to_owned(), size))
+        })
     }
 
     /// Whether it is cordoned.

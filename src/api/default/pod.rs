@@ -226,6 +226,20 @@ pub fn initial_status(pod: &Object) -> Value {
     json!({"phase": "Pending", "qosClass": qos_class(pod)})
 }
 
+/// A pod that has asked for what it needs may go to a node with little memory left: it is not the first to be evicted there.
+/// Source: the kubernetes.io page on taints, "Taint Nodes by Condition".
+pub fn tolerate_memory_pressure(pod: &mut Object) {
+    if qos_class(pod) == "BestEffort" {
+        return;
+    }
+    let mut tolerations = pod.list_at(&["spec", "tolerations"]).to_vec();
+    let wanted = json!({"key": crate::api::core::node::MEMORY_PRESSURE, "operator": "Exists", "effect": "NoSchedule"});
+    if !tolerations.contains(&wanted) {
+        tolerations.push(wanted);
+        pod.set_at(&["spec", "tolerations"], tolerations);
+    }
+}
+
 /// `Guaranteed`, `Burstable` or `BestEffort`: how a node under pressure ranks the pod.
 ///
 /// Source: `ComputePodQOS`. Only CPU and memory count, amounts of 0 do not, init containers do.

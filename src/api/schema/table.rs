@@ -106,6 +106,11 @@ impl Message {
         self.fields.get(name)
     }
 
+    /// All fields, by name.
+    pub fn fields(&self) -> impl Iterator<Item = &Field> {
+        self.fields.values()
+    }
+
     /// The one field of a list.
     pub fn items(&self) -> Option<&Field> {
         self.fields.values().next().filter(|_| self.is_list)

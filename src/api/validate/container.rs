@@ -57,6 +57,41 @@ pub(super) fn all(spec: &At<'_>, around: &Surroundings<'_>, out: &mut Errors) {
         taken(&container, &mut BTreeSet::new(), out);
         init(&container, around, out);
     }
+    let targets: Vec<&str> = [&containers, &spec.get("initContainers")]
+        .into_iter()
+        .flat_map(|list| list.items().map(|container| container.get("name").text()).collect::<Vec<_>>())
+        .collect();
+    for container in spec.get("ephemeralContainers").items() {
+        common(&container, around, &mut names, out);
+        ephemeral(&container, &targets, out);
+    }
+}
+
+/// What is not for a container that a person adds to a running pod. Source: `allowedEphemeralContainerFields` and
+/// `validateEphemeralContainers` of core.
+fn ephemeral(container: &At<'_>, targets: &[&str], out: &mut Errors) {
+    for key in ["lifecycle", "livenessProbe", "ports", "readinessProbe", "resizePolicy", "restartPolicy", "startupProbe"] {
+        let field = container.get(key);
+        if field.is_set() && !field.value().as_array().is_some_and(Vec::is_empty) {
+            out.push(field.forbidden("cannot be set for an Ephemeral Container"));
+        }
+    }
+    let resources = container.get("resources");
+    if resources.value().as_object().is_some_and(|map| !map.is_empty()) {
+        out.push(resources.forbidden("cannot be set for an Ephemeral Container"));
+    }
+    let target = container.get("targetContainerName");
+    if !target.text().is_empty() && !targets.contains(&target.text()) {
+        out.push(FieldError::not_found(&target.path, target.text()));
+    }
+    for mount in container.get("volumeMounts").items() {
+        for key in ["subPath", "subPathExpr"] {
+            let field = mount.get(key);
+            if !field.text().is_empty() {
+                out.push(field.forbidden("cannot be set for an Ephemeral Container"));
+            }
+        }
+    }
 }
 
 /// An init container either ends, or is a sidecar that is restarted always; only the latter has probes and hooks.

@@ -53,6 +53,10 @@ pub fn create_errors(object: &Object) -> Vec<FieldError> {
 pub(super) fn template_errors(template: &At<'_>, out: &mut Errors) {
     labels::labels(&template.get("metadata").get("labels"), out);
     labels::annotations(&template.get("metadata").get("annotations"), out);
+    let ephemeral = template.get("spec").get("ephemeralContainers");
+    if ephemeral.len() > 0 {
+        out.push(ephemeral.forbidden("ephemeral containers not allowed in pod template"));
+    }
     pod_spec(&template.get("spec"), out);
     let visitors = template.get("spec").get("ephemeralContainers");
     if visitors.len() > 0 {
@@ -119,6 +123,24 @@ pub fn update_errors(old: &Object, new: &Object) -> Vec<FieldError> {
     let changed: Vec<&str> = changed_fields(&was, &is).collect();
     if !changed.is_empty() {
         out.push(after.forbidden(&format!("{UPDATABLE}\nchanged: spec.{}", changed.join(", spec."))));
+    }
+    out
+}
+
+/// What is wrong with a change of the ephemeral containers: they come, and stay as they came.
+#[must_use]
+pub fn ephemeral_errors(old: &Object, new: &Object) -> Vec<FieldError> {
+    let at = At::field(new, "spec").get("ephemeralContainers");
+    let mut out = Vec::new();
+    for before in At::field(old, "spec").get("ephemeralContainers").items() {
+        let name = before.get("name").text();
+        match at.items().find(|after| after.get("name").text() == name) {
+            None => out.push(at.forbidden(&format!("existing ephemeral containers \"{name}\" may not be removed\n"))),
+            Some(after) if after.value() != before.value() => {
+                out.push(at.forbidden(&format!("existing ephemeral containers \"{name}\" may not be changed\n")));
+            }
+            Some(_) => {}
+        }
     }
     out
 }

@@ -25,12 +25,18 @@ pub enum Part {
     Main,
     /// The status, labels and annotations.
     Status,
+    /// A pod's ephemeral containers.
+    EphemeralContainers,
 }
 
 /// The part that a path names.
 #[must_use]
 pub fn part(subresource: Option<Subresource>) -> Part {
-    if subresource == Some(Subresource::Status) { Part::Status } else { Part::Main }
+    match subresource {
+        Some(Subresource::Status) => Part::Status,
+        Some(Subresource::EphemeralContainers) => Part::EphemeralContainers,
+        _ => Part::Main,
+    }
 }
 
 /// What replacing an object by this one comes to.
@@ -126,9 +132,10 @@ pub fn replace(
     let mut next = match part {
         Part::Main => main_part(resource, current, candidate),
         Part::Status => status_part(current, &candidate),
+        Part::EphemeralContainers => ephemeral_part(current, &candidate),
     };
     keep_identity(current, &mut next);
-    if part == Part::Main {
+    if part != Part::Status {
         (resource.strategy.default)(&mut next);
     }
     if next == *current {
@@ -203,6 +210,17 @@ fn status_part(current: &Object, candidate: &Object) -> Object {
     next
 }
 
+/// What is there with the candidate's ephemeral containers.
+fn ephemeral_part(current: &Object, candidate: &Object) -> Object {
+    const PATH: [&str; 2] = ["spec", "ephemeralContainers"];
+    let mut next = current.clone();
+    match candidate.at(&PATH) {
+        Some(containers) => next.set_at(&PATH, containers.clone()),
+        None => drop(next.remove_at(&PATH)),
+    }
+    next
+}
+
 fn put_back(from: &Map<String, Value>, to: &mut Map<String, Value>, field: &str) {
     match from.get(field) {
         Some(value) => to.insert(field.to_owned(), value.clone()),
@@ -242,6 +260,10 @@ fn update_errors(resource: &Resource, part: Part, current: &Object, next: &Objec
         errors.extend(validate::object::errors(resource, next));
         errors.extend((resource.strategy.validate)(next));
         errors.extend((resource.strategy.validate_update)(current, next));
+    }
+    if part == Part::EphemeralContainers {
+        errors.extend((resource.strategy.validate)(next));
+        errors.extend(validate::pod::ephemeral_errors(current, next));
     }
     let path = "metadata.finalizers";
     let added: Vec<&str> = next.finalizers().filter(|new| !current.finalizers().any(|old| old == *new)).collect();

@@ -1,5 +1,6 @@
 //! Which nodes can take a pod: one rule a file, each `fits(pod, node) -> Result<(), Misfit>`, asked in upstream's order.
 
+pub mod architecture;
 pub mod node_affinity;
 pub mod node_name;
 pub mod ports;
@@ -26,6 +27,8 @@ pub enum Rule {
     NodeAffinity,
     /// A port of the node is taken.
     Ports,
+    /// An image of the pod is made for other machines.
+    Architecture,
     /// There is not enough of something.
     Resources,
     /// Its volumes are elsewhere, or not there.
@@ -51,8 +54,16 @@ impl Misfit {
 
 type Filter = fn(&Candidate<'_>, &NodeInfo) -> Result<(), Misfit>;
 
-const FILTERS: [Filter; 7] =
-    [unschedulable::fits, node_name::fits, taints::fits, node_affinity::fits, ports::fits, resources::fits, volumes::fits];
+const FILTERS: [Filter; 8] = [
+    unschedulable::fits,
+    node_name::fits,
+    taints::fits,
+    node_affinity::fits,
+    ports::fits,
+    architecture::fits,
+    resources::fits,
+    volumes::fits,
+];
 
 /// Whether a node can take a pod.
 ///
@@ -67,7 +78,7 @@ pub type Rules = BTreeSet<Rule>;
 
 #[cfg(test)]
 #[allow(clippy::needless_pass_by_value)] // `json!(…)` reads best as it is
-pub(super) mod test {
+pub(in crate::scheduler) mod test {
     use super::*;
     use crate::api::registry::NODES;
     use crate::api::{Key, Object, Revision};

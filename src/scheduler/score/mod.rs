@@ -7,6 +7,7 @@
 //!
 //! Source:   upstream adds TaintToleration x 3, NodeAffinity x 2, PodTopologySpread x 2, and the two resource scores x 1.
 
+pub mod image_locality;
 pub mod owner_spread;
 pub mod preferred_affinity;
 pub mod preferred_taints;
@@ -33,6 +34,6 @@ pub fn score(pod: &Candidate<'_>, node: &NodeInfo) -> Score {
         unwelcome: Reverse(preferred_taints::unborne(pod, node)),
         preferred: preferred_affinity::weight(pod, node),
         siblings: Reverse(owner_spread::siblings(pod, node)),
-        room: room::left(pod, node),
+        room: room::left(pod, node) + image_locality::score(pod, node),
     }
 }

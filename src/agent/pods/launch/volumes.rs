@@ -1,83 +1,222 @@
-//! What a pod's volumes are filled with, and where its containers see them.
+//! Where a pod's containers see its volumes.
 //!
-//! In:       the pod's volumes, a container's mounts, the share's config maps and secrets.
-//! Out:      [`MountPlan`]s and [`VolumePlan`]s, or why not yet.
+//! In:       the pod's volumes, a container's mounts and environment, the share's claims.
+//! Out:      [`MountPlan`]s and [`VolumePlan`]s, or why not.
+//! Never:    says what is in a volume (`volumes/content.rs`) or what the host must have for it (`pods/mount.rs`).
 
-use crate::agent::pods::env::{ConfigError, Kind, Sources};
-use crate::agent::pods::spec::{ContainerSpec, Files, PodSpec, VolumeSource};
-use crate::agent::runtime::{MountPlan, MountSource, VolumeFile, VolumePlan};
+use crate::agent::pods::env::{ConfigError, Sources, expand};
+use crate::agent::pods::mount::resolved;
+use crate::agent::pods::spec::{ContainerSpec, HostPathType, MountSpec, Nfs, PodSpec, VolumeSource};
+use crate::agent::runtime::{MountPlan, MountSource, Propagation, VolumeKind, VolumePlan};
 
-/// The volumes that the sandbox holds, without their content.
+/// The volumes that the sandbox holds: what lives as long as the pod does.
 pub(super) fn of_sandbox(spec: &PodSpec) -> Vec<VolumePlan> {
     let volumes = spec.volumes.iter().filter_map(|volume| match &volume.source {
-        VolumeSource::EmptyDir { memory } => Some((volume, *memory)),
-        VolumeSource::ConfigMap(_) => Some((volume, None)),
-        // A secret never touches the card.
-        VolumeSource::Secret(_) => Some((volume, Some(None))),
-        VolumeSource::HostPath { .. } | VolumeSource::Refused(_) => None,
+        VolumeSource::EmptyDir { memory, limit } => Some(empty_dir(spec, &volume.name, *memory, *limit)),
+        _ => None,
     });
-    volumes.map(|(volume, memory)| VolumePlan { name: volume.name.clone(), memory, mode: 0o777, files: Vec::new() }).collect()
+    volumes.collect()
 }
 
-/// A container's mounts, and the volumes with the files that are to be there before it starts.
+fn empty_dir(spec: &PodSpec, name: &str, memory: bool, limit: Option<u64>) -> VolumePlan {
+    let kind = if memory { VolumeKind::Memory(limit) } else { VolumeKind::Disk };
+    VolumePlan { name: name.to_owned(), kind, group: spec.fs_group }
+}
+
+/// A container's mounts, and the volumes of the runtime among them.
 pub(super) fn of_container(
     spec: &PodSpec,
     container: &ContainerSpec,
+    env: &[(String, String)],
     sources: Sources<'_>,
 ) -> Result<(Vec<MountPlan>, Vec<VolumePlan>), ConfigError> {
-    let mut mounts = Vec::new();
+    let mut mounts: Vec<MountPlan> = Vec::new();
     let mut volumes: Vec<VolumePlan> = Vec::new();
     for mount in &container.mounts {
         let Some(volume) = spec.volumes.iter().find(|volume| volume.name == mount.volume) else {
             return Err(ConfigError::Refused(format!("volumeMount \"{}\" names no volume of the pod", mount.volume)));
         };
-        let in_volume = |why| ConfigError::Volume { volume: volume.name.clone(), why: Box::new(why) };
-        let mut read_only = mount.read_only;
-        let kept = |memory, files| VolumePlan { name: volume.name.clone(), memory, mode: 0o777, files };
-        let source = match &volume.source {
-            VolumeSource::HostPath { path, make } => MountSource::Host { path: path.clone(), make: *make },
-            VolumeSource::Refused(why) => return Err(ConfigError::Refused(why.clone())),
-            VolumeSource::EmptyDir { memory } => {
-                volumes.push(kept(*memory, Vec::new()));
-                MountSource::Volume(volume.name.clone())
+        let name = &volume.name;
+        let in_volume = |why| ConfigError::Volume { volume: name.clone(), why: Box::new(why) };
+        let mut keep = |plan: VolumePlan| {
+            if volumes.iter().all(|known| known.name != plan.name) {
+                volumes.push(plan);
             }
-            VolumeSource::ConfigMap(files) => {
-                read_only = true;
-                volumes.push(kept(None, content(spec, Kind::ConfigMap, files, sources).map_err(in_volume)?));
-                MountSource::Volume(volume.name.clone())
-            }
-            VolumeSource::Secret(files) => {
-                read_only = true;
-                volumes.push(kept(Some(None), content(spec, Kind::Secret, files, sources).map_err(in_volume)?));
-                MountSource::Volume(volume.name.clone())
-            }
+            MountSource::Volume(name.clone())
         };
-        mounts.push(MountPlan { path: mount.path.clone(), source, read_only });
+        let mut read_only = mount.read_only;
+        if let VolumeSource::Claim { read_only: true, .. } = volume.source {
+            read_only = true;
+        }
+        let source = match resolved(spec, &volume.source, sources).map_err(in_volume)? {
+            VolumeSource::HostPath { path, kind } => MountSource::Host { path, make: kind == HostPathType::Unset },
+            VolumeSource::EmptyDir { memory, limit } => keep(empty_dir(spec, name, memory, limit)),
+            // Upstream mounts them read-only whatever is asked for.
+            VolumeSource::Content(_) => {
+                read_only = true;
+                MountSource::Content(name.clone())
+            }
+            VolumeSource::Image { reference, .. } => {
+                read_only = true;
+                MountSource::Image(reference)
+            }
+            VolumeSource::Nfs(Nfs { server, path, read_only: never, options }) => {
+                read_only |= never;
+                keep(VolumePlan { name: name.clone(), kind: VolumeKind::Nfs { server, path, options }, group: None })
+            }
+            VolumeSource::Refused(why) => return Err(ConfigError::Refused(why)),
+            VolumeSource::Claim { .. } => return Err(ConfigError::Refused(format!("volume \"{name}\" is a claim of a claim"))),
+        };
+        if mount.propagation == Propagation::Bidirectional && !container.security.privileged {
+            return Err(ConfigError::Refused(format!(
+                "volumeMount \"{name}\": Bidirectional mount propagation is available only to privileged containers"
+            )));
+        }
+        if mount.propagation != Propagation::None && !matches!(source, MountSource::Host { .. }) {
+            return Err(ConfigError::Refused(format!(
+                "volumeMount \"{name}\": mountPropagation can be given by this node for hostPath and local volumes only"
+            )));
+        }
+        if mounts.iter().any(|other| other.path.trim_end_matches('/') == mount.path.trim_end_matches('/')) {
+            return Err(ConfigError::Refused(format!("volumeMount \"{name}\": mountPath \"{}\" must be unique", mount.path)));
+        }
+        mounts.push(MountPlan {
+            path: mount.path.clone(),
+            source,
+            sub_path: sub_path(mount, env)?,
+            read_only,
+            recursive_read_only: mount.recursive_read_only,
+            propagation: mount.propagation,
+        });
     }
-    volumes.dedup_by(|a, b| a.name == b.name);
     Ok((mounts, volumes))
 }
 
-/// The files of a config map or secret volume.
-fn content(spec: &PodSpec, kind: Kind, files: &Files, sources: Sources<'_>) -> Result<Vec<VolumeFile>, ConfigError> {
-    let Some(object) = kind.find(sources.share, &spec.pod.namespace, &files.name) else {
-        return if files.optional { Ok(Vec::new()) } else { Err(kind.missing(&files.name)) };
-    };
-    let mut entries = kind.entries(object);
-    if files.items.is_empty() {
-        return Ok(entries.into_iter().map(|(path, content)| VolumeFile { path, mode: files.mode, content }).collect());
+/// `subPath`, or `subPathExpr` with its variables in place. Source: the kubelet's makeMounts.
+fn sub_path(mount: &MountSpec, env: &[(String, String)]) -> Result<String, ConfigError> {
+    let path = if mount.sub_path_expr.is_empty() { mount.sub_path.clone() } else { expand(&mount.sub_path_expr, env) };
+    let refused = |why: &str| Err(ConfigError::Refused(format!("volumeMount \"{}\": subPath \"{path}\" {why}", mount.volume)));
+    if let Some(name) = unknown(&mount.sub_path_expr, env) {
+        return refused(&format!("misses a value for \"{name}\""));
     }
-    let mut chosen = Vec::new();
-    for (key, path, mode) in &files.items {
-        let inside = !path.starts_with('/') && path.split('/').all(|part| !part.is_empty() && part != "..");
-        if !inside {
-            return Err(ConfigError::Refused(format!("items path \"{path}\" leads out of the volume")));
-        }
-        match entries.remove(key) {
-            Some(content) => chosen.push(VolumeFile { path: path.clone(), mode: mode.unwrap_or(files.mode), content }),
-            None if files.optional => {}
-            None => return Err(kind.missing_key(&spec.pod.namespace, &files.name, key)),
+    if path.starts_with('/') {
+        return refused("must not be an absolute path");
+    }
+    if path.split('/').any(|part| part == "..") {
+        return refused("must not contain '..'");
+    }
+    if path.contains('\0') {
+        return refused("must not contain a zero byte");
+    }
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    Ok(parts.join("/"))
+}
+
+/// The first variable of an expression that nobody set.
+fn unknown<'a>(expression: &'a str, env: &[(String, String)]) -> Option<&'a str> {
+    // `$$` is a dollar, and what follows it no variable.
+    let mut rest = expression;
+    while let Some((_, after)) = rest.split_once('$') {
+        rest = after.strip_prefix('$').unwrap_or(after);
+        if let Some((name, tail)) = after.strip_prefix('(').and_then(|inner| inner.split_once(')')) {
+            if env.iter().all(|(known, _)| known != name) {
+                return Some(name);
+            }
+            rest = tail;
         }
     }
-    Ok(chosen)
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::pods::resource_field::NodeAmounts;
+    use crate::agent::pods::spec;
+    use crate::api::Object;
+    use crate::link::share::Share;
+    use serde_json::{Value, json};
+    use std::sync::Arc;
+
+    #[allow(clippy::needless_pass_by_value)] // reads better with json!
+    fn mounts(volume: Value, mount: Value, privileged: bool) -> Result<(Vec<MountPlan>, Vec<VolumePlan>), String> {
+        let (mut volume, mut mount) = (volume, mount);
+        volume["name"] = json!("v");
+        mount["name"] = json!("v");
+        let pod = json!({"metadata": {"name": "web", "namespace": "default", "uid": "u"}, "spec": {
+            "securityContext": {"fsGroup": 2000}, "volumes": [volume],
+            "containers": [{"name": "a", "volumeMounts": [mount], "securityContext": {"privileged": privileged}}]}});
+        let spec = spec::read(&Object::from_value(pod).unwrap());
+        let claim = json!({"metadata": {"name": "pv"}, "spec": {"local": {"path": "/srv/a"}}});
+        let share = Share {
+            claims: [("default/bound".to_owned(), Arc::new(Object::from_value(claim).unwrap()))].into(),
+            ..Share::default()
+        };
+        let sources = Sources { share: &share, node_name: "pi", host_ips: &[], pod_ip: "", node: NodeAmounts::default() };
+        let env = [("POD".to_owned(), "web-0".to_owned()), ("UP".to_owned(), "../..".to_owned())];
+        of_container(&spec, &spec.containers[0], &env, sources).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn each_kind_is_mounted_from_its_place() {
+        let at = json!({"mountPath": "/v"});
+        let source = |volume: Value| {
+            let (mounts, volumes) = mounts(volume, at.clone(), false).unwrap();
+            (mounts[0].source.clone(), mounts[0].read_only, volumes.first().map(|volume| (volume.kind.clone(), volume.group)))
+        };
+        let host = |path: &str, make| MountSource::Host { path: path.to_owned(), make };
+        let ours = || MountSource::Volume("v".to_owned());
+        assert_eq!(source(json!({"emptyDir": {}})), (ours(), false, Some((VolumeKind::Disk, Some(2000)))));
+        assert_eq!(
+            source(json!({"emptyDir": {"medium": "Memory", "sizeLimit": "1Ki"}})),
+            (ours(), false, Some((VolumeKind::Memory(Some(1024)), Some(2000))))
+        );
+        assert_eq!(source(json!({"hostPath": {"path": "/x"}})), (host("/x", true), false, None));
+        assert_eq!(source(json!({"hostPath": {"path": "/x", "type": "Socket"}})), (host("/x", false), false, None));
+        assert_eq!(source(json!({"configMap": {"name": "c"}})), (MountSource::Content("v".into()), true, None));
+        assert_eq!(source(json!({"persistentVolumeClaim": {"claimName": "bound"}})), (host("/srv/a", false), false, None));
+        assert_eq!(
+            source(json!({"persistentVolumeClaim": {"claimName": "bound", "readOnly": true}})),
+            (host("/srv/a", false), true, None)
+        );
+        let nfs = VolumeKind::Nfs { server: "nas".into(), path: "/x".into(), options: Vec::new() };
+        assert_eq!(source(json!({"nfs": {"server": "nas", "path": "/x", "readOnly": true}})), (ours(), true, Some((nfs, None))));
+    }
+
+    #[test]
+    fn sub_paths_are_expanded_and_never_lead_up() {
+        let sub = |mount: Value| {
+            let mut mount = mount;
+            mount["mountPath"] = json!("/v");
+            mounts(json!({"emptyDir": {}}), mount, false).map(|(mounts, _)| mounts[0].sub_path.clone())
+        };
+        assert_eq!(sub(json!({"subPath": "a/./b//c/"})), Ok("a/b/c".to_owned()));
+        assert_eq!(sub(json!({"subPathExpr": "logs/$(POD)"})), Ok("logs/web-0".to_owned()));
+        assert_eq!(sub(json!({"subPathExpr": "$$(POD)"})), Ok("$(POD)".to_owned()));
+        for (mount, words) in [
+            (json!({"subPath": "../x"}), "must not contain '..'"),
+            (json!({"subPath": "/etc"}), "must not be an absolute path"),
+            (json!({"subPathExpr": "$(UP)/etc"}), "must not contain '..'"),
+            (json!({"subPathExpr": "$(NONE)"}), "misses a value for \"NONE\""),
+        ] {
+            assert!(sub(mount.clone()).is_err_and(|told| told.contains(words)), "{mount}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_said() {
+        for (volume, mount, words) in [
+            (json!({"emptyDir": {}}), json!({"mountPropagation": "HostToContainer"}), "hostPath and local volumes only"),
+            (json!({"hostPath": {"path": "/x"}}), json!({"mountPropagation": "Bidirectional"}), "privileged"),
+            (
+                json!({"persistentVolumeClaim": {"claimName": "none"}}),
+                json!({}),
+                "MountVolume.SetUp failed for volume \"v\" : persistentvolumeclaim \"none\" not found or not bound",
+            ),
+            (json!({"csi": {}}), json!({}), "csi volumes cannot be given"),
+        ] {
+            assert!(mounts(volume, mount, false).is_err_and(|told| told.contains(words)), "{words}");
+        }
+        assert!(mounts(json!({"hostPath": {"path": "/x"}}), json!({"mountPropagation": "Bidirectional"}), true).is_ok());
+    }
 }

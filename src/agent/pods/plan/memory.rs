@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::agent::devices::Held;
 use crate::agent::pods::env::ConfigError;
+use crate::agent::pods::image::ImageState;
+use crate::agent::pods::mount::Mounts;
 use crate::agent::prober::Watch;
 use crate::backoff::Policy;
 use crate::clock::{Tick, Wall};
@@ -12,38 +15,6 @@ use crate::clock::{Tick, Wall};
 pub const PULL_BACKOFF: Policy = Policy { first: Duration::from_secs(10), cap: Duration::from_secs(300) };
 /// Between attempts at something that the runtime could not do.
 pub const TROUBLE_BACKOFF: Policy = Policy { first: Duration::from_secs(1), cap: Duration::from_secs(60) };
-
-/// What is known of an image for a container's next turn.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum ImageState {
-    /// Nothing yet.
-    #[default]
-    Unknown,
-    /// It is not here.
-    Absent,
-    /// It should be fetched anew and its registry is out of reach: a copy may be here.
-    Unreachable {
-        /// How often fetching failed in a row before.
-        failures: u32,
-        /// Why.
-        message: String,
-    },
-    /// It may be used for the next turn.
-    Ready,
-    /// It could not be had.
-    Failed {
-        /// How often in a row.
-        failures: u32,
-        /// The next attempt.
-        due: Tick,
-        /// From then on it is a back-off, before that an error.
-        cools: Tick,
-        /// In the registry's words.
-        message: String,
-        /// It may not be fetched at all.
-        never: bool,
-    },
-}
 
 /// Something that the runtime could not do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,8 +32,49 @@ pub struct Trouble {
 /// A container that was told to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kill {
-    /// The next KILL.
+    /// When its grace is over.
     pub deadline: Tick,
+    /// `kubectl describe` says so.
+    pub told: bool,
+    /// The runtime could not be told: not again before this.
+    pub retry: Tick,
+    /// How far it has come.
+    pub stage: Stage,
+}
+
+/// How far a container has come on its way to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Its preStop hook runs.
+    Hook,
+    /// It is to get TERM once those before it have ended.
+    Turn {
+        /// It had to wait, for its hook or for others.
+        waited: bool,
+    },
+    /// It got TERM.
+    Term {
+        /// When.
+        since: Tick,
+        /// It has so long even if the deadline comes sooner.
+        least: Duration,
+    },
+    /// It got KILL.
+    Kill {
+        /// When it gets another one.
+        again: Tick,
+    },
+}
+
+/// How a postStart hook stands that has not ended well yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PostStart {
+    /// The container has just been started.
+    Due,
+    /// It runs: nothing else of the pod is started.
+    Runs,
+    /// Its container is to end.
+    Failed,
 }
 
 /// What the node remembers of a pod beside what the runtime shows.
@@ -70,7 +82,7 @@ pub struct Kill {
 pub struct Memory {
     /// By container.
     pub images: BTreeMap<String, ImageState>,
-    /// By container; [`SANDBOX`] for the sandbox.
+    /// By container; `SANDBOX` for the sandbox.
     pub trouble: BTreeMap<String, Trouble>,
     /// By container: why it cannot be configured.
     pub config: BTreeMap<String, ConfigError>,
@@ -78,10 +90,20 @@ pub struct Memory {
     pub dues: BTreeMap<String, Tick>,
     /// By the runtime's id.
     pub kills: BTreeMap<String, Kill>,
+    /// By the runtime's id. A hook that an earlier agent began is not begun again, and counts as having ended well: upstream's way.
+    pub post_start: BTreeMap<String, PostStart>,
     /// What the probes have found, and which are to come.
     pub probes: Watch,
     /// By container: the highest attempt seen.
     pub attempts: BTreeMap<String, u32>,
+    /// When the deadline of its activity was first looked at, and how long it had been active by then.
+    pub active: Option<(Tick, Duration)>,
+    /// What was done for its volumes.
+    pub mounts: Mounts,
+    /// The devices that its containers have.
+    pub devices: BTreeMap<String, Vec<Held>>,
+    /// Why it has not all the devices that it asks for.
+    pub no_device: Option<String>,
     /// Why the node gave it up.
     pub failure: Option<PodFailure>,
 }

@@ -1,10 +1,13 @@
 //! What the sandbox needs, and what one container needs when it is its turn.
 
-use super::memory::{ImageState, Memory};
+use super::memory::Memory;
 use super::{About, Next, View, again, newest, stop};
+use crate::agent::pods::env::ConfigError;
+use crate::agent::pods::image::{self, ImageState};
 use crate::agent::pods::launch;
+use crate::agent::pods::mount;
 use crate::agent::pods::restart::{self, Turn};
-use crate::agent::pods::spec::{ContainerSpec, PodSpec, PullPolicy};
+use crate::agent::pods::spec::{ContainerSpec, PodSpec};
 use crate::agent::runtime::naming::SANDBOX;
 use crate::agent::runtime::{Command, ObservedSandbox, RunState};
 
@@ -48,19 +51,21 @@ pub(super) fn turn(
 ) -> Next {
     let name = &container.name;
     let now = view.now.tick;
+    let devices = memory.devices.get(name).cloned().unwrap_or_default();
     let turn = match newest(view.observed, name) {
         None => {
             let seen = memory.attempts.get(name).copied().max(spec.known_restarts.get(name).copied());
             Turn { attempt: seen.map_or(0, |seen| seen.saturating_add(1)), streak: 0 }
         }
         Some(run) => match &run.state {
-            RunState::Running { .. } if run.spec_hash != container.hash => {
-                return stop(std::slice::from_ref(&run.id), now.after(spec.grace), view.now, memory);
+            // A device that was plugged in again as another file is another device for what runs.
+            RunState::Running { .. } if run.spec_hash != container.hash || run.devices != devices => {
+                return stop(view, std::slice::from_ref(&run.id), now.after(spec.grace), memory);
             }
             RunState::Running { .. } => {
                 let Some(failing) = memory.probes.failing(&run.id) else { return Next::default() };
                 let grace = failing.grace.unwrap_or(spec.grace);
-                return stop(std::slice::from_ref(&run.id), now.after(grace), view.now, memory);
+                return stop(view, std::slice::from_ref(&run.id), now.after(grace), memory);
             }
             RunState::Created => Turn { attempt: run.attempt, streak: run.streak },
             RunState::Exited { exit_code, .. } => {
@@ -74,7 +79,7 @@ pub(super) fn turn(
                     return Next::default();
                 }
                 let due = *memory.dues.entry(run.id.clone()).or_insert_with(|| restart::due(run, view.now));
-                if due > now && !replaced {
+                if due > now && !replaced && run.devices == devices {
                     return Next::wait(due);
                 }
                 restart::next_turn(run)
@@ -84,7 +89,14 @@ pub(super) fn turn(
     if let Some(trouble) = memory.trouble.get(name).filter(|trouble| trouble.due > now) {
         return Next::wait(trouble.due);
     }
-    let plan = match launch::container(spec, container, sandbox, turn, view.sources) {
+    if let Some(words) = memory.no_device.as_ref().filter(|_| !container.devices.is_empty()) {
+        memory.config.insert(name.clone(), ConfigError::Refused(words.clone()));
+        return Next::default();
+    }
+    if let Some(next) = mount::hindrance(memory, name) {
+        return next;
+    }
+    let mut plan = match launch::container(spec, container, sandbox, turn, view.sources, &devices) {
         Ok(plan) => plan,
         Err(error) => {
             // The share's next change is the next chance.
@@ -92,24 +104,33 @@ pub(super) fn turn(
             return Next::default();
         }
     };
-    memory.config.remove(name);
-    let image = container.image.clone();
-    let about = About::Image(name.clone());
-    let find = |about| Next::order(Command::FindImage { image: image.clone() }, about);
-    let pull = |about| {
-        if view.pull_slot {
-            Next::order(Command::PullImage { image: image.clone() }, about)
-        } else {
-            Next { wants_slot: true, ..Next::default() }
+    if let Some(target) = &container.target {
+        match newest(view.observed, target).filter(|run| run.state.is_running()) {
+            Some(run) => plan.processes_of = Some(run.id.clone()),
+            None => {
+                let words = format!("the target container {target} does not run");
+                memory.config.insert(name.clone(), ConfigError::Refused(words));
+                return Next::default();
+            }
         }
-    };
-    match memory.images.get(name).unwrap_or(&ImageState::Unknown) {
-        ImageState::Unknown if container.pull == PullPolicy::Always => pull(about),
-        ImageState::Unknown | ImageState::Unreachable { .. } => find(about),
-        ImageState::Absent => pull(about),
-        ImageState::Failed { due, cools, .. } if *due > now => Next::wait(if *cools > now { *cools } else { *due }),
-        ImageState::Failed { never: true, .. } => find(about),
-        ImageState::Failed { .. } => pull(about),
-        ImageState::Ready => Next::order(Command::StartContainer(Box::new(plan)), About::Start(name.clone())),
     }
+    memory.config.remove(name);
+    let image = memory.images.get(name).unwrap_or(&ImageState::Unknown);
+    image::next(spec, container, image, view.fetches, view.sources.share, now)
+        .unwrap_or_else(|| Next::order(Command::StartContainer(Box::new(plan)), About::Start(name.clone())))
+}
+
+/// Starts an ephemeral container, once.
+pub(super) fn ephemeral(
+    view: View<'_>,
+    spec: &PodSpec,
+    container: &ContainerSpec,
+    sandbox: &ObservedSandbox,
+    memory: &mut Memory,
+) -> Next {
+    // Made and not started yet, or not made at all. What ran, and whose remains are gone, is not started again.
+    if memory.attempts.contains_key(&container.name) && newest(view.observed, &container.name).is_none() {
+        return Next::default();
+    }
+    turn(view, spec, container, sandbox, memory)
 }

@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::hook::Lifecycle;
 use super::probe::Probes;
 use super::security::security;
 use super::{amount, flag, list, strings, text};
-use crate::agent::runtime::{Limits, Security};
+use crate::agent::devices;
+use crate::agent::runtime::{Limits, Propagation, Recursive, Security};
 use crate::api::quantity::Quantity;
 
 /// `imagePullPolicy`.
@@ -59,12 +61,22 @@ pub struct ContainerSpec {
     pub requests: Amounts,
     /// What becomes of both, without what the node adds.
     pub cgroup: Limits,
+    /// How many devices of which resource.
+    pub devices: BTreeMap<String, u64>,
     /// Identity and rights.
     pub security: Security,
     /// `tty`.
     pub tty: bool,
     /// `stdin`.
     pub stdin: bool,
+    /// `lifecycle`.
+    pub lifecycle: Lifecycle,
+    /// `terminationMessagePath`: where its last words are read.
+    pub last_words_path: String,
+    /// `terminationMessagePolicy: FallbackToLogsOnError`.
+    pub last_words_from_log: bool,
+    /// `targetContainerName` of an ephemeral container: whose processes it sees.
+    pub target: Option<String>,
     /// `startupProbe`, `livenessProbe`, `readinessProbe`.
     pub probes: Probes,
     /// `stdinOnce`.
@@ -80,8 +92,16 @@ pub struct MountSpec {
     pub volume: String,
     /// Where.
     pub path: String,
+    /// Which part of the volume; empty: all.
+    pub sub_path: String,
+    /// The same with `$(VAR)` in it.
+    pub sub_path_expr: String,
     /// Whether it cannot write.
     pub read_only: bool,
+    /// Whether what is mounted below is read-only too.
+    pub recursive_read_only: Recursive,
+    /// Whether mounts that are made later cross.
+    pub propagation: Propagation,
 }
 
 /// Reads a container.
@@ -89,21 +109,12 @@ pub(super) fn container(raw: &Value, pod_security: &Value, ignored: &mut Vec<Str
     let name = text(raw, "name").to_owned();
     let image = text(raw, "image").to_owned();
     let mut say = |what: &str| ignored.push(format!("container {name}: {what}"));
-    for (key, what) in [("lifecycle", "lifecycle hooks are not run on this node yet")] {
-        if raw.get(key).is_some_and(|probe| !probe.is_null()) {
-            say(what);
-        }
-    }
     let security = security(raw.get("securityContext").unwrap_or(&Value::Null), pod_security);
     security.ignored.iter().for_each(|what| say(what));
     if raw.get("resources").is_some_and(|resources| !list(resources, "claims").is_empty()) {
         say("resources.claims (dynamic resource allocation) are not given by this node");
     }
     let mut refused = security.refused;
-    if list(raw, "volumeMounts").iter().any(|mount| !text(mount, "subPath").is_empty() || !text(mount, "subPathExpr").is_empty())
-    {
-        refused = Some("volumeMounts.subPath cannot be given by this node yet".to_owned());
-    }
     if !list(raw, "volumeDevices").is_empty() {
         refused = Some("volumeDevices (raw block volumes) cannot be given by this node".to_owned());
     }
@@ -112,7 +123,8 @@ pub(super) fn container(raw: &Value, pod_security: &Value, ignored: &mut Vec<Str
         Probes::default()
     });
     let (limits, requests) = (amounts(raw, "limits"), amounts(raw, "requests"));
-    for other in limits.keys().filter(|name| !matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage")) {
+    let counted = |name: &str| matches!(name, "cpu" | "memory" | "ephemeral-storage") || devices::is_device(name);
+    for other in limits.keys().filter(|name| !counted(name)) {
         refused = Some(format!("resource {other} cannot be given by this node yet"));
     }
     let cgroup = cgroup(&limits, &requests);
@@ -134,8 +146,25 @@ pub(super) fn container(raw: &Value, pod_security: &Value, ignored: &mut Vec<Str
             .map(|mount| MountSpec {
                 volume: text(mount, "name").to_owned(),
                 path: text(mount, "mountPath").to_owned(),
+                sub_path: text(mount, "subPath").to_owned(),
+                sub_path_expr: text(mount, "subPathExpr").to_owned(),
                 read_only: flag(mount, "readOnly"),
+                recursive_read_only: match text(mount, "recursiveReadOnly") {
+                    "Enabled" => Recursive::Enabled,
+                    "IfPossible" => Recursive::IfPossible,
+                    _ => Recursive::Disabled,
+                },
+                propagation: match text(mount, "mountPropagation") {
+                    "HostToContainer" => Propagation::HostToContainer,
+                    "Bidirectional" => Propagation::Bidirectional,
+                    _ => Propagation::None,
+                },
             })
+            .collect(),
+        devices: limits
+            .iter()
+            .filter(|(name, _)| devices::is_device(name))
+            .filter_map(|(name, count)| Some((name.clone(), u64::try_from(count.units()).ok().filter(|&count| count > 0)?)))
             .collect(),
         limits,
         requests,
@@ -143,6 +172,13 @@ pub(super) fn container(raw: &Value, pod_security: &Value, ignored: &mut Vec<Str
         security: security.security,
         tty: flag(raw, "tty"),
         stdin: flag(raw, "stdin"),
+        lifecycle: super::hook::lifecycle(raw),
+        last_words_path: Some(text(raw, "terminationMessagePath"))
+            .filter(|path| !path.is_empty())
+            .unwrap_or("/dev/termination-log")
+            .to_owned(),
+        last_words_from_log: text(raw, "terminationMessagePolicy") == "FallbackToLogsOnError",
+        target: Some(text(raw, "targetContainerName").to_owned()).filter(|name| !name.is_empty()),
         probes,
         stdin_once: flag(raw, "stdinOnce"),
         refused,

@@ -123,7 +123,7 @@ fn probe(container: &Value, raw: &Value) -> Result<Probe, String> {
     })
 }
 
-fn action(container: &Value, raw: &Value) -> Result<Action, String> {
+pub(super) fn action(container: &Value, raw: &Value) -> Result<Action, String> {
     let given = |key: &str| raw.get(key).filter(|action| !action.is_null());
     if let Some(exec) = given("exec") {
         let command = strings(exec, "command");

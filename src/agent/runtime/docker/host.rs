@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{QUICK, SLOW, Shared};
 use crate::agent::runtime::translate::{self, ContainerHost};
-use crate::agent::runtime::{AppArmor, ContainerPlan, Dns, Failure, PodRef, Seccomp, Security};
+use crate::agent::runtime::{AppArmor, ContainerPlan, Dns, Failure, PodRef, Seccomp, Security, VolumePlan};
 
 /// Whether Docker may give a container a negative `oom_score_adj`: not known yet.
 pub(super) const UNKNOWN: u8 = 0;
@@ -42,7 +42,7 @@ impl Shared {
             Seccomp::Default | Seccomp::Unconfined => None,
         };
         let warnings = self.missing(docker, &plan.security).await?;
-        Ok((ContainerHost { user, seccomp, sheltered: self.may_shelter() }, warnings))
+        Ok((ContainerHost { user, seccomp, sheltered: self.may_shelter(), logs: self.settings.logs }, warnings))
     }
 
     /// Docker takes AppArmor profiles and SELinux labels without a word on a host that has neither.
@@ -95,10 +95,13 @@ impl Shared {
         name: &str,
         pod: &PodRef,
         wants: bool,
+        volumes: &[VolumePlan],
         body: impl Fn(bool) -> Value,
     ) -> Result<(String, bool, Vec<String>), Started> {
         let known = self.shelter.load(Ordering::Relaxed);
         let made = self.create(docker, name, body(known != MAY_NOT), pod).await.map_err(Started::NotMade)?;
+        // Before it runs: a sandbox that runs has its volumes as they are to be.
+        self.open_volumes(docker, &made.0, volumes).await.map_err(Started::NotMade)?;
         match self.ask(SLOW, docker.start_container(&made.0, None)).await {
             Ok(()) => {
                 if wants && known == UNKNOWN {
@@ -109,6 +112,7 @@ impl Shared {
             Err(Failure::Failed(_)) if wants && known == UNKNOWN => {
                 self.remove_container(&made.0).await.map_err(Started::NotMade)?;
                 let made = self.create(docker, name, body(false), pod).await.map_err(Started::NotMade)?;
+                self.open_volumes(docker, &made.0, volumes).await.map_err(Started::NotMade)?;
                 let started = self.ask(SLOW, docker.start_container(&made.0, None)).await;
                 started.map_err(|failure| Started::NotStarted(made.0.clone(), failure))?;
                 if self.shelter.swap(MAY_NOT, Ordering::Relaxed) != MAY_NOT {

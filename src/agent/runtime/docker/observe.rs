@@ -1,15 +1,18 @@
 //! Hands: what there is in Docker, as the node looks at it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 use bollard::errors::Error;
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum};
 
-use super::{QUICK, Shared};
-use crate::agent::runtime::{Failure, Listing, ObservedContainer, ObservedPod, ObservedSandbox, PodRef, RunState, naming};
+use super::{QUICK, Shared, lock};
+use crate::agent::runtime::{Failure, Listing, ObservedContainer, ObservedPod, ObservedSandbox, PodRef, RunState, Trace, naming};
 use crate::agent::volumes::disk;
 use crate::api::{Uid, time};
+
+/// A container that ended within so many milliseconds may not have begun at all.
+const AT_ONCE_MS: i64 = 1000;
 
 impl Shared {
     pub(super) async fn observe(&self, only: Option<&Uid>) -> Result<Listing, Failure> {
@@ -24,9 +27,9 @@ impl Shared {
                 Ok(Err(error)) => return Err(self.failure(&error)),
                 Err(_) => return Err(Failure::Unavailable("Docker does not answer".to_owned())),
             };
-            let state = run_state(&inspect);
-            let pod = entry(&mut listing, &labels.pod);
+            let mut state = run_state(&inspect);
             if labels.container == naming::SANDBOX {
+                let pod = entry(&mut listing, &labels.pod);
                 pod.sandboxes.push(ObservedSandbox {
                     id,
                     attempt: labels.attempt,
@@ -36,7 +39,17 @@ impl Shared {
                     state,
                 });
             } else {
+                let image = inspect.image.as_deref().unwrap_or_default();
+                if let RunState::Exited { started, finished, exit_code: 1 | 126 | 255, error: error @ None, .. } = &mut state
+                    && finished.0.saturating_sub(started.0) < AT_ONCE_MS
+                {
+                    *error = self.exec_format(&docker, &id, image, &labels.image).await;
+                }
+                let message = self.last_words(&docker, &id, &labels, &state).await;
+                let oom =
+                    lock(&self.oom).contains(&id) || inspect.state.as_ref().is_some_and(|state| state.oom_killed == Some(true));
                 let image_id = self.digest(&docker, inspect.image.as_deref().unwrap_or_default(), &labels.image).await;
+                let pod = entry(&mut listing, &labels.pod);
                 pod.containers.push(ObservedContainer {
                     id,
                     name: labels.container,
@@ -46,6 +59,10 @@ impl Shared {
                     image: labels.image,
                     image_id,
                     sandbox_id: labels.sandbox_id,
+                    message,
+                    oom,
+                    trace: Trace::There,
+                    devices: labels.devices,
                     state,
                 });
             }
@@ -62,6 +79,11 @@ impl Shared {
             let observed = listing.pods.entry(uid.clone()).or_default();
             observed.pod.uid = uid;
             observed.directory = true;
+        }
+        if only.is_none() {
+            let there: BTreeSet<&str> =
+                listing.pods.values().flat_map(|pod| &pod.containers).map(|run| run.id.as_str()).collect();
+            self.keep_only(|id| there.contains(id));
         }
         for pod in listing.pods.values_mut() {
             pod.sandboxes.sort_by_key(|sandbox| sandbox.attempt);

@@ -40,6 +40,7 @@ impl Shared {
                 Some(used) => Some(used),
                 None => self.by_docker(&docker, &id).await,
             };
+            let tasks = place.as_ref().map_or(0, |place| Groups::default().tasks(place));
             kept.insert(id.clone(), place);
             if let Some((cpu_nanoseconds, memory_bytes)) = used {
                 containers.push(ContainerUsage {
@@ -48,6 +49,7 @@ impl Shared {
                     id,
                     cpu_nanoseconds,
                     memory_bytes,
+                    tasks,
                 });
             }
         }

@@ -5,7 +5,7 @@
 //! Never:    sleeps or opens anything: `run.rs` beside it is the hand, the tests drive it by themselves.
 //!
 //! Words of `bramble/simulate`, divided by blanks: `exit=CODE` ends each container with that code, `after=2s` (also `ms`,
-//! `m`) so long after its start; `pull-fails` finds no image; `offline` reaches no
+//! `m`) so long after its start, `only=NAME` just the one of that name; `pull-fails` finds no image; `offline` reaches no
 //! registry; `deaf` ends on KILL only. Without it containers run for ever. What is asked of a container (probes, commands
 //! that are run in it) goes well unless `sick` says otherwise: always, `sick-until=2s` or `sick-after=2s` of its running.
 
@@ -43,12 +43,14 @@ impl Default for Settings {
 }
 
 /// What a pod's containers do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Script {
     /// Ends with this code.
     pub exit: Option<i64>,
     /// So long after its start.
     pub after: Duration,
+    /// Only the container of this name ends.
+    pub only: Option<String>,
     /// No image is found.
     pub pull_fails: bool,
     /// No registry is reached.
@@ -69,6 +71,7 @@ impl Script {
         for word in text.split_ascii_whitespace() {
             match word.split_once('=') {
                 Some(("exit", code)) => script.exit = code.parse().ok(),
+                Some(("only", name)) => script.only = Some(name.to_owned()),
                 Some(("after", time)) => script.after = duration(time).unwrap_or_default(),
                 None if word == "pull-fails" => script.pull_fails = true,
                 None if word == "offline" => script.offline = true,
@@ -109,6 +112,8 @@ pub enum Input {
     },
     /// Somebody outside kills what has this id: `docker kill`.
     KillOutside(String),
+    /// Somebody outside removes the container with this id: `docker rm -f`.
+    RemoveOutside(String),
 }
 
 /// What the model gives.
@@ -188,7 +193,7 @@ impl Simulated {
         let (script, started) = self.pods.values().find_map(|pod| {
             let run = pod.observed.containers.iter().find(|run| run.id == id)?;
             let RunState::Running { started } = run.state else { return None };
-            Some((pod.script, started))
+            Some((&pod.script, started))
         })?;
         let ran = Duration::from_millis(u64::try_from(now.wall.0.saturating_sub(started.0)).unwrap_or_default());
         let sick = script.sick_until.is_some_and(|until| ran < until) || script.sick_after.is_some_and(|after| ran >= after);
@@ -221,8 +226,11 @@ impl Simulated {
                 });
                 Ok(Done::Started { id: sandbox_id, created: true, warnings: Vec::new() })
             }
-            Command::FindImage { image } => Ok(Done::Image { present: self.images.contains(&image) }),
-            Command::PullImage { image } => {
+            // It has no disk.
+            Command::SetUpVolumes(_) => Ok(Done::Ok),
+            Command::MeasureVolumes { .. } => Ok(Done::Measured(Vec::new())),
+            Command::FindImage { image } => Ok(Done::Image { present: self.images.contains(&image), foreign: None }),
+            Command::PullImage { image, .. } => {
                 if self.pods.get(&pod.uid).is_some_and(|pod| pod.script.pull_fails) {
                     let text = format!("manifest for {image} not found: manifest unknown (simulated)");
                     return Some(Err(Failure::Refused(text)));
@@ -232,6 +240,10 @@ impl Simulated {
                 }
                 self.pulls.insert((now.tick.after(self.settings.pull), id, image));
                 return None;
+            }
+            Command::Cancel => {
+                self.pulls.retain(|(_, pull, _)| *pull != id);
+                Err(Failure::Failed("given up".to_owned()))
             }
             Command::StartContainer(plan) => {
                 let container_id = self.id();
@@ -248,10 +260,12 @@ impl Simulated {
                     image: plan.image.clone(),
                     image_id: format!("simulated://{}", plan.image),
                     sandbox_id: plan.sandbox_id.clone(),
+                    devices: plan.devices.clone(),
                     state: RunState::Running { started: now.wall },
+                    ..ObservedContainer::default()
                 });
                 known.observed.containers.sort_by(|a, b| (&a.name, a.attempt).cmp(&(&b.name, b.attempt)));
-                if known.script.exit.is_some() {
+                if known.script.exit.is_some() && known.script.only.as_ref().is_none_or(|only| *only == plan.name) {
                     self.exits.insert((now.tick.after(known.script.after), pod.uid.clone(), container_id.clone()));
                 }
                 Ok(Done::Started { id: container_id, created: true, warnings: Vec::new() })
@@ -309,6 +323,15 @@ impl Machine for Simulated {
                 let uids: Vec<Uid> = self.pods.keys().cloned().collect();
                 out.extend(uids.into_iter().filter(|uid| self.end(now.wall, uid, &id, 137)).map(Effect::Changed));
             }
+            Input::RemoveOutside(id) => {
+                for (uid, pod) in &mut self.pods {
+                    let before = pod.observed.containers.len();
+                    pod.observed.containers.retain(|run| run.id != id);
+                    if pod.observed.containers.len() < before {
+                        out.push(Effect::Changed(uid.clone()));
+                    }
+                }
+            }
         }
     }
 
@@ -317,7 +340,7 @@ impl Machine for Simulated {
             self.pulls.remove(&pull);
             let (_, id, image) = pull;
             self.images.insert(image);
-            let result = Ok(Done::Pulled { took: self.settings.pull, bytes: self.settings.image_bytes });
+            let result = Ok(Done::Pulled { took: self.settings.pull, bytes: self.settings.image_bytes, foreign: None });
             out.push(Effect::Outcome { id, result });
         }
         while let Some(exit) = self.exits.first().filter(|exit| exit.0 <= now.tick).cloned() {

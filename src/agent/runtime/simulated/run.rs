@@ -252,7 +252,7 @@ mod tests {
         let sandbox = SandboxPlan { pod: pod.clone(), annotations: script.into(), ..SandboxPlan::default() };
         runtime.execute(&pod, &Command::StartSandbox(Box::new(sandbox))).await.unwrap();
         let begun = tokio::time::Instant::now();
-        runtime.execute(&pod, &Command::PullImage { image: "i".into() }).await.unwrap();
+        runtime.execute(&pod, &Command::PullImage { image: "i".into(), credentials: Vec::new() }).await.unwrap();
         assert!(begun.elapsed().as_millis() >= 30);
         let container = ContainerPlan { pod: pod.clone(), name: "app".into(), ..ContainerPlan::default() };
         let started = runtime.execute(&pod, &Command::StartContainer(Box::new(container))).await.unwrap();

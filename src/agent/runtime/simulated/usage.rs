@@ -28,6 +28,7 @@ impl Simulated {
                     // Thousandths of a core for so many milliseconds: a thousandth of a millisecond each.
                     cpu_nanoseconds: milli.saturating_mul(age).saturating_mul(1000),
                     memory_bytes,
+                    tasks: 1,
                 });
             }
         }

@@ -55,7 +55,8 @@ fn options(options: &[(String, Option<String>)]) -> Vec<String> {
 /// Whether the pod asks for something beside what the host has, so that the host's own has to be known.
 #[must_use]
 pub fn asks_resolv_conf(dns: &Dns) -> bool {
-    !dns.instead && !(dns.servers.is_empty() && dns.searches.is_empty() && dns.options.is_empty())
+    let asks = !dns.servers.is_empty() || !dns.searches.is_empty() || !dns.options.is_empty();
+    asks && !dns.instead
 }
 
 /// Whom the pod asks: the host's first, then its own, each once. All empty: as Docker does it by itself.

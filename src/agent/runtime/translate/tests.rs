@@ -1,7 +1,10 @@
 //! Bodies as Docker gets them, in `tests/golden/docker/`.
 
 use super::*;
-use crate::agent::runtime::{AppArmor, Dns, Limits, MountPlan, MountSource, PodRef, PortPlan, Seccomp, Security, VolumePlan};
+use crate::agent::runtime::{
+    AppArmor, Dns, Limits, MountPlan, MountSource, PodRef, PortPlan, Propagation, Recursive, Seccomp, Security, VolumeKind,
+    VolumePlan,
+};
 use crate::clock::Wall;
 use std::time::Duration;
 
@@ -15,8 +18,8 @@ fn pod() -> PodRef {
 
 fn volumes() -> Vec<VolumePlan> {
     vec![
-        VolumePlan { name: "data".into(), memory: None, mode: 0o777, files: Vec::new() },
-        VolumePlan { name: "fast".into(), memory: Some(Some(1 << 20)), mode: 0o777, files: Vec::new() },
+        VolumePlan { name: "data".into(), ..VolumePlan::default() },
+        VolumePlan { name: "fast".into(), kind: VolumeKind::Memory(Some(1 << 20)), group: Some(2000) },
     ]
 }
 
@@ -92,18 +95,10 @@ fn a_container_as_docker_gets_it() {
         env: vec![("A".into(), "1=2".into())],
         working_dir: "/srv".into(),
         mounts: vec![
-            MountPlan { path: "/data".into(), source: MountSource::Volume("data".into()), read_only: false },
-            MountPlan { path: "/fast".into(), source: MountSource::Volume("fast".into()), read_only: true },
-            MountPlan {
-                path: "/made".into(),
-                source: MountSource::Host { path: "/srv/made".into(), make: true },
-                read_only: true,
-            },
-            MountPlan {
-                path: "/there".into(),
-                source: MountSource::Host { path: "/srv/there".into(), make: false },
-                read_only: false,
-            },
+            mount("/data", MountSource::Volume("data".into())),
+            MountPlan { read_only: true, ..mount("/fast", MountSource::Volume("fast".into())) },
+            MountPlan { read_only: true, ..mount("/made", host("/srv/made", true)) },
+            mount("/there", host("/srv/there", false)),
         ],
         pid: PidNamespace::Pod,
         limits: Limits {
@@ -129,15 +124,64 @@ fn a_container_as_docker_gets_it() {
             app_armor: Some(AppArmor::Localhost("shed".into())),
             labels: vec![("level".into(), "s0:c1".into())],
         },
+        devices: vec![super::devices::tests::stick()],
         tty: true,
         volumes: volumes(),
         ..least.clone()
     };
-    let on = ContainerHost { user: Some("1000:1001".into()), seccomp: Some("{}".into()), sheltered: true };
+    let on = ContainerHost {
+        user: Some("1000:1001".into()),
+        seccomp: Some("{}".into()),
+        sheltered: true,
+        logs: LogCap { mib: 2, files: 3 },
+    };
     golden("container_most", &container_body(&owner(), &most, &on));
     // Less than the whole: the class that asks for nothing, a host that shelters nobody, memory below what Docker takes.
     let limits = Limits { oom_score: 1000, memory_request_bytes: Some(1 << 20), ..Limits::default() };
     let security = Security { seccomp: Seccomp::Unconfined, app_armor: Some(AppArmor::Unconfined), ..Security::default() };
     let little = ContainerPlan { limits, security, host_network: true, host_ipc: true, pid: PidNamespace::Host, ..least };
     golden("container_on_the_host", &container_body(&owner(), &little, &ContainerHost::default()));
+}
+
+fn mount(path: &str, source: MountSource) -> MountPlan {
+    MountPlan { path: path.into(), source, ..MountPlan::default() }
+}
+
+fn host(path: &str, make: bool) -> MountSource {
+    MountSource::Host { path: path.into(), make }
+}
+
+#[test]
+fn mounts_of_every_kind_as_docker_gets_them() {
+    let nfs = VolumeKind::Nfs { server: "nas".into(), path: "/export/x".into(), options: vec!["soft".into()] };
+    let old = VolumeKind::Nfs { server: "10.0.0.9".into(), path: "/y".into(), options: vec!["nfsvers=3".into()] };
+    let read_only =
+        |path, recursive| MountPlan { read_only: true, recursive_read_only: recursive, ..mount(path, host("/srv/disk", false)) };
+    let moving = |path, make, propagation| MountPlan { propagation, ..mount(path, host("/mnt", make)) };
+    let plan = ContainerPlan {
+        pod: pod(),
+        name: "app".into(),
+        image: "nginx".into(),
+        sandbox_id: "s1".into(),
+        mounts: vec![
+            mount("/nfs", MountSource::Volume("nfs".into())),
+            MountPlan { read_only: true, ..mount("/old", MountSource::Volume("old".into())) },
+            MountPlan { sub_path: "a/b".into(), ..mount("/part", MountSource::Volume("data".into())) },
+            mount("/image", MountSource::Image("registry.local/models:1".into())),
+            MountPlan { sub_path: "share".into(), ..mount("/part-of-image", MountSource::Image("models".into())) },
+            read_only("/ro", Recursive::Disabled),
+            read_only("/ro-if", Recursive::IfPossible),
+            read_only("/ro-all", Recursive::Enabled),
+            moving("/in", false, Propagation::HostToContainer),
+            moving("/both", true, Propagation::Bidirectional),
+            mount("/a:b", host("/srv/with:colon", true)),
+        ],
+        volumes: vec![
+            VolumePlan { name: "nfs".into(), kind: nfs, group: None },
+            VolumePlan { name: "old".into(), kind: old, group: None },
+            VolumePlan { name: "data".into(), ..VolumePlan::default() },
+        ],
+        ..ContainerPlan::default()
+    };
+    golden("container_mounts", &container_body(&owner(), &plan, &ContainerHost::default()));
 }
