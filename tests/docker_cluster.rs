@@ -3,6 +3,8 @@
 
 #[path = "docker_cluster/autonomy.rs"]
 mod autonomy;
+#[path = "docker_cluster/claims.rs"]
+mod claims;
 mod support;
 
 use std::time::{Duration, Instant};

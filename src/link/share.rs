@@ -23,7 +23,7 @@ pub struct Share {
     /// The persistent volume that is bound to each claim that these pods name, by the claim's `namespace/name`. A claim that is not
     /// bound is not here. When the volume says `pv.kubernetes.io/provisioned-by: bramble/local`, the node makes its directory
     /// (`spec.local.path`, mode 0777 as for `emptyDir`) before the first container that mounts it, if it is not there; of any other volume
-    /// the directory must be there. A directory is made only inside the node's own directory of volumes (`Info::volumes_dir`).
+    /// the directory must be there. Only a directory is made that has the volume's own name (`Volume::directory`).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub claims: BTreeMap<String, Arc<Object>>,
     /// Volumes of `bramble/local` on this node that nobody wants any more, by name: the node removes their directories and says so

@@ -148,7 +148,7 @@ pub fn read(object: &Object) -> PodSpec {
     let name = object.name();
     let pod = PodRef { uid: object.uid(), namespace: object.namespace().to_owned(), name: name.to_owned() };
     let pod_security = spec.get("securityContext").unwrap_or(&Value::Null);
-    let volumes: Vec<VolumeSpec> = list(spec, "volumes").iter().map(|raw| volume(raw, &mut ignored)).collect();
+    let volumes: Vec<VolumeSpec> = list(spec, "volumes").iter().map(|raw| volume(name, raw, &mut ignored)).collect();
     let mut containers = |key: &str| -> Vec<ContainerSpec> {
         list(spec, key).iter().map(|raw| container(raw, pod_security, &mut ignored)).collect()
     };

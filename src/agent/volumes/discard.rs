@@ -23,17 +23,14 @@ pub use run::run;
 pub fn place(volumes_dir: &Path, volume: &Object) -> Result<PathBuf, String> {
     let text = volume.str_at(&["spec", "local", "path"]);
     let path = Path::new(text);
-    let Some((namespace, claim, _)) = Volume(volume).claim().filter(|_| Volume(volume).is_ours()) else {
+    if !Volume(volume).is_ours() {
         return Err("it was not made by bramble/local".to_owned());
-    };
-    let start: String = volume.uid().0.chars().take(8).collect();
-    let name = format!("{namespace}_{claim}_{start}");
-    let plain = start.len() == 8 && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
-    // By text: what is joined is what is removed, and nothing in between is worked out.
-    if !plain || volumes_dir.join(&name).as_os_str() != path.as_os_str() {
-        return Err(format!("{text} is not the place of this volume in this node's directory {}", volumes_dir.display()));
     }
-    Ok(volumes_dir.join(name))
+    // By text: what is joined is what is removed, and nothing in between is worked out.
+    let place = Volume(volume).directory().map(|name| volumes_dir.join(name));
+    place
+        .filter(|place| place.as_os_str() == path.as_os_str())
+        .ok_or_else(|| format!("{text} is not the place of this volume in this node's directory {}", volumes_dir.display()))
 }
 
 #[cfg(test)]

@@ -97,6 +97,16 @@ impl<'a> Volume<'a> {
         self.0.annotation(PROVISIONED_BY) == Some(LOCAL_PROVISIONER)
     }
 
+    /// The name of the directory that it is, when `bramble/local` made it: `<namespace>_<claim>_<start of its uid>`.
+    #[must_use]
+    pub fn directory(self) -> Option<String> {
+        let (namespace, claim, _) = self.claim().filter(|_| self.is_ours())?;
+        let start: String = self.0.uid().0.chars().take(8).collect();
+        let name = format!("{namespace}_{claim}_{start}");
+        let plain = start.len() == 8 && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+        plain.then_some(name)
+    }
+
     /// Whether its node is to remove what it holds: nobody may claim it any more, and nobody wants it kept.
     #[must_use]
     pub fn is_discarded(self) -> bool {

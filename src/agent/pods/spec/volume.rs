@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{PullPolicy, flag, list, strings, text};
 use crate::agent::pods::env::Kind;
 use crate::api::Object;
+use crate::api::core::volume::Volume;
 use crate::api::quantity::Quantity;
 
 /// One entry of `spec.volumes`.
@@ -80,6 +81,8 @@ pub enum HostPathType {
     BlockDevice,
     /// Anything that exists: what a local persistent volume asks for.
     Exists,
+    /// A directory for whoever the container is; made when there is nothing: a volume that was made for a claim.
+    Provisioned,
 }
 
 /// A directory that an NFS server gives.
@@ -137,8 +140,8 @@ pub struct Fact {
     pub resource: Value,
 }
 
-/// Reads a volume; what is asked for and not done goes to `ignored`.
-pub(super) fn volume(raw: &Value, ignored: &mut Vec<String>) -> VolumeSpec {
+/// Reads a volume of the pod of this name; what is asked for and not done goes to `ignored`.
+pub(super) fn volume(pod: &str, raw: &Value, ignored: &mut Vec<String>) -> VolumeSpec {
     let name = text(raw, "name").to_owned();
     let kind =
         raw.as_object().into_iter().flat_map(serde_json::Map::iter).find(|(key, value)| *key != "name" && !value.is_null());
@@ -165,6 +168,8 @@ pub(super) fn volume(raw: &Value, ignored: &mut Vec<String>) -> VolumeSpec {
             "persistentVolumeClaim" => {
                 VolumeSource::Claim { name: text(source, "claimName").to_owned(), read_only: flag(source, "readOnly") }
             }
+            // The claim was made for the pod, under this name.
+            "ephemeral" => VolumeSource::Claim { name: format!("{pod}-{name}"), read_only: false },
             "nfs" => VolumeSource::Nfs(nfs(source, Vec::new())),
             "image" => VolumeSource::Image {
                 reference: text(source, "reference").to_owned(),
@@ -190,7 +195,11 @@ pub fn persistent(volume: &Object, read_only: bool) -> VolumeSource {
     }
     let given = |key: &str| spec.get(key).filter(|source| !source.is_null());
     if let Some(local) = given("local") {
-        return VolumeSource::HostPath { path: text(local, "path").to_owned(), kind: HostPathType::Exists };
+        let path = text(local, "path");
+        // Only a directory of the volume's own name is made; of any other the owner has to see to it that it is there.
+        let own = Volume(volume).directory().is_some_and(|name| path.rsplit_once('/').is_some_and(|(_, last)| last == name));
+        let kind = if own { HostPathType::Provisioned } else { HostPathType::Exists };
+        return VolumeSource::HostPath { path: path.to_owned(), kind };
     }
     if let Some(path) = given("hostPath") {
         return host_path(path);
@@ -292,7 +301,7 @@ mod tests {
         let read = |source: Value| {
             let mut raw = source;
             raw["name"] = json!("v");
-            volume(&raw, &mut Vec::new()).source
+            volume("web", &raw, &mut Vec::new()).source
         };
         assert_eq!(read(json!({})), VolumeSource::EmptyDir { memory: false, limit: None });
         assert_eq!(
@@ -327,9 +336,27 @@ mod tests {
             {"serviceAccountToken": {"path": "token"}}, {"configMap": {"name": "kube-root-ca.crt"}},
             {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}}]}});
         let mut ignored = Vec::new();
-        let VolumeSource::Content(content) = volume(&raw, &mut ignored).source else { panic!("content") };
+        let VolumeSource::Content(content) = volume("web", &raw, &mut ignored).source else { panic!("content") };
         assert_eq!((content.parts.len(), ignored.len()), (2, 1));
         assert!(matches!(&content.parts[0], Part::Entries(Kind::ConfigMap, files) if files.optional));
+    }
+
+    #[test]
+    fn a_directory_that_was_made_for_a_claim_is_made_on_the_node_and_no_other() {
+        let ours = "bramble/local";
+        for (path, by, kind) in [
+            ("/v/home_db_01234567", ours, HostPathType::Provisioned),
+            ("/v/home_db_01234567", "other", HostPathType::Exists),
+            ("/etc", ours, HostPathType::Exists),
+        ] {
+            let volume = json!({"metadata": {"name": "pv", "uid": "0123456789", "annotations": {"pv.kubernetes.io/provisioned-by": by}},
+                "spec": {"local": {"path": path}, "claimRef": {"namespace": "home", "name": "db", "uid": "u"}}});
+            let read = persistent(&Object::from_value(volume).unwrap(), false);
+            assert_eq!(read, VolumeSource::HostPath { path: path.into(), kind }, "{path} {by}");
+        }
+        let raw = json!({"name": "v", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}});
+        let read = volume("web", &raw, &mut Vec::new()).source;
+        assert_eq!(read, VolumeSource::Claim { name: "web-v".into(), read_only: false });
     }
 
     #[test]

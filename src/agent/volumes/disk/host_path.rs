@@ -1,8 +1,8 @@
 //! Hands: sees to it that what a hostPath volume asks for is there. Source: upstream `hostpath.checkType`; the words are its.
 
-use std::fs::{DirBuilder, File, Metadata};
+use std::fs::{DirBuilder, File, Metadata, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use crate::agent::pods::spec::HostPathType;
@@ -57,12 +57,19 @@ pub fn check(path: &str, kind: HostPathType) -> Result<(), HostPathError> {
         HostPathType::DirectoryOrCreate if there.is_none() => {
             return DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(|error| io("make the directory", error));
         }
+        HostPathType::Provisioned if there.is_none() => {
+            let path = Path::new(path);
+            // Whoever looks into the directory of all volumes is the node's business; into this one, the container's.
+            let made = DirBuilder::new().recursive(true).mode(0o755).create(path);
+            let opened = made.and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(0o777)));
+            return opened.map_err(|error| io("make the directory", error));
+        }
         HostPathType::FileOrCreate if there.is_none() => {
             // Not its directory: upstream makes none either.
             let made = File::options().write(true).create_new(true).mode(0o644).open(Path::new(path));
             return made.map(drop).map_err(|error| io("make the file", error));
         }
-        HostPathType::Directory | HostPathType::DirectoryOrCreate => ("directory", Metadata::is_dir),
+        HostPathType::Directory | HostPathType::DirectoryOrCreate | HostPathType::Provisioned => ("directory", Metadata::is_dir),
         HostPathType::File | HostPathType::FileOrCreate => ("file", Metadata::is_file),
         HostPathType::Socket => ("socket file", |there| there.file_type().is_socket()),
         HostPathType::CharDevice => ("character device", |there| there.file_type().is_char_device()),
@@ -114,6 +121,12 @@ mod tests {
         check(&made, DirectoryOrCreate).unwrap();
         check(&deep, FileOrCreate).unwrap();
         assert!(std::fs::metadata(&made).unwrap().is_dir() && std::fs::metadata(&deep).unwrap().mode() & 0o400 != 0);
+        let claimed = at("volumes/home_db_01234567");
+        check(&claimed, Provisioned).unwrap();
+        std::fs::write(format!("{claimed}/kept"), b"").unwrap();
+        check(&claimed, Provisioned).unwrap();
+        let mode = std::fs::metadata(&claimed).unwrap().mode();
+        assert!(mode & 0o777 == 0o777 && std::fs::metadata(format!("{claimed}/kept")).is_ok(), "{mode:o}");
         assert!(check(&at("no/such/folder"), FileOrCreate).is_err());
     }
 }
