@@ -703,6 +703,10 @@ impl Machine for Node {
             Input::Progress { ticket, uid, progress } => self.progress(now, ticket, &uid, progress, out),
             Input::Probed(answer) => self.probed(now, &answer, out),
             Input::Fail { uid, reason, message, grace, condition } => {
+                let pod = self.pods.get(&uid).filter(|pod| pod.memory.failure.is_none() && reason == "Evicted");
+                if let Some(spec) = pod.and_then(|pod| pod.spec.as_ref()) {
+                    out.push(event(&spec.pod, None, Severity::Warning, "Evicted", message.clone()));
+                }
                 let failure = PodFailure { reason, message, condition: condition.map(|condition| (condition, now.wall)) };
                 self.fail(now, &uid, failure, grace, out);
             }

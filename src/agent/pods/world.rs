@@ -542,6 +542,8 @@ fn a_pod_that_the_node_gives_up_fails_with_its_words_and_keeps_its_logs() {
             world.input(evict("web", 60 * SECOND));
         }
         world.pass(2 * SECOND);
+        let told = world.reasons().into_iter().filter(|reason| *reason == "Evicted").count();
+        assert_eq!(told, 1, "said once, however often it is asked for");
         let status = world.status("web");
         assert_eq!((&status["phase"], &status["reason"]), (&json!("Failed"), &json!("Evicted")));
         assert_eq!(status["message"], "The node was low on resource: memory.");
