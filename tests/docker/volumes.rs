@@ -185,7 +185,7 @@ async fn what_is_missing_is_waited_for_and_said_and_large_content_fits() {
     }
     let cluster = Cluster::new();
     let agent = Agent::start(&cluster);
-    let web = with_volumes(
+    let mut web = with_volumes(
         "web",
         json!([
             {"name": "conf", "configMap": {"name": "big"}},
@@ -194,6 +194,7 @@ async fn what_is_missing_is_waited_for_and_said_and_large_content_fits() {
         ]),
         json!([{"name": "conf", "mountPath": "/conf"}, {"name": "key", "mountPath": "/key"}, {"name": "disk", "mountPath": "/disk"}]),
     );
+    web["spec"]["securityContext"] = json!({"fsGroup": 2000, "runAsUser": 1000});
     let data: serde_json::Map<String, Value> = (0..1000).map(|n| (format!("-odd.{n}_"), json!("x".repeat(1040)))).collect();
     let config = [("big", json!({"data": data, "binaryData": {".hidden": "AP8="}}))];
     agent.want(share_of(std::slice::from_ref(&web), &config, &[])).await;
@@ -209,16 +210,25 @@ async fn what_is_missing_is_waited_for_and_said_and_large_content_fits() {
         .await;
 
     let place = tempfile::tempdir().unwrap();
-    let volume = json!({"metadata": {"name": "pv"}, "spec": {"local": {"path": place.path().join("none")}}});
+    let volume = json!({"metadata": {"name": "pv"}, "spec": {"local": {"path": place.path().join("default_data_01234567")}}});
     let mut all = share_of(std::slice::from_ref(&web), &config, &secrets);
     all.claims.insert("default/data".into(), Arc::new(Object::from_value(volume).unwrap()));
     agent.want(all.clone()).await;
-    agent.until("web", "the volume's path is missing", |status| waiting(status).contains("/none\" does not exist")).await;
+    agent
+        .until("web", "the volume's path is missing", |status| {
+            waiting(status).contains("/default_data_01234567\" does not exist")
+        })
+        .await;
 
-    std::fs::create_dir(place.path().join("none")).unwrap();
+    // One that the master made for the claim is made here, for the pod's group.
+    let volume = json!({"metadata": {"name": "pv", "uid": "0123456789", "annotations": {"pv.kubernetes.io/provisioned-by": "bramble/local"}},
+        "spec": {"claimRef": {"namespace": "default", "name": "data", "uid": "u"}, "local": {"path": place.path().join("default_data_01234567")}}});
+    all.claims.insert("default/data".into(), Arc::new(Object::from_value(volume).unwrap()));
+    agent.want(all).await;
     let app = id(&agent.until_ready("web").await, 0);
+    assert_eq!(inside(&app, "stat -c '%a %g' /disk"), "2777 2000");
     inside(&app, "echo kept > /disk/file");
-    assert_eq!(std::fs::read_to_string(place.path().join("none/file")).unwrap(), "kept\n");
+    assert_eq!(std::fs::read_to_string(place.path().join("default_data_01234567/file")).unwrap(), "kept\n");
     assert_eq!(inside(&app, "ls /conf | /bin/busybox wc -l"), "1000");
     assert_eq!(inside(&app, "/bin/busybox wc -c < /conf/.hidden"), "2");
     assert_eq!(inside(&app, "cat /conf/-odd.*_ | /bin/busybox wc -c"), (1000 * 1040).to_string());

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use super::env::{ConfigError, Sources};
 use super::plan::{About, Memory, Next, View};
-use super::spec::{PodSpec, VolumeSource, persistent};
-use crate::agent::runtime::{Command, VolumesPlan};
+use super::spec::{HostPathType, PodSpec, VolumeSource, persistent};
+use crate::agent::runtime::{Command, HostPathPlan, VolumesPlan};
 use crate::agent::volumes::content;
 use crate::clock::Tick;
 
@@ -52,7 +52,13 @@ pub fn plan(spec: &PodSpec, sources: Sources<'_>) -> (VolumesPlan, Option<Config
             }
         };
         match source {
-            VolumeSource::HostPath { path, kind } => plan.host_paths.push((volume.name.clone(), path, kind)),
+            VolumeSource::HostPath { path, kind } => {
+                let claimed = matches!(volume.source, VolumeSource::Claim { read_only: false, .. });
+                // A hostPath is the owner's of the machine, as upstream has it.
+                let local = matches!(kind, HostPathType::Exists | HostPathType::Provisioned);
+                let group = spec.fs_group.filter(|_| claimed && local);
+                plan.host_paths.push(HostPathPlan { volume: volume.name.clone(), path, kind, group });
+            }
             VolumeSource::Image { reference, pull } => plan.images.push((volume.name.clone(), reference, pull)),
             VolumeSource::EmptyDir { .. }
             | VolumeSource::Content(_)
@@ -154,5 +160,100 @@ fn quantity(bytes: u64) -> String {
     match units.iter().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit)) {
         Some((suffix, unit)) => format!("{}{suffix}", bytes / unit),
         None => bytes.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::pods::image::Fetches;
+    use crate::agent::pods::lifecycle::PodState;
+    use crate::agent::pods::plan::{Trouble, nothing};
+    use crate::agent::pods::resource_field::NodeAmounts;
+    use crate::agent::pods::spec;
+    use crate::api::{Object, Uid};
+    use crate::clock::{Now, Wall};
+    use crate::link::share::Share;
+    use serde_json::{Value, json};
+    use std::sync::Arc;
+
+    #[allow(clippy::needless_pass_by_value)] // reads better with json!
+    fn pod(volumes: Value) -> PodSpec {
+        let pod = json!({"metadata": {"name": "web", "namespace": "default", "uid": "u"},
+            "spec": {"volumes": volumes, "containers": [{"name": "a"}]}});
+        spec::read(&Object::from_value(pod).unwrap())
+    }
+
+    fn share(value: Option<&str>) -> Share {
+        let object = |text: &str| Arc::new(Object::from_value(json!({"data": {"k": text}})).unwrap());
+        Share { config_maps: value.map(|text| ("default/c".to_owned(), object(text))).into_iter().collect(), ..Share::default() }
+    }
+
+    /// Asks at a second, after the share changed or not.
+    fn ask(spec: &PodSpec, share: &Share, second: u64, changed: bool, memory: &mut Memory) -> Next {
+        memory.mounts.looked &= !changed;
+        let sources = Sources { share, node_name: "pi", host_ips: &[], pod_ip: "", node: NodeAmounts::default() };
+        let now = Now { tick: Tick(second * 1000), wall: Wall(0) };
+        let observed = nothing(&Uid::from("u"));
+        let view = View {
+            spec: Some(spec),
+            observed: &observed,
+            state: PodState::Live,
+            sources,
+            fetches: Fetches { free: true, under_way: &std::collections::BTreeSet::new() },
+            now,
+        };
+        set_up(view, spec, memory)
+    }
+
+    fn done(next: &Next, memory: &mut Memory) {
+        let Some((Command::SetUpVolumes(plan), About::Volumes(digest))) = &next.order else { panic!("{next:?}") };
+        assert_eq!(plan.digest(), *digest);
+        memory.mounts.done = Some(*digest);
+    }
+
+    #[test]
+    fn content_is_ordered_when_it_differs_from_what_was_done() {
+        let spec = pod(json!([{"name": "v", "configMap": {"name": "c"}}]));
+        let mut memory = Memory::default();
+        assert_eq!(ask(&spec, &share(None), 0, true, &mut memory).order, None, "nothing is complete");
+        assert_eq!(hindrance(&mut memory, "a"), Some(Next::default()));
+        assert!(memory.config["a"].to_string().contains("configmap \"c\" not found"));
+        let first = ask(&spec, &share(Some("1")), 1, true, &mut memory);
+        done(&first, &mut memory);
+        assert_eq!(hindrance(&mut memory, "a"), None);
+        assert_eq!(ask(&spec, &share(Some("1")), 2, true, &mut memory), Next::default(), "the share changed elsewhere");
+        assert_eq!(
+            ask(&spec, &share(Some("2")), 3, false, &mut memory),
+            Next::default(),
+            "it is looked at when the share changed"
+        );
+        let second = ask(&spec, &share(Some("2")), 3, true, &mut memory);
+        assert!(second.order.is_some() && second != first);
+
+        // It failed: again when it is due, and not at all once it is no longer wanted.
+        let trouble = Trouble { failures: 1, due: Tick(5000), reason: "ContainerCreating", message: "full".into() };
+        memory.trouble.insert(VOLUMES.into(), trouble);
+        assert_eq!(ask(&spec, &share(Some("2")), 4, false, &mut memory), Next::wait(Tick(5000)));
+        assert_eq!(hindrance(&mut memory, "a"), Some(Next::wait(Tick(5000))));
+        assert_eq!(ask(&spec, &share(Some("2")), 5, false, &mut memory), second);
+        assert_eq!(ask(&spec, &share(Some("1")), 6, true, &mut memory), Next::default());
+        assert_eq!(hindrance(&mut memory, "a"), None);
+        assert_eq!(
+            ask(&pod(json!([{"name": "v", "emptyDir": {}}])), &share(None), 0, true, &mut Memory::default()),
+            Next::default()
+        );
+    }
+
+    #[test]
+    fn only_limits_on_disk_are_measured_and_the_words_are_upstreams() {
+        let spec =
+            pod(json!([{"name": "free", "emptyDir": {}}, {"name": "fast", "emptyDir": {"medium": "Memory", "sizeLimit": "1Ki"}},
+            {"name": "x", "emptyDir": {"sizeLimit": "1536Ki"}}, {"name": "y", "emptyDir": {"sizeLimit": 1000}}]));
+        assert_eq!(limits(&spec).collect::<Vec<_>>(), [("x", 1536 << 10), ("y", 1000)]);
+        let measured = |x: u64, y: u64| exceeded(&spec, &[("x".into(), x), ("y".into(), y), ("free".into(), u64::MAX)]);
+        assert_eq!(measured(1536 << 10, 1000), None);
+        assert_eq!(measured(1 << 21, 0).unwrap(), "Usage of EmptyDir volume \"x\" exceeds the limit \"1536Ki\". ");
+        assert_eq!(measured(0, 1001).unwrap(), "Usage of EmptyDir volume \"y\" exceeds the limit \"1000\". ");
     }
 }

@@ -515,6 +515,26 @@ fn a_registry_out_of_reach_does_not_stop_an_image_that_is_here() {
     assert!(world.reasons().contains(&"StaleImage"));
 }
 
+#[test]
+fn a_pod_that_fills_its_scratch_volume_is_evicted_within_about_a_minute() {
+    let scratch = |script| {
+        let mut pod = pod("web", script);
+        pod["spec"]["volumes"] = json!([{"name": "x", "emptyDir": {"sizeLimit": "1Mi"}}]);
+        pod
+    };
+    let mut world = World::new();
+    world.want(&[scratch("")]);
+    world.pass(600 * SECOND);
+    assert_eq!(world.status("web")["phase"], "Running");
+    let mut world = World::new();
+    world.want(&[scratch("fills")]);
+    world.pass(75 * SECOND);
+    let words = "Usage of EmptyDir volume \"x\" exceeds the limit \"1Mi\". ";
+    let status = world.status("web");
+    assert_eq!((&status["phase"], &status["reason"], &status["message"]), (&json!("Failed"), &json!("Evicted"), &json!(words)));
+    assert!(world.events.iter().any(|(_, event)| event.reason == "Evicted" && event.message == words));
+}
+
 fn evict(name: &str, grace: Duration) -> Input {
     Input::Fail {
         uid: Uid(format!("uid-{name}")),

@@ -31,7 +31,7 @@ use std::time::Duration;
 pub use observed::{Listing, ObservedContainer, ObservedPod, ObservedSandbox, RunState, Trace};
 pub use plans::{AppArmor, ContainerPlan, Dns, Limits, Note, PidNamespace, PortPlan, SandboxPlan, Seccomp, Security};
 pub use volume_plans::{
-    ContentFile, ContentPlan, MountPlan, MountSource, Propagation, Recursive, VolumeKind, VolumePlan, VolumesPlan,
+    ContentFile, ContentPlan, HostPathPlan, MountPlan, MountSource, Propagation, Recursive, VolumeKind, VolumePlan, VolumesPlan,
 };
 
 use crate::agent::images::credentials::Credential;

@@ -9,8 +9,8 @@ use crate::agent::pods::spec::{HostPathType, PullPolicy};
 pub struct VolumesPlan {
     /// Content that has to be there.
     pub contents: Vec<ContentPlan>,
-    /// Paths of the host that have to be there: volume, path, what.
-    pub host_paths: Vec<(String, String, HostPathType)>,
+    /// Paths of the host that have to be there.
+    pub host_paths: Vec<HostPathPlan>,
     /// Images that have to be there: volume, reference, when to fetch.
     pub images: Vec<(String, String, PullPolicy)>,
 }
@@ -43,6 +43,19 @@ impl VolumesPlan {
         half.iter_mut().zip(hash.finish().as_ref()).for_each(|(to, from)| *to = *from);
         half
     }
+}
+
+/// A path of the host that has to be there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostPathPlan {
+    /// The volume's name in the pod.
+    pub volume: String,
+    /// Absolute.
+    pub path: String,
+    /// What has to be there.
+    pub kind: HostPathType,
+    /// `fsGroup`, if it is a persistent volume that may be written: whose group all in there is.
+    pub group: Option<u32>,
 }
 
 /// The whole content of a volume.

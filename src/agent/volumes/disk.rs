@@ -6,6 +6,7 @@
 
 pub mod beneath;
 pub mod content;
+pub mod group;
 pub mod host_path;
 pub mod usage;
 

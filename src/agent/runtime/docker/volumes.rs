@@ -1,7 +1,7 @@
 //! Hands: what pods' volumes need in Docker and on the disk, before a container sees them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bollard::Docker;
 use bollard::query_parameters::{ListVolumesOptions, UploadToContainerOptions};
@@ -16,7 +16,7 @@ use crate::agent::runtime::{
     translate,
 };
 use crate::agent::volumes::disk::beneath::{self, Make};
-use crate::agent::volumes::disk::{content, host_path, usage};
+use crate::agent::volumes::disk::{content, group, host_path, usage};
 use crate::api::Uid;
 use crate::error::Chain;
 
@@ -44,9 +44,16 @@ impl Shared {
                     }
                 }
             }
-            for (volume, path, kind) in &mine.host_paths {
-                if let Err(error) = host_path::check(path, *kind) {
-                    trouble.get_or_insert((volume.clone(), error.to_string()));
+            for wanted in &mine.host_paths {
+                let ready = host_path::check(&wanted.path, wanted.kind).map_err(|error| error.to_string());
+                let ready = ready.and_then(|()| match wanted.group {
+                    Some(group) => group::give(Path::new(&wanted.path), group)
+                        .map(drop)
+                        .map_err(|error| format!("cannot give it to fsGroup {group}: {}", Chain(&error))),
+                    None => Ok(()),
+                });
+                if let Err(why) = ready {
+                    trouble.get_or_insert((wanted.volume.clone(), why));
                 }
             }
             trouble

@@ -55,6 +55,8 @@ pub struct Script {
     pub pull_fails: bool,
     /// No registry is reached.
     pub offline: bool,
+    /// Its volumes hold more than they may.
+    pub fills: bool,
     /// TERM is not heard.
     pub deaf: bool,
     /// What is asked of its containers fails until they have run so long.
@@ -73,6 +75,7 @@ impl Script {
                 Some(("exit", code)) => script.exit = code.parse().ok(),
                 Some(("only", name)) => script.only = Some(name.to_owned()),
                 Some(("after", time)) => script.after = duration(time).unwrap_or_default(),
+                None if word == "fills" => script.fills = true,
                 None if word == "pull-fails" => script.pull_fails = true,
                 None if word == "offline" => script.offline = true,
                 Some(("sick-until", time)) => script.sick_until = duration(time),
@@ -228,7 +231,11 @@ impl Simulated {
             }
             // It has no disk.
             Command::SetUpVolumes(_) => Ok(Done::Ok),
-            Command::MeasureVolumes { .. } => Ok(Done::Measured(Vec::new())),
+            Command::MeasureVolumes { volumes } => {
+                let full = self.pods.get(&pod.uid).is_some_and(|pod| pod.script.fills);
+                let bytes = if full { u64::MAX } else { 0 };
+                Ok(Done::Measured(volumes.into_iter().map(|volume| (volume, bytes)).collect()))
+            }
             Command::FindImage { image } => Ok(Done::Image { present: self.images.contains(&image), foreign: None }),
             Command::PullImage { image, .. } => {
                 if self.pods.get(&pod.uid).is_some_and(|pod| pod.script.pull_fails) {
