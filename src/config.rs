@@ -213,6 +213,12 @@ impl Reader {
         value
     }
 
+    /// Whether the configuration names this key, well or not.
+    #[must_use]
+    pub fn names(&self, key: &str) -> bool {
+        self.values.contains_key(key)
+    }
+
     /// Every key that was asked for so far.
     #[must_use]
     pub fn known(&self) -> &BTreeSet<&'static str> {
@@ -409,6 +415,21 @@ pub enum ClaimError {
     },
 }
 
+/// The file that stands where a directory has to be on the way to `path`, if that is what was wrong.
+#[must_use]
+pub fn in_the_way<'a>(path: &'a Path, error: &std::io::Error) -> Option<&'a Path> {
+    if !matches!(error.kind(), std::io::ErrorKind::NotADirectory | std::io::ErrorKind::AlreadyExists) {
+        return None;
+    }
+    path.ancestors().find(|place| std::fs::metadata(place).is_ok_and(|found| !found.is_dir()))
+}
+
+/// What to do about it.
+#[must_use]
+pub fn not_a_directory(file: &Path) -> String {
+    format!("{} is a file, and has to be a directory: choose another one with --data-dir, or move the file away", file.display())
+}
+
 impl From<ClaimError> for Report {
     fn from(error: ClaimError) -> Self {
         let fix = match &error {
@@ -420,9 +441,12 @@ impl From<ClaimError> for Report {
             ClaimError::Io { path, source } if source.kind() == std::io::ErrorKind::StorageFull => {
                 format!("make room on the disk that holds {} (`df -h`), then try again", path.display())
             }
-            ClaimError::Io { path, .. } => format!(
-                "make {} writable for this user, or choose another directory with --data-dir",
-                path.parent().unwrap_or(path).display()
+            ClaimError::Io { path, source } => in_the_way(path, source).map_or_else(
+                || {
+                    let folder = path.parent().unwrap_or(path).display();
+                    format!("make {folder} writable for this user, or choose another directory with --data-dir")
+                },
+                not_a_directory,
             ),
         };
         let report = Report::failed(error.to_string()).fix(fix);

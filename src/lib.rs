@@ -35,13 +35,30 @@
 //! | 12 | `agent/pods/status.rs` | Running, Ready | |
 //! | 13 | `link/report.rs` → `dispatcher/report.rs` | fenced by uid, incarnation and attempt | 3 |
 //! | 14 | `apiserver/watch.rs` | `kubectl get pods -w` prints a line | |
+//!
+//! # The way of a packet to a service
+//!
+//! | stop | file | what |
+//! |---|---|---|
+//! | 1 | `controller/endpoint_slice.rs` | a pod that became ready is one of the service's endpoints |
+//! | 2 | `dispatcher/net.rs` | the network's share: one for all nodes |
+//! | 3 | `link/downlink.rs` → `session.rs` | numbered, published, kept by each node |
+//! | 4 | `agent/proxy/table.rs` | which addresses and ports lead to which endpoints |
+//! | 5 | `agent/proxy/ruleset.rs`, `change.rs` → `netlink.rs` | maps and rules of nftables, one transaction a change |
+//! | 6 | the kernel | picks an endpoint; `agent/overlay/plan.rs` has made the way to its node |
+//!
+//! The same share makes names (`agent/dns/zone.rs`), ingresses (`agent/ingress/table.rs`) and policies (`agent/policy/rules.rs`);
+//! `agent/run/network.rs` puts these parts together.
 
 // 0 ground
 pub mod backoff;
 pub mod clock;
 pub mod config;
 pub mod error;
+pub mod https;
+pub mod pkcs10;
 pub mod rng;
+pub mod routes;
 pub mod step;
 pub mod task;
 pub mod telemetry;
@@ -50,6 +67,7 @@ pub mod tls;
 // 1 words
 pub mod api;
 pub mod board;
+pub mod mdns;
 
 // 2 link
 pub mod link;

@@ -77,6 +77,11 @@ impl Systemd {
         self.say("READY=1");
     }
 
+    /// What it is doing, for `systemctl status`.
+    pub fn status(&self, words: &str) {
+        self.say(&format!("STATUS={}", words.replace('\n', " ")));
+    }
+
     /// The daemon is on its way out.
     pub fn stopping(&self) {
         self.say("STOPPING=1");

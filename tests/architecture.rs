@@ -15,7 +15,10 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("step", &["clock"]),
     ("backoff", &["rng"]),
     ("rng", &[]),
+    ("routes", &[]),
     ("error", &[]),
+    ("https", &[]),
+    ("pkcs10", &[]),
     ("config", &["error"]),
     ("task", &[]),
     ("telemetry", &["error"]),
@@ -23,18 +26,39 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     // 1 words
     ("api", &["clock"]),
     ("board", &["clock", "error"]),
+    ("mdns", &["clock", "error"]),
     // 2 link
     ("link", &["api", "clock", "step", "backoff", "rng", "error"]),
     // 3 store
     ("store", &["api", "clock", "step", "error", "rng"]),
     // 4 master side
-    ("apiserver", &["api", "store", "link", "clock", "step", "backoff", "rng", "error", "tls"]),
+    ("apiserver", &["api", "store", "link", "clock", "step", "backoff", "rng", "error", "tls", "pkcs10"]),
     ("scheduler", &["api", "store", "clock", "step", "backoff", "rng", "error"]),
-    ("controller", &["api", "store", "clock", "step", "backoff", "rng", "error"]),
+    ("controller", &["api", "store", "clock", "step", "backoff", "rng", "error", "tls", "pkcs10"]),
     ("dispatcher", &["api", "store", "link", "clock", "step", "backoff", "rng", "error"]),
-    ("broker", &["link", "clock", "step", "backoff", "rng", "error", "tls"]),
+    ("broker", &["link", "clock", "step", "backoff", "rng", "error", "tls", "pkcs10"]),
     // 4 node side
-    ("agent", &["api", "board", "link", "clock", "step", "backoff", "rng", "error", "config", "task", "telemetry", "tls"]),
+    (
+        "agent",
+        &[
+            "api",
+            "board",
+            "link",
+            "clock",
+            "step",
+            "backoff",
+            "rng",
+            "error",
+            "config",
+            "task",
+            "telemetry",
+            "tls",
+            "https",
+            "pkcs10",
+            "mdns",
+            "routes",
+        ],
+    ),
     // 5 composition
     (
         "master",
@@ -54,11 +78,30 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "task",
             "telemetry",
             "tls",
+            "pkcs10",
+            "mdns",
+            "routes",
         ],
     ),
     (
         "local",
-        &["api", "agent", "master", "link", "board", "clock", "rng", "error", "config", "task", "telemetry", "tls", "backoff"],
+        &[
+            "api",
+            "agent",
+            "master",
+            "link",
+            "board",
+            "clock",
+            "rng",
+            "error",
+            "config",
+            "task",
+            "telemetry",
+            "tls",
+            "backoff",
+            "https",
+            "routes",
+        ],
     ),
 ];
 
@@ -83,7 +126,7 @@ const HANDS: &[&str] = &[
 ];
 /// Layers whose files must be one or the other.
 const DECIDING: &[&str] =
-    &["api", "board", "link", "store", "apiserver", "scheduler", "controller", "dispatcher", "broker", "agent"];
+    &["api", "board", "mdns", "link", "store", "apiserver", "scheduler", "controller", "dispatcher", "broker", "agent"];
 /// What a decider may not name, and why.
 const FORBIDDEN: &[(&str, &str)] = &[
     ("tokio::", "sockets, timers and tasks belong to hands"),

@@ -3,9 +3,48 @@
 
 #[path = "docker_cluster/autonomy.rs"]
 mod autonomy;
+#[allow(dead_code)]
+#[path = "link/proxy.rs"]
+mod cable;
 #[path = "docker_cluster/claims.rs"]
 mod claims;
+#[allow(dead_code)]
+#[path = "link/daemon.rs"]
+mod daemon;
+#[path = "docker_cluster/devices.rs"]
+mod devices;
+#[path = "docker_cluster/engine_away.rs"]
+mod engine_away;
+#[allow(dead_code)]
+#[path = "docker/proxy.rs"]
+mod engine_proxy;
+#[path = "docker_cluster/image_disk.rs"]
+mod image_disk;
+#[path = "support/left.rs"]
+mod left;
+#[path = "link/mosquitto.rs"]
+mod mosquitto;
+#[path = "docker_cluster/own_broker.rs"]
+mod own_broker;
+#[allow(dead_code)]
+#[path = "docker/own_docker.rs"]
+mod own_docker;
+#[path = "docker_cluster/past.rs"]
+mod past;
+#[path = "docker_cluster/podman.rs"]
+mod podman;
+#[allow(dead_code)]
+#[path = "support/podman.rs"]
+mod podman_service;
+#[path = "docker_cluster/pressure.rs"]
+mod pressure;
+#[path = "docker_cluster/refused.rs"]
+mod refused;
+#[path = "docker_cluster/services.rs"]
+mod services;
 mod support;
+#[path = "docker_cluster/trouble.rs"]
+mod trouble;
 
 use std::time::{Duration, Instant};
 

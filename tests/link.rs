@@ -12,6 +12,8 @@ mod cuts;
 mod daemon;
 #[path = "link/external.rs"]
 mod external;
+#[path = "link/mosquitto.rs"]
+mod mosquitto;
 #[path = "link/nonsense.rs"]
 mod nonsense;
 #[path = "link/proxy.rs"]

@@ -16,5 +16,7 @@ mod kubectl;
 mod leds;
 #[path = "people/local.rs"]
 mod local;
+#[path = "people/services.rs"]
+mod services;
 #[path = "people/terminal.rs"]
 mod terminal;

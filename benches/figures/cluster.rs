@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -48,7 +48,9 @@ impl Cluster {
 
     /// `bramble status -o json`.
     pub fn status(&self) -> anyhow::Result<Value> {
-        Ok(serde_json::from_str(&self.bramble(["status", "-o", "json"])?)?)
+        // One that is not ready yet is told as well, with another exit code.
+        let said = self.run(["status", "-o", "json"])?;
+        serde_json::from_slice(&said.stdout).with_context(|| String::from_utf8_lossy(&said.stderr).into_owned())
     }
 
     /// The master's process.
@@ -84,18 +86,36 @@ impl Cluster {
         })
     }
 
-    /// Makes a deployment of pods that sleep, and waits until all are ready.
-    pub fn deploy(&self, name: &str, replicas: usize, image: &str) -> anyhow::Result<()> {
+    /// Makes a deployment, and waits until all pods of the cluster, `total`, are ready.
+    pub fn deploy(&self, name: &str, replicas: usize, total: usize, image: &str, probes: Probes) -> anyhow::Result<()> {
         let mut client = Client::connect(&self.address()?)?;
-        client.post("/apis/apps/v1/namespaces/default/deployments", &deployment(name, replicas, image))?;
-        wait(&format!("{replicas} ready pods"), Duration::from_secs(300), || {
+        client.post(DEPLOYMENTS, &deployment(name, replicas, image, probes))?;
+        self.wait_pods(&mut client, total)
+    }
+
+    /// Removes a deployment, and waits until `left` pods are there, all ready.
+    pub fn undeploy(&self, name: &str, left: usize) -> anyhow::Result<()> {
+        let mut client = Client::connect(&self.address()?)?;
+        client.delete(&format!("{DEPLOYMENTS}/{name}"))?;
+        self.wait_pods(&mut client, left)
+    }
+
+    fn wait_pods(&self, client: &mut Client, total: usize) -> anyhow::Result<()> {
+        wait(&format!("{total} ready pods"), Duration::from_secs(600), || {
             let list = client.get("/api/v1/namespaces/default/pods")?;
             let items = list.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-            Ok(items.iter().filter(|pod| is(pod, "Ready")).count() == replicas)
+            Ok(items.len() == total && items.iter().all(|pod| is(pod, "Ready")))
         })
     }
 
     fn bramble<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> anyhow::Result<String> {
+        let said = self.run(arguments)?;
+        let (out, error) = (String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
+        anyhow::ensure!(said.status.success(), "{}\n{out}{error}", said.status);
+        Ok(out.into_owned())
+    }
+
+    fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> anyhow::Result<Output> {
         let mut command = Command::new(&self.program);
         let mut arguments = arguments.into_iter();
         command.args(arguments.next()).arg("--data-dir").arg(self.dir()).args(arguments);
@@ -104,11 +124,7 @@ impl Cluster {
             Some(host) => command.env("DOCKER_HOST", host),
             None => command.env_remove("DOCKER_HOST"),
         };
-        let said = command.stdin(Stdio::null()).output()?;
-        if !said.status.success() {
-            bail!("{command:?}\n{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
-        }
-        Ok(String::from_utf8_lossy(&said.stdout).into_owned())
+        command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {command:?}"))
     }
 }
 
@@ -157,22 +173,65 @@ pub fn copied(program: &Path, folder: &Path) -> anyhow::Result<PathBuf> {
     Ok(copy)
 }
 
-fn spec(image: &str) -> Value {
-    serde_json::json!({"terminationGracePeriodSeconds": 1, "containers": [
-        {"name": "main", "image": image, "imagePullPolicy": "IfNotPresent", "command": ["sleep", "3600"]},
-    ]})
+/// How the pods of a figure are probed: by a readiness and a liveness probe each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probes {
+    /// Not at all.
+    None,
+    /// By HTTP, each so many seconds.
+    Http(u32),
+    /// By opening a connection, each so many seconds.
+    Tcp(u32),
+    /// By a command in the container, each so many seconds.
+    Exec(u32),
 }
 
-/// A deployment of pods that sleep.
-pub fn deployment(name: &str, replicas: usize, image: &str) -> Value {
+impl Probes {
+    /// For the table.
+    pub fn words(self) -> String {
+        match self {
+            Probes::None => "without probes".to_owned(),
+            Probes::Http(seconds) => format!("HTTP readiness and liveness every {seconds} s"),
+            Probes::Tcp(seconds) => format!("TCP readiness and liveness every {seconds} s"),
+            Probes::Exec(seconds) => format!("exec readiness and liveness every {seconds} s"),
+        }
+    }
+
+    fn probe(self) -> Option<Value> {
+        Some(match self {
+            Probes::None => return None,
+            Probes::Http(seconds) => serde_json::json!({"httpGet": {"path": "/", "port": PORT}, "periodSeconds": seconds}),
+            Probes::Tcp(seconds) => serde_json::json!({"tcpSocket": {"port": PORT}, "periodSeconds": seconds}),
+            Probes::Exec(seconds) => serde_json::json!({"exec": {"command": ["true"]}, "periodSeconds": seconds}),
+        })
+    }
+}
+
+/// What runs in a pod: a small web server.
+pub const SERVES: [&str; 6] = ["httpd", "-f", "-p", "8080", "-h", "/www"];
+const PORT: u16 = 8080;
+const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
+
+fn spec(image: &str, probes: Probes) -> Value {
+    let mut container = serde_json::json!({"name": "main", "image": image, "imagePullPolicy": "IfNotPresent", "command": SERVES});
+    if let Some(probe) = probes.probe() {
+        container["readinessProbe"] = probe.clone();
+        container["livenessProbe"] = probe;
+    }
+    serde_json::json!({"terminationGracePeriodSeconds": 1, "containers": [container]})
+}
+
+/// A deployment of pods.
+pub fn deployment(name: &str, replicas: usize, image: &str, probes: Probes) -> Value {
     serde_json::json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
         "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": name}},
-            "template": {"metadata": {"labels": {"app": name}}, "spec": spec(image)}},
+            "template": {"metadata": {"labels": {"app": name}}, "spec": spec(image, probes)}},
     })
 }
 
-/// A pod that sleeps.
-pub fn pod(name: &str, image: &str) -> Value {
-    serde_json::json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}}, "spec": spec(image)})
+/// A pod.
+pub fn pod(name: &str, image: &str, probes: Probes) -> Value {
+    let metadata = serde_json::json!({"name": name, "labels": {"app": name}});
+    serde_json::json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec(image, probes)})
 }

@@ -1,9 +1,10 @@
-//! A Docker of our own: containerd and dockerd in a folder and a network namespace of their own.
+//! A Docker of our own: containerd and dockerd in a folder of their own, in the network namespace of this program.
 //!
 //! The machine's Docker may be in use, and grows with use. This one is as fresh as on a node that was just set up, and no
 //! shim in it is somebody else's. It needs root; where that is not given, there is no figure about Docker.
 
 use std::fs::File;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -16,6 +17,25 @@ use crate::process;
 /// The image that is run: Debian's static busybox in an otherwise empty root.
 pub const IMAGE: &str = "bramble-figures/busybox:1";
 
+/// Says that this program has a network namespace of its own.
+const ALONE: &str = "BRAMBLE_FIGURES_ALONE";
+
+/// Begins this program again in a network namespace of its own, so that Docker, the cluster and we reach each other and pods, and
+/// nobody else. Without the right to it the program goes on here, and no Docker is started.
+pub fn alone() -> anyhow::Result<()> {
+    if is_alone() || !Command::new("unshare").args(["--net", "true"]).status().is_ok_and(|status| status.success()) {
+        return Ok(());
+    }
+    let script = "ip link set lo up && exec \"$0\" \"$@\"";
+    let mut again = Command::new("unshare");
+    again.args(["--net", "sh", "-c", script]).arg(std::env::current_exe()?).args(std::env::args_os().skip(1)).env(ALONE, "1");
+    Err(again.exec()).context("cannot begin again in a network namespace")
+}
+
+fn is_alone() -> bool {
+    std::env::var_os(ALONE).is_some()
+}
+
 /// Ended when it is dropped.
 pub struct Engine {
     containerd: Child,
@@ -26,6 +46,8 @@ pub struct Engine {
 impl Engine {
     /// Starts both, with the image in it.
     pub fn start() -> anyhow::Result<Self> {
+        // Two Dockers in one namespace quarrel about the rules of the firewall.
+        anyhow::ensure!(is_alone(), "a Docker of our own needs root, and `unshare` and `ip`, for a network namespace of its own");
         let folder = tempfile::Builder::new().prefix("bramble-docker-").tempdir()?;
         let at = |name: &str| folder.path().join(name);
         let log = |name: &str| File::create(at(name)).map(Stdio::from);
@@ -43,11 +65,10 @@ impl Engine {
             .spawn()
             .context("cannot start containerd")?;
         std::fs::write(at("daemon.json"), r#"{"storage-driver": "overlay2"}"#)?;
-        // A network namespace of its own: two Dockers in one quarrel about the rules of the firewall.
-        let script = "ip link set lo up && cd \"$0\" && exec dockerd --config-file \"$0/daemon.json\" --host \"unix://$0/docker.sock\" \
+        let script = "cd \"$0\" && exec dockerd --config-file \"$0/daemon.json\" --host \"unix://$0/docker.sock\" \
                       --data-root \"$0/data\" --exec-root \"$0/exec\" --pidfile \"$0/docker.pid\" --containerd \"$0/containerd.sock\" --log-level warn";
-        let dockerd = Command::new("unshare")
-            .args(["--net", "sh", "-c", script])
+        let dockerd = Command::new("sh")
+            .args(["-c", script])
             .arg(folder.path())
             .stdin(Stdio::null())
             .stdout(log("dockerd.log")?)
@@ -77,6 +98,21 @@ impl Engine {
     /// containerd's process.
     pub fn containerd(&self) -> u32 {
         self.containerd.id()
+    }
+
+    /// Where dockerd keeps everything.
+    pub fn data(&self) -> std::path::PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Id and start of each container that runs, in order: whoever was started again is another.
+    pub fn runs(&self) -> anyhow::Result<Vec<String>> {
+        let ids = self.docker(&["ps", "--quiet", "--no-trunc"])?;
+        let mut arguments = vec!["inspect", "--format", "{{.Id}} {{.State.StartedAt}} {{.RestartCount}}"];
+        arguments.extend(ids.lines());
+        let mut runs: Vec<String> = self.docker(&arguments)?.lines().map(str::to_owned).collect();
+        runs.sort();
+        Ok(runs)
     }
 
     /// The shims of its containers.
@@ -112,9 +148,11 @@ impl Engine {
         }
         let busybox = Path::new("/bin/busybox");
         std::fs::copy(busybox, root.path().join("bin/busybox")).context("Debian's busybox-static is needed")?;
-        for name in ["sh", "sleep"] {
+        for name in ["sh", "sleep", "httpd", "true"] {
             std::os::unix::fs::symlink("busybox", root.path().join("bin").join(name))?;
         }
+        std::fs::create_dir(root.path().join("www"))?;
+        std::fs::write(root.path().join("www/index.html"), "well\n")?;
         let archive = self.folder.path().join("busybox.tar");
         let packed = Command::new("tar").arg("-C").arg(root.path()).arg("-cf").arg(&archive).arg(".").status()?;
         anyhow::ensure!(packed.success(), "tar failed");

@@ -13,10 +13,13 @@
 // A program that measures reads the clock, and writes JSON by name.
 #![allow(clippy::disallowed_methods, clippy::indexing_slicing)]
 
+mod adopt;
+mod alone;
 mod api;
 mod cluster;
 mod engine;
 mod memory;
+mod network;
 mod pods;
 mod process;
 mod scheduling;
@@ -57,16 +60,37 @@ const FIGURES: &[(&str, &str, Figure)] = &[
     ("store", "writes a second, time and bytes of a durable write", store::measure),
     ("memory", "PSS and idle CPU of master and agents, simulated, at 1 and at 10 nodes", memory::simulated),
     ("link", "what one more connected node costs the master", memory::link),
-    ("docker", "PSS and idle CPU of a whole node: agent, dockerd, containerd, shims, at 0 and at 10 pods", memory::docker),
-    ("writes", "bytes written to disk while three nodes idle", writes::measure),
-    ("pods", "create to running, against `docker run`", pods::measure),
+    (
+        "docker",
+        "PSS and idle CPU of a whole node: agent, dockerd, containerd, shims, at 0, 10 and 50 probed pods",
+        memory::docker,
+    ),
+    ("writes", "bytes written to disk while nodes idle, and while ten probed pods run", writes::measure),
+    ("pods", "create to running and to ready, against `docker run`", pods::measure),
+    ("adopt", "an agent that is killed and started again: time until it has reported 50 running pods as ready", adopt::measure),
     ("scheduling", "1,000 pods on 100 simulated nodes, and one pod at a time", scheduling::measure),
+    (
+        "network-paths",
+        "bytes and time from pod to pod and to services, against a bare pair of virtual cards",
+        network::paths::measure,
+    ),
+    ("network-changes", "one change of the services in the kernel, at 10, 100 and 1,000 of them", network::changes::measure),
+    ("network-names", "questions for names a second, and their time", network::names::measure),
+    (
+        "network-serving",
+        "the agent's memory with 0 to 1,000 services; from a pod ready to the first connection through its service",
+        network::serving::measure,
+    ),
 ];
 
 fn main() -> anyhow::Result<()> {
+    if let Some(ended) = network::part() {
+        return ended;
+    }
+    engine::alone()?;
     let mut setup = Setup { program: PathBuf::from(env!("CARGO_BIN_EXE_bramble")), agent: None, short: false };
     let mut out = None;
-    let mut chosen = Vec::new();
+    let mut chosen: Vec<&(&str, &str, Figure)> = Vec::new();
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().with_context(|| format!("{argument} wants a value")).map(PathBuf::from);
@@ -81,10 +105,13 @@ fn main() -> anyhow::Result<()> {
                 print!("{}", help());
                 return Ok(());
             }
-            name => match FIGURES.iter().find(|(known, ..)| *known == name) {
-                Some(figure) => chosen.push(figure),
-                None => bail!("there is no figure {name:?}\n{}", help()),
-            },
+            name => {
+                let before = chosen.len();
+                chosen.extend(FIGURES.iter().filter(|(known, ..)| is_meant(known, name)));
+                if chosen.len() == before {
+                    bail!("there is no figure {name:?}\n{}", help());
+                }
+            }
         }
     }
     if !setup.program.is_file() {
@@ -116,10 +143,15 @@ fn main() -> anyhow::Result<()> {
     if failed.is_empty() { Ok(()) } else { bail!("not measured: {}", failed.join(", ")) }
 }
 
+/// `network` means all that begin so.
+fn is_meant(figure: &str, name: &str) -> bool {
+    figure.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
 fn help() -> String {
     let mut text = "figures [--program FILE] [--agent-program FILE] [--out FILE] [--short] [NAME…]\n\n".to_owned();
     for (name, what, _) in FIGURES {
-        text.push_str(&format!("  {name:10}  {what}\n"));
+        text.push_str(&format!("  {name:15}  {what}\n"));
     }
     text
 }

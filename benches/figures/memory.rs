@@ -1,13 +1,10 @@
 //! PSS and idle CPU of the daemons, and of a whole node with Docker.
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::Context as _;
-
 use crate::Setup;
-use crate::cluster::{Cluster, copied, wait};
+use crate::alone::Alone;
+use crate::cluster::{Cluster, Probes, wait};
 use crate::engine::{Engine, IMAGE};
 use crate::process::{self, Memory};
 use crate::table::{Table, mib, quantile};
@@ -18,7 +15,7 @@ const SETTLE: Duration = Duration::from_secs(45);
 const LOOK: Duration = Duration::from_secs(60);
 
 /// A process while nothing happens.
-struct Idle {
+pub struct Idle {
     memory: Memory,
     /// Of one core, in percent.
     cpu: f64,
@@ -26,7 +23,7 @@ struct Idle {
 }
 
 /// Looks at processes for a while.
-fn idle(setup: &Setup, pids: &[u32]) -> anyhow::Result<Vec<Idle>> {
+pub fn idle(setup: &Setup, pids: &[u32]) -> anyhow::Result<Vec<Idle>> {
     std::thread::sleep(setup.choose(SETTLE, SETTLE / 3));
     let look = setup.choose(LOOK, LOOK / 3);
     let before = pids.iter().map(|pid| process::cpu(*pid)).collect::<anyhow::Result<Vec<_>>>()?;
@@ -41,14 +38,14 @@ fn idle(setup: &Setup, pids: &[u32]) -> anyhow::Result<Vec<Idle>> {
 }
 
 /// `5.9 MiB (2.1 MiB heap and stacks), 0.03 % of a core`.
-fn told(idle: &Idle) -> String {
+pub fn told(idle: &Idle) -> String {
     format!("{} ({} of it heap and stacks), {:.2} % of a core", mib(idle.memory.pss), mib(idle.memory.anonymous), idle.cpu)
 }
 
 fn rows(table: &mut Table, nodes: &str, seen: &[Idle], how: &str) {
     let Some((master, agents)) = seen.split_first() else { return };
     let extra = |idle: &Idle| format!("{how}; RSS {}, threads: {}", mib(idle.memory.rss), idle.threads);
-    let aim = if nodes.starts_with("10") { "20 MiB, 0.5 %" } else { "" };
+    let aim = if nodes.starts_with("10 sim") { "20 MiB, 0.5 %" } else { "" };
     table.row(&format!("master with broker, {nodes}"), aim, &told(master), &extra(master));
     // The one in the middle, by memory.
     let middle = quantile(&agents.iter().map(|agent| agent.memory.pss).collect::<Vec<_>>(), 0.5);
@@ -66,7 +63,7 @@ pub fn simulated(setup: &Setup, table: &mut Table) -> anyhow::Result<()> {
         let config = cluster.dir().join("master.toml");
         let master = Alone::instead_of(cluster.master()?, &setup.program, &["master", "--config"], &config, &folder)?;
         wait("the master answers again", Duration::from_secs(20), || Ok(cluster.wait_nodes(count as usize).is_ok()))?;
-        let pids: Vec<u32> = std::iter::once(master.0.id()).chain(cluster.agents()?).collect();
+        let pids: Vec<u32> = std::iter::once(master.pid()).chain(cluster.agents()?).collect();
         let seen = idle(setup, &pids)?;
         rows(
             table,
@@ -104,84 +101,66 @@ pub fn link(setup: &Setup, table: &mut Table) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A daemon that runs from a file of its own in place of the one that `bramble start` made, so that it shares no page with
-/// another: as on a Pi of its own.
-struct Alone(Child);
-
-impl Alone {
-    fn instead_of(
-        pid: u32,
-        program: &Path,
-        arguments: &[&str],
-        config: &Path,
-        folder: &tempfile::TempDir,
-    ) -> anyhow::Result<Self> {
-        process::signal(pid, "TERM")?;
-        wait("the daemon ends", Duration::from_secs(20), || Ok(!process::lives(pid)))?;
-        let program = copied(program, folder.path())?;
-        let log = std::fs::File::create(folder.path().join("log"))?;
-        let mut command = Command::new(program);
-        command.args(arguments).arg(config).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        Ok(Self(command.spawn()?))
-    }
-}
-
-impl Drop for Alone {
-    fn drop(&mut self) {
-        if process::signal(self.0.id(), "TERM").is_err() {
-            let _ = self.0.kill();
-        }
-        let _ = self.0.wait();
-    }
-}
-
-/// One node with Docker, at 0 and at 10 pods.
+/// One node with Docker: without pods, with 10 and 50 that are probed by HTTP, with 10 that are probed otherwise.
 pub fn docker(setup: &Setup, table: &mut Table) -> anyhow::Result<()> {
     let engine = Engine::start()?;
     let folder = tempfile::tempdir()?;
     let cluster = Cluster::docker(setup, &engine, 1)?;
-    let running = cluster.agents()?.first().copied().context("no agent")?;
-    let config = cluster.dir().join("nodes/bramble-1/agent.toml");
-    let program = setup.agent.as_ref().unwrap_or(&setup.program);
-    let agent = Alone::instead_of(running, program, &["agent", "--config"], &config, &folder)?;
-    cluster.wait_nodes(1)?;
-    let which = if setup.agent.is_some() { "the agent's own program" } else { "a copy of the whole program" };
-    for pods in [0, 10] {
-        if pods > 0 {
-            cluster.deploy("idle", pods, IMAGE)?;
-        }
-        let shims = engine.shims();
-        let sandboxes = engine.sandboxes();
-        let parts = [
-            ("agent", vec![agent.0.id()]),
-            ("dockerd", vec![engine.dockerd()]),
-            ("containerd", vec![engine.containerd()]),
-            ("shims", shims),
-            ("sandboxes", sandboxes),
-        ];
-        let pids: Vec<u32> = std::iter::once(cluster.master()?).chain(parts.iter().flat_map(|part| part.1.clone())).collect();
-        let seen = idle(setup, &pids)?;
-        let how = format!("{which}, in a process that shares pages with none, as on a Pi");
-        rows(table, &format!("1 node with Docker, {pods} pods"), seen.get(..2).unwrap_or_default(), &how);
-        let mut rest = seen.iter().skip(1);
-        let (mut pss, mut cpu, mut words) = (0, 0.0, Vec::new());
-        for (name, pids) in &parts {
-            let part: Vec<&Idle> = rest.by_ref().take(pids.len()).collect();
-            let (part_pss, part_cpu) = (
-                part.iter().map(|one| one.memory.pss).sum::<u64>(),
-                part.iter().map(|one| one.cpu).fold(0.0, |sum, one| sum + one),
-            );
-            words.push(format!("{} {name} {} and {part_cpu:.2} %", part.len(), mib(part_pss)));
-            pss += part_pss;
-            cpu += part_cpu;
-        }
-        table.row(
-            &format!("whole node (without master), {pods} pods"),
-            "published, and lowered",
-            &format!("{}, {cpu:.2} % of a core", mib(pss)),
-            &format!("{}; what runs in the pods is not counted", words.join(", ")),
-        );
+    let agent = Alone::agent(setup, &cluster, &folder)?;
+    node(setup, table, &engine, &cluster, &agent, 0, Probes::None)?;
+    cluster.deploy("few", 10, 10, IMAGE, Probes::Http(10))?;
+    node(setup, table, &engine, &cluster, &agent, 10, Probes::Http(10))?;
+    cluster.deploy("many", 40, 50, IMAGE, Probes::Http(10))?;
+    node(setup, table, &engine, &cluster, &agent, 50, Probes::Http(10))?;
+    cluster.undeploy("many", 10)?;
+    cluster.undeploy("few", 0)?;
+    for (name, probes) in [("plain", Probes::None), ("tcp", Probes::Tcp(10)), ("exec", Probes::Exec(10))] {
+        cluster.deploy(name, 10, 10, IMAGE, probes)?;
+        node(setup, table, &engine, &cluster, &agent, 10, probes)?;
+        cluster.undeploy(name, 0)?;
     }
     drop(agent);
+    Ok(())
+}
+
+/// The rows of one node as it is now.
+fn node(
+    setup: &Setup,
+    table: &mut Table,
+    engine: &Engine,
+    cluster: &Cluster,
+    agent: &Alone,
+    pods: usize,
+    probes: Probes,
+) -> anyhow::Result<()> {
+    let which = if setup.agent.is_some() { "the agent's own program" } else { "a copy of the whole program" };
+    let parts = [
+        ("agent", vec![agent.pid()]),
+        ("dockerd", vec![engine.dockerd()]),
+        ("containerd", vec![engine.containerd()]),
+        ("shims", engine.shims()),
+        ("sandboxes", engine.sandboxes()),
+    ];
+    let pids: Vec<u32> = std::iter::once(cluster.master()?).chain(parts.iter().flat_map(|part| part.1.clone())).collect();
+    let seen = idle(setup, &pids)?;
+    let how = format!("{which}, in a process that shares pages with none, as on a Pi");
+    let of = if pods == 0 { "0 pods".to_owned() } else { format!("{pods} pods, {}", probes.words()) };
+    rows(table, &format!("1 node with Docker, {of}"), seen.get(..2).unwrap_or_default(), &how);
+    let mut rest = seen.iter().skip(1);
+    let (mut pss, mut cpu, mut words) = (0, 0.0, Vec::new());
+    for (name, pids) in &parts {
+        let part: Vec<&Idle> = rest.by_ref().take(pids.len()).collect();
+        let (part_pss, part_cpu) =
+            (part.iter().map(|one| one.memory.pss).sum::<u64>(), part.iter().map(|one| one.cpu).fold(0.0, |sum, one| sum + one));
+        words.push(format!("{} {name} {} and {part_cpu:.2} %", part.len(), mib(part_pss)));
+        pss += part_pss;
+        cpu += part_cpu;
+    }
+    table.row(
+        &format!("whole node (without master), {of}"),
+        "published, and lowered",
+        &format!("{}, {cpu:.2} % of a core", mib(pss)),
+        &format!("{}; what runs in the pods is not counted", words.join(", ")),
+    );
     Ok(())
 }

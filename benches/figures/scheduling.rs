@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::Setup;
 use crate::api::{self, Client, Event};
-use crate::cluster::{Cluster, deployment, pod, wait};
+use crate::cluster::{Cluster, Probes, deployment, pod, wait};
 use crate::process;
 use crate::table::{Table, quantiles};
 
@@ -27,7 +27,7 @@ pub fn measure(setup: &Setup, table: &mut Table) -> anyhow::Result<()> {
     for turn in 0..setup.choose(200, 50) {
         let name = format!("single-{turn}");
         let begun = Instant::now();
-        client.post(PODS, &pod(&name, IMAGE))?;
+        client.post(PODS, &pod(&name, IMAGE, Probes::None))?;
         let bound = api::await_event(&events, "a pod is bound", |event| api::name(&event.object) == name && is_bound(event))?;
         single.push(bound.at.duration_since(begun));
     }
@@ -45,7 +45,7 @@ pub fn measure(setup: &Setup, table: &mut Table) -> anyhow::Result<()> {
 
     let used = process::cpu(master)?;
     let begun = Instant::now();
-    client.post("/apis/apps/v1/namespaces/default/deployments", &deployment("many", pods, IMAGE))?;
+    client.post("/apis/apps/v1/namespaces/default/deployments", &deployment("many", pods, IMAGE, Probes::None))?;
     let (mut bound, mut first, mut last) = (BTreeSet::new(), None, begun);
     while bound.len() < pods {
         let event = api::await_event(&events, "the pods are bound", is_bound)?;

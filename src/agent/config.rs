@@ -9,11 +9,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::dns;
 use super::health::judge::Thresholds as Eviction;
 use super::images::collect;
+use super::join::{Join, Master};
 use super::node::MostPulls;
 use super::pods::admission::may_be_allowed;
 use super::runtime::translate::LogCap;
+use crate::api::core::join::{Token, dns_label, is_node_name};
 use crate::api::image::Platform;
 use crate::config::{BrokerUrl, Faults, FileMay, Flag, Reader};
 
@@ -34,6 +37,9 @@ pub struct AgentConfig {
     pub cluster: String,
     /// `cluster_uid`: marks what belongs to this cluster in Docker.
     pub cluster_uid: String,
+    /// `[join]`, for a node that was given no `cluster_uid`: it is told its cluster when it joins; until then `cluster_uid` is empty. Once
+    /// it has joined, this is here only if a master that moves is to be looked for.
+    pub join: Option<Join>,
     /// `data_dir`: the share that it holds, the lock and, by default, the certificates.
     pub data_dir: PathBuf,
     /// `run_dir`: the pods' own files, for this boot only.
@@ -58,8 +64,12 @@ pub struct AgentConfig {
     pub logs: LogCap,
     /// `[images]`.
     pub images: Images,
+    /// `[ingress]`: where ingresses are served.
+    pub ingress: Ingress,
     /// `leds.enabled`: whether the board's LEDs are driven.
     pub leds_enabled: bool,
+    /// `dns.port`: where the node answers its pods' questions for names; `None` without `dns.enabled`.
+    pub dns_port: Option<u16>,
     /// `devices.root`: below which folder `/dev` and `/sys` are looked for; `None` without `devices.enabled`.
     pub devices_root: Option<PathBuf>,
 }
@@ -88,6 +98,15 @@ pub struct Images {
     pub emulated: Vec<Platform>,
     /// `high_percent`, `low_percent`, `minimum_age_seconds`.
     pub limits: collect::Thresholds,
+}
+
+/// `[ingress]`: the ports that are open while the cluster has an ingress. `None`: never.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ingress {
+    /// `http_port`.
+    pub http: Option<u16>,
+    /// `https_port`.
+    pub https: Option<u16>,
 }
 
 /// Where containers run.
@@ -120,19 +139,6 @@ pub struct Capacity {
     pub memory_mib: Option<u64>,
 }
 
-/// Whether `name` may be a node's: a DNS-1123 label, so that it may stand in a topic and in a host name.
-#[must_use]
-pub fn is_node_name(name: &str) -> bool {
-    !name.is_empty() && name.len() <= 63 && dns_label(name) == name
-}
-
-/// The nearest DNS-1123 label: `Living Room_Pi` → `living-room-pi`. Empty when nothing is left.
-fn dns_label(host: &str) -> String {
-    let mapped = host.chars().map(|c| c.to_ascii_lowercase()).map(|c| if c.is_ascii_alphanumeric() { c } else { '-' });
-    let label: String = mapped.take(63).collect();
-    label.trim_matches('-').to_owned()
-}
-
 impl AgentConfig {
     /// Reads and checks. The host name names a node that nobody named.
     ///
@@ -162,11 +168,11 @@ impl AgentConfig {
         let node = r.required("node", NAME, node);
         let cluster = r.parsed("cluster", NAME, label).unwrap_or_else(|| "bramble".into());
         let cluster_uid = r.text("cluster_uid", UID);
-        let cluster_uid = r.required("cluster_uid", UID, cluster_uid);
         let data_dir = r.path("data_dir", "a directory").unwrap_or_else(|| DEFAULT_DATA_DIR.into());
         let run_dir = r.path("run_dir", "a directory").or(runtime_directory).unwrap_or_else(|| data_dir.join("run"));
         let pki = data_dir.join("pki");
         let broker = r.parsed("mqtt.broker", BrokerUrl::EXPECTED, BrokerUrl::parse);
+        let (join, cluster_uid) = Self::join(r, cluster_uid, broker.clone());
         let mqtt = Mqtt {
             broker: broker.unwrap_or(BrokerUrl { tls: true, host: "127.0.0.1".into(), port: 8883 }),
             ca: r.path("mqtt.ca", "a PEM file").unwrap_or_else(|| pki.join("ca.crt")),
@@ -211,11 +217,16 @@ impl AgentConfig {
             nodefs_percent: r.parsed("eviction.nodefs_available_percent", PERCENT, percent),
             inodes_percent: r.parsed("eviction.nodefs_inodes_free_percent", PERCENT, percent).unwrap_or(5),
             imagefs_percent: r.parsed("eviction.imagefs_available_percent", PERCENT, percent),
+            image_inodes_percent: r.parsed("eviction.imagefs_inodes_free_percent", PERCENT, percent).unwrap_or(5),
             pids_percent: r.parsed("eviction.pid_available_percent", PERCENT, percent).unwrap_or(5),
             transition: r.seconds("eviction.pressure_transition_seconds", 1).unwrap_or(Duration::from_secs(300)),
         };
         let images = Self::images(r);
+        let ingress = Self::ingress(r, runtime);
         let leds_enabled = r.switch("leds.enabled").unwrap_or(true);
+        let dns_enabled = r.switch("dns.enabled").unwrap_or(true);
+        let dns_port = r.parsed("dns.port", "a port, 1 to 65535", |text| text.parse().ok().filter(|port: &u16| *port > 0));
+        let dns_port = dns_enabled.then(|| dns_port.unwrap_or(dns::run::PORT));
         let devices_root = r.path("devices.root", "a directory");
         // A simulated node runs nothing that could use what this machine has.
         let own = runtime != Some(Runtime::Simulated) || devices_root.is_some();
@@ -224,7 +235,8 @@ impl AgentConfig {
         Some(Self {
             node: node?,
             cluster,
-            cluster_uid: cluster_uid?,
+            cluster_uid,
+            join,
             data_dir,
             run_dir,
             mqtt,
@@ -242,10 +254,57 @@ impl AgentConfig {
             health_interval,
             eviction,
             logs,
+            ingress,
             leds_enabled,
+            dns_port,
             images,
             devices_root,
         })
+    }
+
+    /// A node with a `cluster_uid` was set up by hand, files and all; every other one joins.
+    fn join(r: &mut Reader, cluster_uid: Option<String>, broker: Option<BrokerUrl>) -> (Option<Join>, String) {
+        let master = r.parsed("join.master", Master::EXPECTED, Master::parse);
+        let token = r.parsed("join.token", Token::EXPECTED, Token::parse);
+        let root = r.path("join.identity_root", "a directory");
+        let look = r.switch("mdns.look");
+        if let Some(uid) = cluster_uid {
+            let given = [
+                ("join.master", master.is_some()),
+                ("join.token", token.is_some()),
+                ("join.identity_root", root.is_some()),
+                ("mdns.look", look == Some(true)),
+            ];
+            for (key, _) in given.into_iter().filter(|(_, given)| *given) {
+                r.fault(key, "a node that is given a cluster_uid does not join: leave one of both out");
+            }
+            return (None, uid);
+        }
+        const NEEDED: &str = "the master's API, like \"https://192.168.1.5:6443\", since it is not looked for (mdns.look is false); or a cluster_uid, for a node whose certificates are put in place by hand";
+        let look = look.unwrap_or(true);
+        // One that is given and faulty was meant, and has its fault already.
+        let master = if look || r.names("cluster_uid") { master } else { r.required("join.master", NEEDED, master) };
+        let join = Join { master, token, identity_root: root.unwrap_or_else(|| "/".into()), broker, look };
+        (Some(join), String::new())
+    }
+
+    /// A simulated node has nobody to send a request to.
+    fn ingress(r: &mut Reader, runtime: Option<Runtime>) -> Ingress {
+        const PORT: &str = "a port, or 0 for none";
+        let enabled = r.parsed("ingress.enabled", "\"auto\", true or false", |text| match text {
+            "auto" => Some(None),
+            "true" => Some(Some(true)),
+            "false" => Some(Some(false)),
+            _ => None,
+        });
+        let mut port = |key, usual| r.parsed(key, PORT, |text| text.parse().ok()).unwrap_or(usual);
+        let (http, https): (u16, u16) = (port("ingress.http_port", 80), port("ingress.https_port", 443));
+        if http == https && http != 0 {
+            r.fault("ingress.https_port", format!("expected another port than ingress.http_port, found {https}"));
+        }
+        let enabled = enabled.flatten().unwrap_or(true) && runtime != Some(Runtime::Simulated);
+        let open = |port: u16| Some(port).filter(|port| enabled && *port != 0);
+        Ingress { http: open(http), https: open(https) }
     }
 
     fn images(r: &mut Reader) -> Images {
@@ -285,6 +344,39 @@ mod tests {
         let file = dir.path().join("a.toml");
         std::fs::write(&file, text).unwrap();
         AgentConfig::load(Some((&file, FileMay::NotBeMissing)), [], &[]).map_err(|faults| faults.to_string())
+    }
+
+    #[test]
+    fn a_node_without_a_cluster_joins_one() {
+        assert_eq!(load("").unwrap().join.map(|join| (join.master, join.look)), Some((None, true)), "it is looked for");
+        assert!(load("mdns.look = false").unwrap_err().contains("join.master: expected the master's API"));
+        let told = load("[join]\nmaster = 'https://10.0.0.1'\ntoken = 'abcdef.0123456789abcdef'").unwrap().join.unwrap();
+        assert_eq!(
+            (told.master.unwrap().to_string().as_str(), told.token.unwrap().id.as_str()),
+            ("https://10.0.0.1:6443", "abcdef")
+        );
+        assert_eq!(load("cluster_uid = 'u'").unwrap().join, None);
+    }
+
+    #[test]
+    fn ingresses_are_served_at_the_usual_ports_or_at_others_or_not() {
+        let ports =
+            |text: &str| load(&format!("cluster_uid = 'u'\n{text}")).map(|config| (config.ingress.http, config.ingress.https));
+        for (text, expected) in [
+            ("", (Some(80), Some(443))),
+            ("ingress.enabled = 'auto'", (Some(80), Some(443))),
+            ("ingress = { http_port = 8080, https_port = 0 }", (Some(8080), None)),
+            ("ingress.enabled = false", (None, None)),
+            ("runtime = 'simulated'", (None, None)),
+        ] {
+            assert_eq!(ports(text), Ok(expected), "{text}");
+        }
+        assert!(
+            ports("ingress = { http_port = 70000, enabled = 'maybe' }")
+                .unwrap_err()
+                .contains("ingress.http_port: expected a port")
+        );
+        assert!(ports("ingress.https_port = 80").unwrap_err().contains("another port than ingress.http_port"));
     }
 
     #[test]
@@ -328,7 +420,10 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told() {
         let cases = [
-            ("node = 'a'", "cluster_uid: expected the cluster's uid"),
+            ("node = 'a'\ncluster_uid = ''", "cluster_uid: expected the cluster's uid"),
+            ("node = 'a'\njoin.master = 'pi'", "join.master: expected the master's API"),
+            ("node = 'a'\njoin.token = 'abc'", "join.token: expected a token"),
+            ("cluster_uid = 'u'\njoin.master = 'https://pi'", "does not join: leave one of both out"),
             ("node = 'Shed Pi'\ncluster_uid = 'u'", "node: expected a DNS-1123 label"),
             (
                 "node = 'a'\ncluster_uid = 'u'\nruntime = 'auto'",

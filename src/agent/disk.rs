@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::{self, Checkpoint};
+use super::past::{self, Past};
 use crate::link::share::Share;
 
 /// Why the checkpoint cannot be kept or read.
@@ -29,7 +30,20 @@ pub enum DiskError {
         /// Why.
         source: checkpoint::CheckpointError,
     },
+    /// What was written down of the pods is there and cannot be used.
+    #[error("cannot use {path}")]
+    Forgotten {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: past::PastError,
+    },
 }
+
+/// What is known of the network.
+const NET: &str = "net.json";
+/// Beside the share.
+const PAST: &str = "past.json";
 
 /// The file in a node's data directory.
 fn place(directory: &Path) -> PathBuf {
@@ -41,7 +55,26 @@ fn place(directory: &Path) -> PathBuf {
 /// # Errors
 /// When it cannot be read or is damaged.
 pub fn load(directory: &Path) -> Result<Option<Checkpoint>, DiskError> {
-    let path = place(directory);
+    load_from(place(directory))
+}
+
+/// The kept share of the network; `None` when there is none yet.
+///
+/// # Errors
+/// When it cannot be read or is damaged.
+pub fn load_net(directory: &Path) -> Result<Option<Checkpoint>, DiskError> {
+    load_from(directory.join(NET))
+}
+
+/// Keeps the network's share. Blocks on the disk: call it off the runtime.
+///
+/// # Errors
+/// When the disk refuses; what was kept before stays.
+pub fn save_net(directory: &Path, store: &str, share: &Share) -> Result<(), DiskError> {
+    replace(directory, NET, &checkpoint::encode(store, share))
+}
+
+fn load_from(path: PathBuf) -> Result<Option<Checkpoint>, DiskError> {
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -57,6 +90,28 @@ pub fn load(directory: &Path) -> Result<Option<Checkpoint>, DiskError> {
 pub fn save(directory: &Path, store: &str, share: &Share) -> Result<(), DiskError> {
     // Secrets are in it.
     replace(directory, "share.json", &checkpoint::encode(store, share))
+}
+
+/// What was written down of the pods; nothing when there is nothing.
+///
+/// # Errors
+/// When it cannot be read or is damaged.
+pub fn load_past(directory: &Path) -> Result<Past, DiskError> {
+    let path = directory.join(PAST);
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Past::default()),
+        Err(source) => return Err(DiskError::Io { act: "read", path, source }),
+    };
+    past::decode(&bytes).map_err(|source| DiskError::Forgotten { path, source })
+}
+
+/// Writes down what is to be remembered of the pods. Blocks on the disk: call it off the runtime.
+///
+/// # Errors
+/// When the disk refuses; what was kept before stays.
+pub fn save_past(directory: &Path, past: &Past) -> Result<(), DiskError> {
+    replace(directory, PAST, &past::encode(past))
 }
 
 /// Replaces a file of the data folder, for its owner's eyes only. Blocks on the disk: call it off the runtime.
@@ -81,6 +136,17 @@ pub fn replace(directory: &Path, name: &str, content: &[u8]) -> Result<(), DiskE
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_written_down_is_read_again_and_rubbish_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(load_past(directory.path()).unwrap(), Past::default());
+        let past = Past { pods: [(crate::api::Uid::from("u"), past::PodPast::default())].into() };
+        save_past(directory.path(), &past).unwrap();
+        assert_eq!(load_past(directory.path()).unwrap(), past);
+        std::fs::write(directory.path().join(PAST), b"{").unwrap();
+        assert!(matches!(load_past(directory.path()), Err(DiskError::Forgotten { .. })));
+    }
 
     #[test]
     fn what_is_saved_is_loaded_and_nothing_is_no_error() {

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::health::judge::{Resource, Short};
 use super::runtime::PodRef;
-use super::stats::{DiskUsage, Usage};
+use super::stats::{DiskUsage, OnDisk, Usage};
 use crate::api::core::resources::quantity;
 use crate::api::quantity::Quantity;
 use crate::api::{Object, Uid};
@@ -84,7 +84,7 @@ pub fn victim(short: &Short, candidates: &[Candidate]) -> Option<Evicted> {
     let name = short.resource.name();
     let worst = candidates.iter().filter(|candidate| candidate.priority < CRITICAL).min_by_key(|candidate| candidate.rank())?;
     let amount = |value: u64| {
-        if matches!(short.resource, Resource::NodeInodes | Resource::Pids) { value.to_string() } else { binary(value) }
+        if short.resource.is_inodes() || short.resource == Resource::Pids { value.to_string() } else { binary(value) }
     };
     let mut message = format!(
         "The node was low on resource: {name}. Threshold quantity: {}, available: {}. ",
@@ -115,7 +115,7 @@ pub fn candidates<'a>(
         let used = match resource {
             Resource::Memory => container.memory_bytes,
             Resource::Pids => container.tasks,
-            Resource::NodeDisk | Resource::NodeInodes | Resource::ImageDisk => 0,
+            Resource::NodeDisk | Resource::NodeInodes | Resource::ImageDisk | Resource::ImageInodes => 0,
         };
         held.entry(&container.pod.uid).or_default().insert(&container.container, used);
     }
@@ -123,8 +123,9 @@ pub fn candidates<'a>(
     let asked = match resource {
         Resource::Memory => Some("memory"),
         Resource::NodeDisk | Resource::ImageDisk => Some("ephemeral-storage"),
-        Resource::NodeInodes | Resource::Pids => None,
+        Resource::NodeInodes | Resource::ImageInodes | Resource::Pids => None,
     };
+    let counted = |held: OnDisk| if resource.is_inodes() { held.files } else { held.bytes };
     let mut out = Vec::new();
     for pod in pods {
         let uid = pod.uid();
@@ -138,7 +139,7 @@ pub fn candidates<'a>(
         let containers = containers.filter_map(|spec| {
             let name = spec.get("name")?.as_str()?;
             let used = match disk {
-                Some(disk) => disk.containers.get(name).copied(),
+                Some(disk) => disk.containers.get(name).map(|held| counted(*held)),
                 None => runs.get(name).copied(),
             };
             let request = asked.and_then(|asked| amount(spec, "requests", asked)).unwrap_or_default();
@@ -148,7 +149,7 @@ pub fn candidates<'a>(
             pod: PodRef { uid: uid.clone(), namespace: pod.namespace().to_owned(), name: pod.name().to_owned() },
             priority: pod.i64_at(&["spec", "priority"]).unwrap_or_default(),
             containers: containers.collect(),
-            besides: disk.map_or(0, |disk| disk.volumes.values().fold(0, |sum, bytes| sum.saturating_add(*bytes))),
+            besides: disk.map_or(0, |disk| disk.volumes.values().fold(0, |sum, held| sum.saturating_add(counted(*held)))),
         });
     }
     out
@@ -174,7 +175,7 @@ pub fn over_its_limit(pod: &Object, disk: &DiskUsage) -> Option<Evicted> {
         let name = volume.get("name").and_then(Value::as_str).unwrap_or_default();
         let Some(limit) = volume.pointer("/emptyDir/sizeLimit") else { continue };
         let Some(most) = quantity(limit).and_then(bytes).filter(|most| *most > 0) else { continue };
-        if disk.volumes.get(name).is_some_and(|used| *used > most) {
+        if disk.volumes.get(name).is_some_and(|used| used.bytes > most) {
             return evicted(format!("Usage of EmptyDir volume {name:?} exceeds the limit {:?}. ", as_written(limit)));
         }
     }
@@ -189,7 +190,7 @@ pub fn over_its_limit(pod: &Object, disk: &DiskUsage) -> Option<Evicted> {
     for (spec, limit) in containers.iter().zip(limits) {
         let name = spec.get("name").and_then(Value::as_str).unwrap_or_default();
         if let (Some(limit), Some(used)) = (limit, disk.containers.get(name))
-            && *used > limit
+            && used.bytes > limit
         {
             return evicted(format!("Container {name} exceeded its local ephemeral storage limit {:?}. ", binary(limit)));
         }
@@ -318,15 +319,21 @@ mod tests {
         );
         let disk = DiskUsage {
             pod: PodRef { uid: "web".into(), ..PodRef::default() },
-            containers: [("c".to_owned(), 3 * MIB)].into(),
-            volumes: [("data".to_owned(), 9 * MIB)].into(),
+            containers: [("c".to_owned(), OnDisk { bytes: 3 * MIB, files: 700 })].into(),
+            volumes: [("data".to_owned(), OnDisk { bytes: 9 * MIB, files: 11 })].into(),
         };
-        let found = candidates(Resource::ImageDisk, objects.iter(), &usage(&[("web", 64)]), &[disk]);
+        let found = candidates(Resource::ImageDisk, objects.iter(), &usage(&[("web", 64)]), std::slice::from_ref(&disk));
         assert_eq!((found[0].used(), found[0].request()), (12 * MIB, 0));
         let short = Short { resource: Resource::ImageDisk, threshold: 5 << 30, available: 1000 };
         assert_eq!(
             victim(&short, &found).unwrap().message,
             "The node was low on resource: ephemeral-storage. Threshold quantity: 5Gi, available: 1000. Container c was using 3Mi, request is 0, has larger consumption of ephemeral-storage. "
+        );
+        let found = candidates(Resource::ImageInodes, objects.iter(), &usage(&[("web", 64)]), &[disk]);
+        assert_eq!(found[0].used(), 711);
+        assert_eq!(
+            victim(&Short { resource: Resource::ImageInodes, threshold: 5000, available: 4096 }, &found).unwrap().message,
+            "The node was low on resource: inodes. Threshold quantity: 5000, available: 4096. Container c was using 700, request is 0, has larger consumption of inodes. "
         );
     }
 
@@ -346,9 +353,10 @@ mod tests {
                 "volumes": [{"name": "v", "emptyDir": volume}]}}))
             .unwrap()
         };
+        let mib = |count: u64| OnDisk { bytes: count * MIB, files: 1 };
         let disk = |a: u64, b: u64, v: u64| DiskUsage {
-            containers: [("a".to_owned(), a * MIB), ("b".to_owned(), b * MIB)].into(),
-            volumes: [("v".to_owned(), v * MIB)].into(),
+            containers: [("a".to_owned(), mib(a)), ("b".to_owned(), mib(b))].into(),
+            volumes: [("v".to_owned(), mib(v))].into(),
             ..DiskUsage::default()
         };
         let six = || json!({"ephemeral-storage": "6Mi"});

@@ -6,12 +6,12 @@ use super::config::{Capacity, Runtime};
 use super::devices::Offer;
 use super::health::sysinfo::Machine;
 use super::pods::resource_field::NodeAmounts;
-use crate::api::image::Platforms;
+use crate::api::image::{Platform, Platforms};
 use crate::board::Board;
 use crate::link::message::{Info, NodeImage, SCHEMA};
 
 /// Pods on one node: the kubelet's default.
-const PODS: u32 = 110;
+pub const PODS: u32 = 110;
 
 /// Everything that `info` is made of.
 pub struct Facts<'a> {
@@ -50,6 +50,17 @@ pub fn offer(info: &mut Info, offer: &Offer) {
     info.resources_taken.clone_from(&offer.taken);
 }
 
+/// What a board's agent is built for, as images name it: by the first word of the Rust target. A 32-bit ARM is told with its version.
+#[must_use]
+pub fn platform(board: &Board) -> Platform {
+    match board.target.split('-').next().unwrap_or_default() {
+        "armv7" => Platform::new("linux", "arm", "v7"),
+        "arm" => Platform::new("linux", "arm", "v6"),
+        "riscv64gc" => Platform::new("linux", "riscv64", ""),
+        architecture => Platform::new("linux", architecture, ""),
+    }
+}
+
 /// What the node says.
 #[must_use]
 pub fn info(facts: &Facts<'_>) -> Info {
@@ -57,6 +68,11 @@ pub fn info(facts: &Facts<'_>) -> Info {
     let (cores, memory) = match runtime {
         Runtime::Docker => (machine.cpus, machine.memory_bytes),
         Runtime::Simulated => (board.simulated.cpus, board.simulated.memory_mib << 20),
+    };
+    let own = platform(board);
+    let architecture = match runtime {
+        Runtime::Docker => machine.architecture,
+        Runtime::Simulated => own.architecture.as_str(),
     };
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked to be positive and small by the configuration
     let cpu_capacity_milli = capacity.cpus.map_or(cores * 1000, |cpus| (cpus * 1000.0).round() as u64);
@@ -72,7 +88,7 @@ pub fn info(facts: &Facts<'_>) -> Info {
     let labels = [
         ("kubernetes.io/hostname", *node),
         ("kubernetes.io/os", "linux"),
-        ("kubernetes.io/arch", machine.architecture),
+        ("kubernetes.io/arch", architecture),
         ("node.kubernetes.io/instance-type", board.instance_type.as_str()),
         ("bramble/board", board.name.as_str()),
     ];
@@ -84,7 +100,7 @@ pub fn info(facts: &Facts<'_>) -> Info {
         operating_system: "linux".to_owned(),
         os_image: machine.os_image.clone(),
         kernel_version: machine.kernel_version.clone(),
-        architecture: machine.architecture.to_owned(),
+        architecture: architecture.to_owned(),
         cpu_milli,
         cpu_capacity_milli,
         memory_bytes,
@@ -106,6 +122,8 @@ pub fn info(facts: &Facts<'_>) -> Info {
             .map(ToString::to_string)
             .collect(),
         images: facts.images.to_vec(),
+        // Nothing of a simulated node is reached by anybody.
+        network: *runtime == Runtime::Docker,
         labels: labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect::<BTreeMap<_, _>>(),
         ..Info::default()
     };
@@ -165,8 +183,30 @@ mod tests {
     }
 
     #[test]
+    fn a_board_has_the_platform_of_its_target() {
+        for (target, told) in [
+            ("aarch64-unknown-linux-musl", "linux/arm64"),
+            ("armv7-unknown-linux-musleabihf", "linux/arm/v7"),
+            ("arm-unknown-linux-musleabihf", "linux/arm/v6"),
+            ("x86_64-unknown-linux-musl", "linux/amd64"),
+            ("riscv64gc-unknown-linux-musl", "linux/riscv64"),
+        ] {
+            let board = Board { target: target.to_owned(), ..Board::named("generic").unwrap() };
+            assert_eq!(platform(&board).to_string(), told);
+        }
+    }
+
+    #[test]
     fn a_simulated_node_is_what_its_board_says() {
-        let (machine, board) = (Machine { cpus: 64, ..Machine::default() }, Board::named("simulated").unwrap());
-        assert_eq!(info(&facts(&machine, &board, Capacity::default(), Runtime::Simulated)).cpu_milli, 4000);
+        let machine = Machine { cpus: 64, architecture: "amd64", ..Machine::default() };
+        for (board, cpu_milli, architecture) in [("simulated", 4000, "amd64"), ("rpi-4b", 3900, "arm64")] {
+            let board = Board::named(board).unwrap();
+            let said = info(&facts(&machine, &board, Capacity::default(), Runtime::Simulated));
+            assert_eq!((said.cpu_milli, said.architecture.as_str(), said.network), (cpu_milli, architecture, false));
+            assert_eq!(said.labels["kubernetes.io/arch"], architecture);
+            let real = info(&facts(&machine, &board, Capacity::default(), Runtime::Docker));
+            assert_eq!((real.architecture.as_str(), real.labels["kubernetes.io/arch"].as_str()), ("amd64", "amd64"));
+            assert!(real.network);
+        }
     }
 }

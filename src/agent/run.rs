@@ -7,6 +7,9 @@
 //!   └──── uplink ◀─────┘
 //! ```
 
+mod learning;
+mod net;
+pub mod network;
 mod node_loop;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -21,20 +24,27 @@ use node_loop::{Agent, Inboxes, beat};
 
 use super::config::{AgentConfig, Runtime as RuntimeKind};
 use super::devices::{self, Offer};
-use super::disk;
+use super::disk::{self, DiskError};
+use super::dns::NameServer;
 use super::health;
 use super::health::judge::Pressures;
 use super::health::sysinfo::Sensors;
 use super::hooks;
 use super::images::{self, Fetched, Wanted};
+use super::last_words;
 use super::led::gpio;
 use super::led::shelf::Shelf;
 use super::node::{Node, NodeConfig};
+use super::node_network::NodeNetwork;
+use super::past::Past;
+use super::pod_network::PodNetwork;
 use super::pods::resource_field::NodeAmounts;
 use super::prober;
 use super::register;
+use super::runtime::naming::Owner;
 use super::runtime::run::{Health as RuntimeHealth, drive};
 use super::runtime::{Runtime, simulated};
+use super::search;
 use super::streams::Streams;
 use super::uplink::Uplink;
 use super::volumes;
@@ -43,10 +53,11 @@ use crate::backoff::Policy;
 use crate::board::Board;
 use crate::clock::{SystemClock, Tick};
 use crate::error::{Chain, Report};
-use crate::link::mqtt::{self, MqttConfig};
+use crate::link::mqtt::{self, MqttConfig, Place};
 use crate::link::session::Session;
 use crate::link::share::Share;
 use crate::link::{NodeTopic, Topics};
+use crate::mdns::host_name;
 use crate::rng::Rng;
 use crate::task::Supervisor;
 use crate::tls::Credentials;
@@ -72,13 +83,22 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
             "remove the file if its disk was repaired: the master sends the share again; without a master the pods stay stopped",
         )
     })?;
+    let kept_net = net::kept(&config.data_dir, kept.as_ref());
+    // What is known of the network: for every part of the node that works by it.
+    let net_share = watch::Sender::new(kept_net.as_ref().map(|kept| kept.share.clone()).unwrap_or_default());
+    let (net_keep, net_changes) = watch::channel(None);
+    // Of simulated containers nothing outlives the agent.
+    let past = if config.runtime == RuntimeKind::Docker { past(config) } else { Past::default() };
     let credentials = credentials(config)?;
     let topics = Topics::new(&config.cluster);
+    let at = Place { host: config.mqtt.broker.host.clone(), port: config.mqtt.broker.port };
+    let (moves, moved) = watch::channel(None);
+    let (linked, is_linked) = watch::channel(false);
     let (bus, events, link) = mqtt::connect(
         MqttConfig {
             client_id: config.node.clone(),
-            host: config.mqtt.broker.host.clone(),
-            port: config.mqtt.broker.port,
+            at: at.clone(),
+            moves: Some(moved.clone()),
             tls: credentials,
             login: None,
             filters: topics.node_filters(&config.node),
@@ -87,7 +107,12 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         stop.clone(),
     );
     let (fetched, fetches) = mpsc::channel(FETCHES);
-    let runtime = make_runtime(config, &board, clock, fetched);
+    let net = net_share.subscribe();
+    let wanted_network = watch::Sender::new(PodNetwork::of_share(&net.borrow(), &config.node));
+    let (made_network, network_made) = watch::channel(None);
+    let names = watch::Sender::new(NameServer::default());
+    let network = Network { wanted: wanted_network.subscribe(), told: made_network, names: names.subscribe() };
+    let runtime = make_runtime(config, &board, clock, fetched, network);
     let (wanted, wanted_by_pods) = watch::channel(Wanted::new());
     let (told, images) = watch::channel(Vec::new());
     let parts = images::run::Parts {
@@ -105,11 +130,28 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
     let (probes, probes_out) = mpsc::channel(PROBES);
     let (inputs, inputs_in) = mpsc::channel(INPUTS);
     let (runtime_health, runtime_is) = watch::channel(RuntimeHealth::Unknown);
+    let (interfaces, interfaces_changed) = watch::channel(0);
+    let (local_pods, pods_are) = watch::channel(Arc::default());
+    // Simulated nodes and their pods are on no network.
+    if config.runtime == RuntimeKind::Docker {
+        let parts = network::Parts {
+            runtime: runtime.clone(),
+            share: net,
+            wanted: wanted_network,
+            made: network_made,
+            health: runtime_is.clone(),
+            pods: pods_are,
+            names,
+            interfaces,
+        };
+        network::spawn(config, clock, parts, supervisor, &stop);
+    }
     let (keep, kept_changes) = watch::channel(kept.as_ref().map(|kept| (kept.store.clone(), kept.share.clone())));
+    let (remember, to_remember) = watch::channel(None);
     let (discard, to_discard) = watch::channel(Arc::new(Share::default()));
     // A list at a time: the next one is newer.
     let (discarded, discarded_in) = mpsc::channel(1);
-    let volumes_dir = volumes_dir(&config.data_dir);
+    let volumes_dir = below(&config.data_dir, "volumes");
     let (pressures, pressures_are) = watch::channel(Pressures::default());
 
     let mut sensors = Sensors::new(Path::new("/"), &config.data_dir);
@@ -152,8 +194,13 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
             pulls: config.images.pulls,
             amounts,
             allowed_sysctls: config.pods.allowed_sysctls.clone(),
+            network: config.runtime == RuntimeKind::Docker,
         }),
         session: Session::new(kept.as_ref().map(|kept| (kept.store.clone(), kept.share.clone())), rng.clone()),
+        net: net::session(kept.as_ref(), kept_net.as_ref(), rng.clone()),
+        net_share,
+        local_pods,
+        net_keep,
         shelf: Shelf::new(board.clone()),
         uplink: Uplink::new(rng.bits().max(1)),
         streams: Streams::new(runtime.clone(), clock, bus.clone(), topics.clone(), config.node.clone()),
@@ -169,12 +216,17 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         hooks,
         probes,
         keep,
+        remember,
         wanted,
         images,
         platforms: Platforms::default(),
         discard,
         volumes_dir: volumes_dir.to_string_lossy().into_owned(),
         connected: false,
+        linked,
+        moved,
+        moves: moves.clone(),
+        interfaces: interfaces_changed,
         info: None,
         pressures: pressures_are,
         runtime_is: RuntimeHealth::Unknown,
@@ -187,6 +239,11 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         rng,
     };
     supervisor.spawn("link", link);
+    if config.join.is_some() {
+        let (data_dir, cluster_uid) = (config.data_dir.clone(), config.cluster_uid.clone());
+        let parts = search::run::Parts { data_dir, cluster_uid, at, linked: is_linked, moves };
+        supervisor.spawn("search", search::run::follow(parts, stop.clone()));
+    }
     supervisor.spawn("hooks", hooks::run::serve(runtime.clone(), hooks_out, inputs.clone(), stop.clone()));
     supervisor.spawn("prober", prober::run::drive(runtime.clone(), probes_out, inputs.clone(), stop.clone()));
     // A simulated node is a guest of a machine whose levels are not its own.
@@ -208,18 +265,40 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
     if let Some(root) = root {
         supervisor.spawn("devices", devices::run::watch(root, devices, stop.clone()));
     }
-    supervisor.spawn("checkpoint", checkpoint(config.data_dir.clone(), kept_changes, stop.clone()));
+    let directory = config.data_dir.clone();
+    let save = move |(store, share): &(String, Arc<Share>)| disk::save(&directory, store, share);
+    supervisor.spawn("checkpoint", keep_newest("the node's share", save, kept_changes, stop.clone()));
+    if config.runtime == RuntimeKind::Docker {
+        let (directory, node) = (config.data_dir.clone(), config.node.clone());
+        let keeper = net::keep_lazily(directory, node, net_changes, kept_net, net::PACE, stop.clone());
+        supervisor.spawn("network's share", keeper);
+        let directory = config.data_dir.clone();
+        let save = move |past: &Arc<Past>| disk::save_past(&directory, past);
+        supervisor.spawn("past", keep_newest("what ran", save, to_remember, stop.clone()));
+        supervisor.spawn("last words", last_words::run::watch(config.run_dir.clone(), stop.clone()));
+    }
     supervisor.spawn("volumes", volumes::discard::run(volumes_dir, to_discard, discarded, stop.clone()));
     let inboxes = Inboxes { events, inputs: inputs_in, runtime_is, discarded: discarded_in };
-    supervisor.spawn("node", agent.run(kept.map(|kept| kept.share), inboxes, stop));
+    supervisor.spawn("node", agent.run(past, kept.map(|kept| kept.share), inboxes, stop));
     Ok(())
 }
 
-/// Where the node makes volumes for claims.
-fn volumes_dir(data_dir: &Path) -> std::path::PathBuf {
+/// What the agent before this one wrote down of the pods. Without it the pods run; at worst one that somebody removed runs again.
+fn past(config: &AgentConfig) -> Past {
+    match disk::load_past(&config.data_dir) {
+        Ok(past) => past,
+        Err(error) => {
+            tracing::error!(node = config.node, error = %Chain(&error), "begins without knowing which containers ran that are no more");
+            Past::default()
+        }
+    }
+}
+
+/// A folder of the agent's own, from the root on: others compare it, and the engine binds what is in it.
+fn below(data_dir: &Path, name: &str) -> std::path::PathBuf {
     let absolute = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
     // `.` and a last `/` are not for comparing.
-    absolute.components().collect::<std::path::PathBuf>().join("volumes")
+    absolute.components().collect::<std::path::PathBuf>().join(name)
 }
 
 fn board(config: &AgentConfig) -> Result<Board, Report> {
@@ -261,31 +340,55 @@ fn credentials(config: &AgentConfig) -> Result<Option<Arc<rustls::ClientConfig>>
         chain: read("certificate", &config.mqtt.certificate)?,
         key: read("private key", &config.mqtt.key)?,
     };
-    let client = credentials.client().map_err(|error| Report::failed("cannot use the node's certificate").because(error))?;
+    let also = host_name(&config.cluster_uid);
+    let client = credentials
+        .client_also(also.as_deref())
+        .map_err(|error| Report::failed("cannot use the node's certificate").because(error))?;
     Ok(Some(client))
 }
 
-fn make_runtime(config: &AgentConfig, board: &Board, clock: SystemClock, fetched: mpsc::Sender<Fetched>) -> Arc<dyn Runtime> {
+/// Where the runtime hears what the pods' network is to be, and tells what it is.
+struct Network {
+    wanted: watch::Receiver<Option<PodNetwork>>,
+    told: watch::Sender<Option<NodeNetwork>>,
+    names: watch::Receiver<NameServer>,
+}
+
+fn owner(config: &AgentConfig) -> Owner {
+    Owner { cluster_uid: config.cluster_uid.clone(), node: config.node.clone() }
+}
+
+fn make_runtime(
+    config: &AgentConfig,
+    board: &Board,
+    clock: SystemClock,
+    fetched: mpsc::Sender<Fetched>,
+    network: Network,
+) -> Arc<dyn Runtime> {
     match config.runtime {
         #[cfg(feature = "docker")]
         RuntimeKind::Docker => {
-            use super::runtime::{docker, naming};
-            let owner = naming::Owner { cluster_uid: config.cluster_uid.clone(), node: config.node.clone() };
+            use super::runtime::docker;
             let socket = config.docker_socket.to_string_lossy().into_owned();
-            let mut settings = docker::Settings::new(socket, owner, &config.run_dir);
+            let mut settings = docker::Settings::new(socket, owner(config), &config.run_dir);
+            (settings.pod_network, settings.node_network) = (network.wanted, network.told);
+            settings.name_server = Some(network.names);
             settings.auth_file = config.images.auth_file.clone();
             settings.emulated = config.images.emulated.clone();
             settings.fetched = Some(fetched);
             settings.seccomp_dir.clone_from(&config.pods.seccomp_dir);
             settings.logs = config.logs;
+            settings.image_dir = below(&config.data_dir, "image-volumes");
             Arc::new(docker::DockerRuntime::new(settings))
         }
         _ => {
-            // Nothing is fetched in earnest.
-            drop(fetched);
+            // Nothing is fetched in earnest, and no pod has a network.
+            let Network { wanted, told, names } = network;
+            drop((fetched, wanted, told, names));
             let settings = simulated::Settings {
                 pull: Duration::from_millis(board.simulated.pull_milliseconds),
                 subnet: (beat(&config.node) % 250) as u8,
+                platform: register::platform(board),
                 ..simulated::Settings::default()
             };
             Arc::new(simulated::run::SimulatedRuntime::new(settings, clock))
@@ -315,39 +418,47 @@ fn addresses(broker: &str) -> Vec<String> {
 /// Between tries to write on a disk that refuses.
 const UNKEPT: Policy = Policy { first: Duration::from_secs(1), cap: Duration::from_secs(60) };
 
-/// Keeps the newest share on disk. A write that fails is said once and tried again, less and less often, until it is kept: a full
+/// Keeps the newest of something on disk. A write that fails is said once and tried again, less and less often, until it is kept: a full
 /// disk stops nothing that runs.
-async fn checkpoint(
-    directory: std::path::PathBuf,
-    mut changes: watch::Receiver<Option<(String, Arc<Share>)>>,
+async fn keep_newest<T: Clone + Send + Sync + 'static>(
+    what: &'static str,
+    save: impl Fn(&T) -> Result<(), DiskError> + Clone + Send + 'static,
+    mut changes: watch::Receiver<Option<T>>,
     stop: CancellationToken,
 ) {
     let mut failures = 0u32;
     loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(UNKEPT.delay(failures)), if failures > 0 => {}
-            changed = changes.changed() => if changed.is_err() { return },
+        let last = tokio::select! {
+            () = stop.cancelled() => true,
+            () = tokio::time::sleep(UNKEPT.delay(failures)), if failures > 0 => false,
+            changed = changes.changed() => if changed.is_err() { return } else { false },
+        };
+        // What came in the moment of the stop is kept as well.
+        if last && !changes.has_changed().unwrap_or_default() {
+            return;
         }
-        let Some((store, share)) = changes.borrow_and_update().clone() else { continue };
-        let directory = directory.clone();
-        match tokio::task::spawn_blocking(move || disk::save(&directory, &store, &share)).await {
+        let Some(newest) = changes.borrow_and_update().clone() else { continue };
+        let save = save.clone();
+        match tokio::task::spawn_blocking(move || save(&newest)).await {
             Ok(Ok(())) => {
                 if failures > 0 {
-                    tracing::info!("the node's share is kept again");
+                    tracing::info!(what, "is kept again");
                 }
                 failures = 0;
             }
             Ok(Err(error)) => {
                 if failures == 0 {
-                    tracing::error!(error = %Chain(&error), "cannot keep the node's share; pods run on, it is tried again, and until then a reboot without the master would bring back an older one");
+                    tracing::error!(what, error = %Chain(&error), "cannot be kept; pods run on, it is tried again, and until then a reboot without the master would bring back what was kept before");
                 }
                 failures = failures.saturating_add(1);
             }
             Err(error) => {
-                tracing::error!(%error, "keeping the share died");
+                tracing::error!(what, %error, "keeping it died");
                 failures = failures.saturating_add(1);
             }
+        }
+        if last {
+            return;
         }
     }
 }
@@ -357,6 +468,20 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    async fn what_changes_in_the_moment_of_the_stop_is_kept() {
+        let place = tempfile::tempdir().unwrap();
+        let (keep, changes) = watch::channel(None);
+        let stop = CancellationToken::new();
+        let directory = place.path().to_owned();
+        let save = move |past: &Arc<Past>| disk::save_past(&directory, past);
+        stop.cancel();
+        let past = Past { pods: [("u".into(), super::super::past::PodPast::default())].into() };
+        keep.send_replace(Some(Arc::new(past.clone())));
+        keep_newest("what ran", save, changes, stop).await;
+        assert_eq!(disk::load_past(place.path()).unwrap(), past);
+    }
+
+    #[tokio::test]
     async fn a_share_that_a_full_disk_refused_is_kept_when_there_is_room() {
         let place = tempfile::tempdir().unwrap();
         // A file where the directory should be refuses as a full disk does, for root as well.
@@ -364,7 +489,9 @@ mod tests {
         std::fs::write(&data, b"").unwrap();
         let (keep, changes) = watch::channel(None);
         let stop = CancellationToken::new();
-        let task = tokio::spawn(checkpoint(data.clone(), changes, stop.clone()));
+        let directory = data.clone();
+        let save = move |(store, share): &(String, Arc<Share>)| disk::save(&directory, store, share);
+        let task = tokio::spawn(keep_newest("the node's share", save, changes, stop.clone()));
         keep.send_replace(Some(("s1".to_owned(), Arc::new(Share::default()))));
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert!(data.is_file(), "refused");

@@ -48,19 +48,10 @@ impl Streams {
         if self.calls.contains_key(&id) {
             return;
         }
-        let (credits, more) = mpsc::channel(CREDITS);
-        let mut wire = Wire {
-            bus: self.bus.clone(),
-            topic: self.topics.node(&self.node, &NodeTopic::CallData(id.clone())),
-            frames: FrameSender::new(request.credit),
-            more,
-        };
         if self.calls.len() >= MOST_CALLS {
-            let end =
-                wire.frames.end(End::Error(CallError::Failed("too many logs are being read on this node; try again".to_owned())));
-            wire.publish(&end);
-            return;
+            return self.refuse(&id, &request, "too many logs are being read on this node; try again".to_owned());
         }
+        let (mut wire, credits) = self.wire(&id, &request);
         self.calls.insert(id.clone(), credits);
         let (runtime, answers) = (self.runtime.clone(), self.answers.clone());
         self.tasks.spawn(async move {
@@ -97,6 +88,19 @@ impl Streams {
             }
             id
         });
+    }
+
+    /// A call ends before it begins, and says why.
+    pub fn refuse(&self, id: &str, request: &CallRequest, words: String) {
+        let (mut wire, _) = self.wire(id, request);
+        let end = wire.frames.end(End::Error(CallError::Failed(words)));
+        wire.publish(&end);
+    }
+
+    fn wire(&self, id: &str, request: &CallRequest) -> (Wire, mpsc::Sender<Option<u64>>) {
+        let (credits, more) = mpsc::channel(CREDITS);
+        let topic = self.topics.node(&self.node, &NodeTopic::CallData(id.to_owned()));
+        (Wire { bus: self.bus.clone(), topic, frames: FrameSender::new(request.credit), more }, credits)
     }
 
     /// Credit for a call, or its end.

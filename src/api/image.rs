@@ -37,6 +37,97 @@ pub fn tagged(image: &str) -> String {
     if tag.is_none() && digest.is_none() { format!("{image}:latest") } else { image.to_owned() }
 }
 
+/// Whether this can be an image's name at all.
+///
+/// # Errors
+/// Why not, in the words of the distribution project's reference parser, which Docker and the kubelet use.
+pub fn check(image: &str) -> Result<(), String> {
+    let invalid = || Err("invalid reference format".to_owned());
+    if image.len() == 64 && image.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)) {
+        return Err(format!("invalid repository name ({image}), cannot specify 64-byte hexadecimal strings"));
+    }
+    let full = match image.split_once('/') {
+        Some((host, _)) if is_host(host) || host.to_lowercase() != host => image.to_owned(),
+        Some(_) => format!("{DEFAULT_REGISTRY}/{image}"),
+        None => format!("{DEFAULT_REGISTRY}/library/{image}"),
+    };
+    let (name, tag, digest) = parts(&full);
+    let Some((host, path)) = name.split_once('/') else { return invalid() };
+    if path.chars().any(char::is_uppercase) {
+        return Err(format!("invalid reference format: repository name ({path}) must be lowercase"));
+    }
+    if !is_registry(host) || !path.split('/').all(is_component) {
+        return invalid();
+    }
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let is_tag =
+        |tag: &str| tag.len() <= 128 && tag.starts_with(is_word) && tag.chars().all(|c| is_word(c) || c == '.' || c == '-');
+    if !tag.is_none_or(is_tag) {
+        return invalid();
+    }
+    if name.len() > 255 {
+        return Err("repository name must not be more than 255 characters".to_owned());
+    }
+    digest.map_or(Ok(()), check_digest)
+}
+
+fn check_digest(digest: &str) -> Result<(), String> {
+    let is_hex = |c: char| c.is_ascii_hexdigit();
+    match digest.split_once(':') {
+        Some((algorithm, hex))
+            if algorithm.starts_with(|c: char| c.is_ascii_alphabetic())
+                && algorithm.chars().all(|c| c.is_ascii_alphanumeric() || "-_+.".contains(c))
+                && hex.len() >= 32
+                && hex.chars().all(is_hex) =>
+        {
+            let length = match algorithm {
+                "sha256" => 64,
+                "sha384" => 96,
+                "sha512" => 128,
+                _ => return Err("unsupported digest algorithm".to_owned()),
+            };
+            if hex.len() == length { Ok(()) } else { Err("invalid checksum digest length".to_owned()) }
+        }
+        _ => Err("invalid reference format".to_owned()),
+    }
+}
+
+/// A host name, an IPv4 address or an IPv6 address in brackets, with or without a port.
+fn is_registry(host: &str) -> bool {
+    let (name, port) = match host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
+        Some((name, port)) => (name, Some(port)),
+        None => (host, None),
+    };
+    let is_part = |part: &str| {
+        let plain = |c: char| c.is_ascii_alphanumeric();
+        part.starts_with(plain) && part.ends_with(plain) && part.chars().all(|c| plain(c) || c == '-')
+    };
+    let is_name = match name.strip_prefix('[') {
+        Some(address) => address
+            .strip_suffix(']')
+            .is_some_and(|address| !address.is_empty() && address.chars().all(|c| c.is_ascii_hexdigit() || c == ':')),
+        None => name.split('.').all(is_part),
+    };
+    is_name && port.is_none_or(|port| !port.is_empty() && port.chars().all(|c| c.is_ascii_digit()))
+}
+
+/// Lowercase letters and digits; between them one `.`, one or two `_`, or any number of `-`.
+fn is_component(part: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let separators = part.split(plain).filter(|between| !between.is_empty());
+    part.starts_with(plain)
+        && part.ends_with(plain)
+        && separators.into_iter().all(|between| matches!(between, "." | "_" | "__") || between.chars().all(|c| c == '-'))
+}
+
+/// Whether two names are of the same image: engines tell `nginx`, `nginx:latest` and `docker.io/library/nginx:latest` of one.
+#[must_use]
+pub fn same(one: &str, other: &str) -> bool {
+    let (one, other) = (tagged(one), tagged(other));
+    let ((_, tag, digest), (_, other_tag, other_digest)) = (parts(&one), parts(&other));
+    repository(&one) == repository(&other) && tag == other_tag && digest == other_digest
+}
+
 /// Name, tag and digest.
 fn parts(image: &str) -> (&str, Option<&str>, Option<&str>) {
     let (rest, digest) = match image.split_once('@') {
@@ -177,6 +268,14 @@ impl Platforms {
         rated.min_by(|(a, fit), (b, other)| fit.cmp(other).then(version(&b.variant).cmp(&version(&a.variant))))
     }
 
+    /// What this node runs beside its own, the better first.
+    pub fn second_best(&self) -> impl Iterator<Item = Platform> + '_ {
+        let thirty_two =
+            [("386", ""), ("arm", "v7")].map(|(architecture, variant)| Platform::new(&self.own.os, architecture, variant));
+        let fits = thirty_two.into_iter().filter(|platform| self.own.runs(platform) == Some(Fit::ThirtyTwoBit));
+        fits.chain(self.emulated.iter().cloned())
+    }
+
     /// Why nothing of it runs here, for a person; `None` when something does, or when nobody knows what there is.
     #[must_use]
     pub fn unfit(&self, image: &str, there: &[Platform]) -> Option<String> {
@@ -202,6 +301,68 @@ pub fn listed(platforms: &[Platform]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn beside_its_own_a_node_runs_its_32_bit_mode_and_what_it_emulates() {
+        for (node, others) in [
+            ("linux/amd64", &["linux/386"][..]),
+            ("linux/arm64,linux/amd64", &["linux/arm/v7", "linux/amd64"]),
+            ("linux/arm/v7", &[]),
+        ] {
+            let found: Vec<String> = Platforms::parse(node).unwrap().second_best().map(|platform| platform.to_string()).collect();
+            assert_eq!(found, others, "{node}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_name_is_told_in_upstreams_words() {
+        let hex = "a".repeat(64);
+        let none = "invalid reference format";
+        let upper = |name: &str| format!("{none}: repository name ({name}) must be lowercase");
+        for (image, why) in [
+            ("nginx", None),
+            ("nginx:1", None),
+            ("nginx:1_0-rc.1", None),
+            ("a/b-c/d__e.f:latest", None),
+            ("pi.local:5000/a/b:1", None),
+            ("localhost/a", None),
+            ("Pi.Local/a", None),
+            ("[::1]:5000/a", None),
+            ("[fe80::1]/a:1", None),
+            (&format!("nginx@sha256:{hex}"), None),
+            (&format!("nginx:1@sha256:{hex}"), None),
+            ("UPPER case!!", Some(upper("library/UPPER case!!"))),
+            ("busyBOX", Some(upper("library/busyBOX"))),
+            ("pi.local/Web:1", Some(upper("Web"))),
+            ("a:b:c", Some(none.to_owned())),
+            ("images:ubuntu/24.04", Some(none.to_owned())),
+            ("", Some(none.to_owned())),
+            (" ", Some(none.to_owned())),
+            ("nginx:", Some(none.to_owned())),
+            (":1", Some(none.to_owned())),
+            ("nginx:-1", Some(none.to_owned())),
+            ("nginx:ü", Some(none.to_owned())),
+            ("https://pi.local/web", Some(none.to_owned())),
+            ("/web", Some(none.to_owned())),
+            ("pi.local//web", Some(none.to_owned())),
+            ("a/b/", Some(none.to_owned())),
+            ("a..b", Some(none.to_owned())),
+            ("a___b", Some(none.to_owned())),
+            ("a b", Some(none.to_owned())),
+            ("-a", Some(none.to_owned())),
+            ("pi.local:x/a", Some(none.to_owned())),
+            ("nginx@sha256:abc", Some(none.to_owned())),
+            ("nginx@", Some(none.to_owned())),
+            (&format!("nginx@sha256:{}", "a".repeat(63)), Some("invalid checksum digest length".to_owned())),
+            (&format!("nginx@md5:{}", "a".repeat(32)), Some("unsupported digest algorithm".to_owned())),
+            (&format!("nginx:{}", "1".repeat(129)), Some(none.to_owned())),
+            (&hex, Some(format!("invalid repository name ({hex}), cannot specify 64-byte hexadecimal strings"))),
+            (&"a/".repeat(140), Some(none.to_owned())),
+            (&format!("{}a", "a/".repeat(140)), Some("repository name must not be more than 255 characters".to_owned())),
+        ] {
+            assert_eq!(check(image).err(), why, "{image}");
+        }
+    }
 
     #[test]
     fn names_are_read_as_registries_read_them() {

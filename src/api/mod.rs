@@ -10,11 +10,15 @@
 //! Never:    knows of any other part of Bramble.
 
 pub mod apps;
+pub mod certificates;
 pub mod coordination;
 pub mod core;
 pub mod default;
+pub mod discovery;
 pub mod image;
 pub mod intstr;
+pub mod networking;
+pub mod node_terms;
 pub mod object;
 pub mod printer;
 pub mod quantity;

@@ -23,6 +23,8 @@ pub enum Subresource {
     EphemeralContainers,
     /// Ends a namespace (PUT).
     Finalize,
+    /// Says yes or no to a request for a certificate.
+    Approval,
 }
 
 /// What is special about one kind when it is written. All pure.
@@ -199,6 +201,12 @@ table! {
         categories: &["all"], subresources: &[Subresource::Status, Subresource::Scale], generation: true,
         strategy: Strategy { default: default::replicaset::fill, validate: validate::deployment::replica_set_errors, validate_update: validate::deployment::update_errors },
         printer: &printer::replicaset::PRINTER, ..ROW };
+    /// `certificates.k8s.io/v1` CertificateSigningRequest.
+    CERTIFICATE_SIGNING_REQUESTS = Resource { group: "certificates.k8s.io", kind: "CertificateSigningRequest",
+        plural: "certificatesigningrequests", singular: "certificatesigningrequest", short_names: &["csr"], namespaced: false,
+        subresources: &[Subresource::Approval, Subresource::Status],
+        strategy: Strategy { validate: validate::certificate::errors, validate_update: validate::certificate::update_errors, ..PLAIN },
+        printer: &printer::certificate::PRINTER, ..ROW };
     /// `coordination.k8s.io/v1` Lease.
     LEASES = Resource { group: "coordination.k8s.io", kind: "Lease", plural: "leases", singular: "lease",
         strategy: Strategy { validate: validate::record::lease_errors, ..PLAIN }, printer: &printer::lease::PRINTER, ..ROW };
@@ -207,6 +215,21 @@ table! {
         strategy: Strategy { default: default::endpoints::fill_slice, validate: validate::network::slice_errors,
             validate_update: validate::network::slice_update_errors },
         printer: &printer::endpoints::SLICE_PRINTER, ..ROW };
+    /// `networking.k8s.io/v1` Ingress.
+    INGRESSES = Resource { group: "networking.k8s.io", kind: "Ingress", plural: "ingresses", singular: "ingress", short_names: &["ing"],
+        subresources: &[Subresource::Status], generation: true, strategy: Strategy { validate: validate::ingress::errors, ..PLAIN },
+        printer: &printer::networking::INGRESS_PRINTER, ..ROW };
+    /// `networking.k8s.io/v1` IngressClass.
+    INGRESS_CLASSES = Resource { group: "networking.k8s.io", kind: "IngressClass", plural: "ingressclasses", singular: "ingressclass",
+        namespaced: false, generation: true,
+        strategy: Strategy { default: default::networking::fill_class, validate: validate::ingress::class_errors,
+            validate_update: validate::ingress::class_update_errors },
+        printer: &printer::networking::CLASS_PRINTER, ..ROW };
+    /// `networking.k8s.io/v1` NetworkPolicy.
+    NETWORK_POLICIES = Resource { group: "networking.k8s.io", kind: "NetworkPolicy", plural: "networkpolicies", singular: "networkpolicy",
+        short_names: &["netpol"], generation: true,
+        strategy: Strategy { default: default::networking::fill_policy, validate: validate::policy::errors, ..PLAIN },
+        printer: &printer::networking::POLICY_PRINTER, ..ROW };
     /// `scheduling.k8s.io/v1` PriorityClass.
     PRIORITY_CLASSES = Resource { group: "scheduling.k8s.io", kind: "PriorityClass", plural: "priorityclasses", singular: "priorityclass",
         short_names: &["pc"], namespaced: false,

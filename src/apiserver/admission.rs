@@ -10,16 +10,14 @@ use crate::api::core::priority;
 use crate::api::core::volume::{
     CLAIM_PROTECTION, Claim, DEFAULT_CLASS, LOCAL_CLASS, LOCAL_PROVISIONER, VOLUME_PROTECTION, default_class,
 };
+use crate::api::networking::ingress::{self, BRAMBLE_CLASS, CONTROLLER, Ingress};
 use crate::api::registry::{self, Subresource};
 use crate::api::status::ApiError;
 use crate::api::{Key, Object, Resource, time};
+use crate::apiserver::allocate::ServiceRange;
 use crate::clock::Wall;
 use crate::rng::Rng;
 use crate::store::{Op, View};
-
-/// What a person is told who makes a service, as long as it is so.
-pub const SERVICES_WAIT: &str =
-    "services are stored, and nothing routes to them yet: reach pods by their own addresses or host ports";
 
 /// Namespaces that cannot be deleted.
 pub const IMMORTAL: &[&str] = &["default", "kube-system", "kube-public"];
@@ -31,6 +29,8 @@ pub struct Cluster {
     pub ca_pem: String,
     /// Where the API can be reached by pods: goes into `default/kubernetes`.
     pub advertise: Option<std::net::SocketAddr>,
+    /// The addresses of services.
+    pub services: ServiceRange,
 }
 
 /// Completes a new object before defaults and rules: status, system fields, what its kind needs.
@@ -52,7 +52,7 @@ pub fn complete(resource: &Resource, object: &mut Object) {
         // The old name of the same field, which clients still read.
         let account = object.str_at(&["spec", "serviceAccountName"]).to_owned();
         object.set_at(&["spec", "serviceAccount"], account);
-    } else if *resource == registry::SERVICES {
+    } else if *resource == registry::SERVICES || *resource == registry::INGRESSES {
         object.set_at(&["status", "loadBalancer"], json!({}));
     } else if *resource == registry::DEPLOYMENTS || *resource == registry::REPLICA_SETS {
         object.set_at(&["status"], json!({}));
@@ -73,7 +73,8 @@ fn hold(object: &mut Object, finalizer: &str) {
     object.set_at(&["metadata", "finalizers"], finalizers);
 }
 
-/// Completes a new object by what else there is in the cluster: a pod's priority and pull secrets, a claim's class. Before
+/// Completes a new object by what else there is in the cluster: a pod's priority and pull secrets, the class of a claim or an
+/// ingress. Before
 /// defaults and rules.
 ///
 /// # Errors
@@ -92,6 +93,11 @@ pub fn complete_by_cluster(view: &View, resource: &'static Resource, object: &mu
         let classes = view.list(&registry::STORAGE_CLASSES, None).map(AsRef::as_ref);
         if let Some(class) = default_class(classes) {
             object.set_at(&["spec", "storageClassName"], class.name());
+        }
+    } else if *resource == registry::INGRESSES && Ingress(object).class().is_none() {
+        let classes = view.list(&registry::INGRESS_CLASSES, None).map(AsRef::as_ref);
+        if let Some(class) = ingress::default_class(classes) {
+            object.set_at(&["spec", "ingressClassName"], class.name());
         }
     } else if *resource == registry::PRIORITY_CLASSES && object.bool_at(&["globalDefault"]) {
         only_default(view, object)?;
@@ -145,7 +151,7 @@ pub fn complete_pod_status(pod: &mut Object) {
 ///
 /// # Errors
 /// 404 without its namespace, 403 when that one is on its way out or a rule says no.
-pub fn admit(view: &View, resource: &'static Resource, object: &Object) -> Result<Vec<String>, ApiError> {
+pub fn admit(view: &View, resource: &'static Resource, object: &Object) -> Result<(), ApiError> {
     if resource.namespaced {
         let namespace = object.namespace();
         let found = view
@@ -171,7 +177,7 @@ pub fn admit(view: &View, resource: &'static Resource, object: &Object) -> Resul
             return Err(ApiError::NotAdmitted { resource, name: object.name().to_owned(), why });
         }
     }
-    Ok(if *resource == registry::SERVICES { vec![SERVICES_WAIT.to_owned()] } else { Vec::new() })
+    Ok(())
 }
 
 /// Gives an object that is about to be made its identity.
@@ -206,7 +212,7 @@ pub fn with_namespace(view: &View, namespace: &str, cluster: &Cluster, now: Wall
 }
 
 /// What an empty cluster has to have: the four namespaces with what comes with them, `default/kubernetes`, the system's priority
-/// classes, and the storage class of directories on the nodes. Nothing when all of it is there.
+/// classes, the storage class of directories on the nodes, and the ingress class that the nodes serve. Nothing when all of it is there.
 #[must_use]
 pub fn bootstrap(view: &View, cluster: &Cluster, now: Wall, ids: &mut Rng) -> Vec<Op> {
     let mut ops = Vec::new();
@@ -216,12 +222,11 @@ pub fn bootstrap(view: &View, cluster: &Cluster, now: Wall, ids: &mut Rng) -> Ve
     }
     let labels = json!({"component": "apiserver", "provider": "kubernetes"});
     let port = cluster.advertise.map_or(6443, |address| address.port());
-    // Without a cluster address: the name stands for the master's own address.
     let service = json!({
         "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
         "spec": {
-            "clusterIP": "None",
-            "ports": [{"name": "https", "port": port, "protocol": "TCP", "targetPort": port}],
+            "clusterIP": cluster.services.kubernetes().to_string(),
+            "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}],
         },
     });
     ops.extend(absent(view, &registry::SERVICES, service, now, ids));
@@ -232,8 +237,20 @@ pub fn bootstrap(view: &View, cluster: &Cluster, now: Wall, ids: &mut Rng) -> Ve
         }]),
         None => json!([]),
     };
-    let endpoints = json!({"metadata": {"name": "kubernetes", "namespace": "default"}, "subsets": subsets});
-    ops.extend(absent(view, &registry::ENDPOINTS, endpoints, now, ids));
+    // The one thing here that follows: a machine may have another address at each start.
+    let key = Key::new(&registry::ENDPOINTS, "default", "kubernetes");
+    match view.get(&key) {
+        Some(there) if there.at(&["subsets"]) != Some(&subsets) => {
+            let mut after = there.as_ref().clone();
+            after.set_at(&["subsets"], subsets);
+            ops.push(Op::update(key, there.revision(), after));
+        }
+        Some(_) => {}
+        None => {
+            let endpoints = json!({"metadata": {"name": "kubernetes", "namespace": "default"}, "subsets": subsets});
+            ops.extend(absent(view, &registry::ENDPOINTS, endpoints, now, ids));
+        }
+    }
     for (name, value) in priority::SYSTEM {
         let class = json!({"metadata": {"name": name}, "value": value, "description": "Used for system critical pods."});
         ops.extend(absent(view, &registry::PRIORITY_CLASSES, class, now, ids));
@@ -243,6 +260,11 @@ pub fn bootstrap(view: &View, cluster: &Cluster, now: Wall, ids: &mut Rng) -> Ve
         "provisioner": LOCAL_PROVISIONER, "reclaimPolicy": "Delete", "volumeBindingMode": "WaitForFirstConsumer",
     });
     ops.extend(absent(view, &registry::STORAGE_CLASSES, class, now, ids));
+    let class = json!({
+        "metadata": {"name": BRAMBLE_CLASS, "annotations": {ingress::DEFAULT_CLASS: "true"}},
+        "spec": {"controller": CONTROLLER},
+    });
+    ops.extend(absent(view, &registry::INGRESS_CLASSES, class, now, ids));
     ops
 }
 
@@ -267,7 +289,7 @@ mod tests {
     use crate::store::Batch;
 
     fn cluster() -> Cluster {
-        Cluster { ca_pem: "PEM".into(), advertise: "192.168.1.5:6443".parse().ok() }
+        Cluster { ca_pem: "PEM".into(), advertise: "192.168.1.5:6443".parse().ok(), services: ServiceRange::default() }
     }
 
     fn started() -> View {
@@ -289,12 +311,21 @@ mod tests {
             (&registry::ENDPOINTS, 1),
             (&registry::PRIORITY_CLASSES, 2),
             (&registry::STORAGE_CLASSES, 1),
+            (&registry::INGRESS_CLASSES, 1),
         ] {
             assert_eq!(view.list(resource, None).count(), count, "{resource:?}");
         }
         let endpoints = view.get(&Key::new(&registry::ENDPOINTS, "default", "kubernetes")).unwrap();
         assert_eq!(endpoints.list_at(&["subsets"])[0]["addresses"][0]["ip"], "192.168.1.5");
         assert!(bootstrap(&view, &cluster(), Wall(0), &mut Rng::seeded(1, "ids")).is_empty());
+        // Another lease, and another start.
+        let moved = Cluster { advertise: "192.168.1.6:6443".parse().ok(), ..cluster() };
+        let ops = bootstrap(&view, &moved, Wall(0), &mut Rng::seeded(1, "ids"));
+        let mut view = view;
+        assert_eq!(ops.len(), 1);
+        view.apply(Revision(2), Batch(ops));
+        let endpoints = view.get(&Key::new(&registry::ENDPOINTS, "default", "kubernetes")).unwrap();
+        assert_eq!(endpoints.list_at(&["subsets"])[0]["addresses"][0]["ip"], "192.168.1.6");
     }
 
     #[test]
@@ -311,6 +342,21 @@ mod tests {
             complete_by_cluster(&view, &registry::PERSISTENT_VOLUME_CLAIMS, &mut claim).unwrap();
             assert_eq!(Claim(&claim).class(), class);
             assert_eq!(claim.finalizers().collect::<Vec<_>>(), [CLAIM_PROTECTION]);
+        }
+    }
+
+    #[test]
+    fn an_ingress_without_a_class_takes_the_default_one() {
+        let view = started();
+        let annotated = json!({"annotations": {ingress::CLASS_ANNOTATION: "nginx"}});
+        for (metadata, spec, class) in [
+            (json!({}), json!({}), "bramble"),
+            (json!({}), json!({"ingressClassName": "nginx"}), "nginx"),
+            (annotated, json!({}), ""),
+        ] {
+            let mut ingress = Object::from_value(json!({"metadata": metadata, "spec": spec})).unwrap();
+            complete_by_cluster(&view, &registry::INGRESSES, &mut ingress).unwrap();
+            assert_eq!(ingress.str_at(&["spec", "ingressClassName"]), class);
         }
     }
 
@@ -359,7 +405,7 @@ mod tests {
         let mut pod = Object::from_value(json!({"metadata": {"name": "web", "namespace": "default"}, "spec": {}})).unwrap();
         complete(&registry::PODS, &mut pod);
         assert_eq!(pod.str_at(&["spec", "serviceAccountName"]), "default");
-        assert_eq!(admit(&view, &registry::PODS, &pod), Ok(vec![]));
+        assert_eq!(admit(&view, &registry::PODS, &pod), Ok(()));
         pod.set_at(&["spec", "serviceAccountName"], "robot");
         assert_eq!(
             admit(&view, &registry::PODS, &pod).unwrap_err().to_string(),

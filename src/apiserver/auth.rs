@@ -2,7 +2,8 @@
 //!
 //! In:       the certificate's identity, and what the request is about.
 //! Out:      a [`User`]; 401 for nobody, 403 for somebody who may not; the answers of the self-reviews.
-//! Rule:     `system:masters` may do everything. Nobody else may do more than ask who they are: a node talks to the
+//! Rule:     `system:masters` may do everything. Who has a token or nothing may ask to join (`join.rs`). Nobody else may do
+//!           more than ask who they are: a node talks to the
 //!           master over its link, never here. Roles come with their own issue.
 
 use serde_json::{Value, json};
@@ -11,6 +12,7 @@ use crate::api::status::ApiError;
 use crate::clock::Wall;
 use crate::tls::Identity;
 
+use super::join;
 use super::route::{Route, Target, Verb, subresource_name};
 
 /// The group that may do everything.
@@ -23,13 +25,15 @@ pub struct User {
     pub name: String,
     /// The certificate's O, and `system:authenticated`.
     pub groups: Vec<String>,
+    /// The fingerprint of the certificate's key; empty for who has none.
+    pub key: String,
 }
 
 impl User {
     fn new(name: &str, groups: &[String]) -> Self {
         let mut groups = groups.to_vec();
         groups.push("system:authenticated".to_owned());
-        Self { name: name.to_owned(), groups }
+        Self { name: name.to_owned(), groups, key: String::new() }
     }
 
     /// The user of a certificate.
@@ -168,7 +172,14 @@ pub fn authorize(
     route: Option<&Route>,
 ) -> Result<User, ApiError> {
     if matches!(route, Some(Route::Health | Route::Version)) {
-        return Ok(user.cloned().unwrap_or_else(|| User { name: "system:anonymous".to_owned(), groups: Vec::new() }));
+        return Ok(user.cloned().unwrap_or_else(join::anonymous));
+    }
+    if let Some(route) = route
+        && instead.is_none()
+        && user.is_none_or(join::only_joins)
+        && join::may(route)
+    {
+        return Ok(user.cloned().unwrap_or_else(join::anonymous));
     }
     let user = user.ok_or(ApiError::Unauthorized)?;
     let user = match instead {

@@ -141,9 +141,11 @@ fn singular(review: &Review) -> String {
 /// The kind that a subresource speaks: group, version, kind.
 fn kind_below(resource: &Resource, below: Subresource) -> (&'static str, &'static str, &'static str) {
     match below {
-        Subresource::Status | Subresource::Log | Subresource::Finalize | Subresource::EphemeralContainers => {
-            (resource.group, resource.version, resource.kind)
-        }
+        Subresource::Status
+        | Subresource::Log
+        | Subresource::Finalize
+        | Subresource::EphemeralContainers
+        | Subresource::Approval => (resource.group, resource.version, resource.kind),
         Subresource::Scale => ("autoscaling", "v1", "Scale"),
         Subresource::Binding => ("", "v1", "Binding"),
         Subresource::Eviction => ("policy", "v1", "Eviction"),

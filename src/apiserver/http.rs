@@ -33,6 +33,8 @@ use super::run::{Api, Reply, ReplyBody, Request};
 
 /// The most bytes of a body.
 pub const BODY_LIMIT: usize = 3 * 1024 * 1024;
+/// The most bytes of a body of somebody without a certificate: a request to join is a tenth of it.
+pub const STRANGERS_LIMIT: usize = 16 * 1024;
 /// What of a body over the limit is still read, so that the client hears why instead of a broken connection.
 const BODY_DRAIN: usize = 32 * 1024 * 1024;
 /// How long a TLS handshake may take.
@@ -151,10 +153,10 @@ async fn connection(stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor
     match handshake {
         Ok(Ok(stream)) => {
             let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-            let user = match certificate.map(tls::identity) {
+            let user = match certificate.map(|certificate| Ok((tls::identity(certificate)?, tls::public_key(certificate)?))) {
                 None => None,
-                Some(Ok(identity)) => Some(User::of(&identity)),
-                Some(Err(error)) => {
+                Some(Ok((identity, key))) => Some(User { key: crate::pkcs10::fingerprint(&key), ..User::of(&identity) }),
+                Some(Err::<_, tls::TlsError>(error)) => {
                     tracing::warn!(%peer, error = %Chain(&error), "certificate without a readable subject");
                     None
                 }
@@ -172,7 +174,7 @@ where
 {
     let service = service_fn(|request: hyper::Request<Incoming>| {
         let (api, user, stop) = (api.clone(), user.clone(), stop.clone());
-        async move { Ok::<_, Infallible>(answer(request, user, &api, &stop).await) }
+        async move { Ok::<_, Infallible>(answer(request, peer, user, &api, &stop).await) }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEADERS);
@@ -191,9 +193,17 @@ where
 
 type Response = hyper::Response<UnsyncBoxBody<Bytes, Infallible>>;
 
-async fn answer(request: hyper::Request<Incoming>, user: Option<User>, api: &Api, stop: &CancellationToken) -> Response {
+async fn answer(
+    request: hyper::Request<Incoming>,
+    peer: SocketAddr,
+    user: Option<User>,
+    api: &Api,
+    stop: &CancellationToken,
+) -> Response {
     let (head, body) = request.into_parts();
-    let reply = match read(body).await {
+    // Whoever is nobody yet has little to say.
+    let limit = if user.is_some() { BODY_LIMIT } else { STRANGERS_LIMIT };
+    let reply = match read(body, limit).await {
         Ok(body) => {
             let request = Request {
                 method: method(&head.method),
@@ -203,6 +213,8 @@ async fn answer(request: hyper::Request<Incoming>, user: Option<User>, api: &Api
                 content_type: joined(&head.headers, &header::CONTENT_TYPE),
                 if_none_match: joined(&head.headers, &header::IF_NONE_MATCH),
                 user,
+                peer: Some(peer.ip()),
+                bearer: bearer(&head.headers),
                 instead: instead(&head.headers),
                 body,
             };
@@ -213,26 +225,26 @@ async fn answer(request: hyper::Request<Incoming>, user: Option<User>, api: &Api
     response(reply)
 }
 
-async fn read(body: Incoming) -> Result<Bytes, ApiError> {
-    tokio::time::timeout(BODY, within_limit(body))
+async fn read(body: Incoming, limit: usize) -> Result<Bytes, ApiError> {
+    tokio::time::timeout(BODY, within_limit(body, limit))
         .await
         .unwrap_or_else(|_| Err(ApiError::Timeout("the request's body took too long to arrive".to_owned())))
 }
 
-async fn within_limit(mut body: Incoming) -> Result<Bytes, ApiError> {
+async fn within_limit(mut body: Incoming, limit: usize) -> Result<Bytes, ApiError> {
     let mut whole = BytesMut::new();
     let mut length: usize = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| ApiError::BadRequest(format!("the request's body broke off: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
         length = length.saturating_add(data.len());
-        if length <= BODY_LIMIT {
+        if length <= limit {
             whole.extend_from_slice(&data);
-        } else if length > BODY_DRAIN {
+        } else if length > BODY_DRAIN.min(limit * 16) {
             break;
         }
     }
-    if length > BODY_LIMIT { Err(ApiError::TooLarge { limit: BODY_LIMIT }) } else { Ok(whole.freeze()) }
+    if length > limit { Err(ApiError::TooLarge { limit }) } else { Ok(whole.freeze()) }
 }
 
 fn method(method: &hyper::Method) -> Method {
@@ -249,6 +261,11 @@ fn method(method: &hyper::Method) -> Method {
 fn joined(headers: &HeaderMap, name: &HeaderName) -> String {
     let values: Vec<&str> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
     values.join(",")
+}
+
+fn bearer(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    value.strip_prefix("Bearer ").map(|token| token.trim().to_owned())
 }
 
 fn instead(headers: &HeaderMap) -> Option<Impersonation> {

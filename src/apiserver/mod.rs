@@ -18,12 +18,15 @@
 //! Flow: stops 1, 2 and 14 of the life of a pod.
 
 pub mod admission;
+pub mod allocate;
 pub mod auth;
 pub mod decode;
 pub mod discovery;
 pub mod fields;
 pub mod http;
 pub mod intake;
+pub mod join;
+pub mod limit;
 pub mod metrics;
 pub mod negotiate;
 pub mod openapi;

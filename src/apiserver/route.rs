@@ -291,6 +291,7 @@ pub fn subresource_name(subresource: Subresource) -> &'static str {
         Subresource::Eviction => "eviction",
         Subresource::EphemeralContainers => "ephemeralcontainers",
         Subresource::Finalize => "finalize",
+        Subresource::Approval => "approval",
     }
 }
 
@@ -309,7 +310,9 @@ fn verb_below(method: Method, subresource: Subresource) -> Option<Verb> {
 #[must_use]
 pub fn verbs_below(subresource: Subresource) -> &'static [Verb] {
     match subresource {
-        Subresource::Status | Subresource::Scale | Subresource::EphemeralContainers => &[Verb::Get, Verb::Patch, Verb::Update],
+        Subresource::Status | Subresource::Scale | Subresource::EphemeralContainers | Subresource::Approval => {
+            &[Verb::Get, Verb::Patch, Verb::Update]
+        }
         Subresource::Log => &[Verb::Get],
         Subresource::Binding | Subresource::Eviction => &[Verb::Create],
         Subresource::Finalize => &[Verb::Update],

@@ -5,6 +5,7 @@
 //! Never:    decides; a verb that lost a race against another writer is asked again with the newer view.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::registry::Subresource;
+use crate::api::registry::{self, Subresource};
 use crate::api::status::{ApiError, MODIFIED};
 use crate::api::{Key, Revision};
 use crate::clock::{Clock, Now};
@@ -28,6 +29,7 @@ use crate::store::{Batch, JournalError, Op, Store, View, WriteError};
 
 use super::admission::{self, Cluster};
 use super::auth::{self, Impersonation, User};
+use super::limit::Limiter;
 use super::negotiate::{Form, Offer, names, negotiate};
 use super::options::{AsOf, DeleteOptions, ListOptions, WriteOptions};
 use super::route::{Method, Query, Route, Target, Verb, route};
@@ -35,12 +37,14 @@ use super::table::{Include, Shape, bytes};
 use super::verbs::{Answer, Body, Outcome, below, create, delete, read, update};
 use super::watch::Watch;
 use super::watch::run::Feed;
-use super::{discovery, intake, metrics, openapi, streams};
+use super::{discovery, intake, join, metrics, openapi, streams};
 
 /// How often a write that lost a race is planned anew. A patch without a revision wins in the end; with one, the plan itself refuses.
 const ATTEMPTS: usize = 100;
 /// How long a watch lasts when the client says nothing: 30 to 60 minutes, so that not all come back at once.
 const WATCH_SECONDS: std::ops::Range<usize> = 1800..3600;
+/// How long whoever brings a bad token waits for the answer.
+const BAD_TOKEN: Duration = Duration::from_millis(500);
 /// How long a node may take to begin with a log before the answer begins without it.
 const LOG_BEGINS: Duration = Duration::from_secs(3);
 
@@ -61,6 +65,10 @@ pub struct Request {
     pub if_none_match: String,
     /// Who asks; `None` without a certificate.
     pub user: Option<User>,
+    /// Where they are.
+    pub peer: Option<IpAddr>,
+    /// The token that they brought.
+    pub bearer: Option<String>,
     /// Whom they want to be instead.
     pub instead: Option<Impersonation>,
     /// Its body.
@@ -123,13 +131,21 @@ pub struct Api {
     clock: Arc<dyn Clock>,
     cluster: Arc<Cluster>,
     ids: Arc<Mutex<Rng>>,
+    strangers: Arc<Mutex<Limiter>>,
 }
 
 impl Api {
     /// The API over a store; `calls` reaches the nodes for logs.
     #[must_use]
     pub fn new(store: Store, calls: Arc<dyn Calls>, clock: Arc<dyn Clock>, cluster: Cluster) -> Self {
-        Self { store, calls, clock, cluster: Arc::new(cluster), ids: Arc::new(Mutex::new(Rng::from_os("api"))) }
+        Self {
+            store,
+            calls,
+            clock,
+            cluster: Arc::new(cluster),
+            ids: Arc::new(Mutex::new(Rng::from_os("api"))),
+            strangers: Arc::default(),
+        }
     }
 
     /// Writes what an empty cluster has to have; does nothing when it is all there.
@@ -165,7 +181,8 @@ impl Api {
     async fn answer(&self, request: &Request, stop: &CancellationToken) -> Result<Reply, ApiError> {
         let query = Query::parse(&request.query);
         let routed = route(request.method, &request.path, &query);
-        let user = auth::authorize(request.user.as_ref(), request.instead.as_ref(), &request.path, routed.as_ref().ok())?;
+        let came = self.came(request, routed.as_ref().ok()).await?;
+        let user = auth::authorize(came.as_ref(), request.instead.as_ref(), &request.path, routed.as_ref().ok())?;
         match routed? {
             Route::Health => Ok(Reply::whole(200, TEXT, "ok").with(NO_CACHE)),
             Route::Version => Ok(Reply::whole(200, JSON, bytes(&discovery::version())).with(NO_CACHE)),
@@ -205,10 +222,46 @@ impl Api {
                         Ok(replied(&answer, &target, shape))
                     }
                     Verb::Watch => self.watch(target, &query, shape, stop),
-                    _ => Ok(replied(&self.object(verb, &target, request, &query).await?, &target, shape)),
+                    _ => {
+                        let answer = self.object(verb, &target, request, &query, &user).await?;
+                        if let (true, Body::Object(object)) = (join::only_joins(&user), &answer.body)
+                            && !join::may_see(&user, object)
+                        {
+                            return Err(ApiError::NotFound { resource: target.resource, name: target.name().to_owned() });
+                        }
+                        Ok(replied(&answer, &target, shape))
+                    }
                 }
             }
         }
+    }
+
+    /// Who came: by certificate, by token, or nobody. Nobodies, and whoever brings a bad token, are heard only so often.
+    async fn came(&self, request: &Request, route: Option<&Route>) -> Result<Option<User>, ApiError> {
+        if let Some(user) = &request.user {
+            if self.store.view(|view| join::is_refused(view, user)) {
+                return Err(ApiError::Unauthorized);
+            }
+            return Ok(Some(user.clone()));
+        }
+        let now = self.clock.now();
+        let known = request.bearer.as_ref().map(|bearer| self.store.view(|view| join::authenticate(view, bearer, now.wall)));
+        if let Some(Ok(user)) = known {
+            return Ok(Some(user));
+        }
+        let counts = known.is_some() || route.is_some_and(join::may);
+        if let Some(peer) = request.peer.filter(|_| counts) {
+            let heard = self.strangers.lock().unwrap_or_else(PoisonError::into_inner).takes(peer, now.tick);
+            if !heard {
+                return Err(ApiError::TooManyRequests("too many requests without a good token: try again later".to_owned()));
+            }
+        }
+        if known.is_some() {
+            // Guessing is slow.
+            tokio::time::sleep(BAD_TOKEN).await;
+            return Err(ApiError::Unauthorized);
+        }
+        Ok(None)
     }
 
     fn discovered(&self, request: &Request, root: discovery::Root) -> Result<Reply, ApiError> {
@@ -241,7 +294,14 @@ impl Api {
         Ok(reply.with(("cache-control", "public, immutable")).with(("expires", &expires)))
     }
 
-    async fn object(&self, verb: Verb, target: &Target, request: &Request, query: &Query) -> Result<Answer, ApiError> {
+    async fn object(
+        &self,
+        verb: Verb,
+        target: &Target,
+        request: &Request,
+        query: &Query,
+        user: &User,
+    ) -> Result<Answer, ApiError> {
         let resource = target.resource;
         let key = read::key_of(target);
         let (content_type, body) = (request.content_type.as_str(), &request.body);
@@ -253,7 +313,7 @@ impl Api {
                 let page = self.list(target, &options)?;
                 Ok(Answer { code: 200, body: Body::List(page), warnings: Vec::new() })
             }
-            Verb::Create => self.create(target, &key, request, query).await,
+            Verb::Create => self.create(target, &key, request, query, user).await,
             Verb::Update => {
                 let options = WriteOptions::parse(query, "UpdateOptions")?;
                 if target.subresource == Some(Subresource::Scale) {
@@ -265,7 +325,7 @@ impl Api {
                     return self.write(&key, |view, _, _| below::finalize(view, &key, &taken, options)).await;
                 }
                 let part = update::part(target.subresource);
-                self.write(&key, |view, _, _| update::update(view, &key, part, &taken, options)).await
+                self.write(&key, |view, _, _| update::update(view, &key, part, &taken, &self.cluster, options)).await
             }
             Verb::Patch => {
                 let options = WriteOptions::parse(query, "PatchOptions")?;
@@ -274,7 +334,7 @@ impl Api {
                     return self.write(&key, |view, _, _| below::patch_scale(view, &key, &patch, options)).await;
                 }
                 let part = update::part(target.subresource);
-                self.write(&key, |view, _, _| update::patch(view, &key, part, &patch, options)).await
+                self.write(&key, |view, _, _| update::patch(view, &key, part, &patch, &self.cluster, options)).await
             }
             Verb::Delete => {
                 let options = DeleteOptions::parse(query, &intake::read(content_type, body, "DeleteOptions")?.value)?;
@@ -288,7 +348,14 @@ impl Api {
         }
     }
 
-    async fn create(&self, target: &Target, key: &Key, request: &Request, query: &Query) -> Result<Answer, ApiError> {
+    async fn create(
+        &self,
+        target: &Target,
+        key: &Key,
+        request: &Request,
+        query: &Query,
+        user: &User,
+    ) -> Result<Answer, ApiError> {
         let options = WriteOptions::parse(query, "CreateOptions")?;
         let (content_type, body) = (request.content_type.as_str(), &request.body);
         match target.subresource {
@@ -303,9 +370,19 @@ impl Api {
                 self.write(key, |view, now, _| below::evict(view, key, &eviction, &delete, now)).await
             }
             _ => {
-                let taken = intake::object(target.resource, content_type, body, options.validation)?;
+                let mut taken = intake::object(target.resource, content_type, body, options.validation)?;
+                let asks = *target.resource == registry::CERTIFICATE_SIGNING_REQUESTS;
+                if asks {
+                    join::stamp(user, request.peer, &mut taken.object);
+                }
                 let new = create::New { resource: target.resource, namespace: target.namespace(), taken: &taken, options };
-                self.write(key, |view, now, ids| create::create(view, &new, &self.cluster, now, ids)).await
+                self.write(key, |view, now, ids| {
+                    if asks {
+                        join::admit(view, user, &taken.object)?;
+                    }
+                    create::create(view, &new, &self.cluster, now, ids)
+                })
+                .await
             }
         }
     }

@@ -30,7 +30,7 @@ use super::topic;
 use crate::clock::{Clock, Now, SystemClock, Tick};
 use crate::link::bus::{Bus, BusEvent, Full, Publish};
 use crate::step::Machine;
-use crate::tls::{Credentials, TlsError};
+use crate::tls::{Credentials, Refusals, TlsError};
 
 /// Events between the machine's own bounded queue and the master; small, because the queue is there.
 const EVENTS: usize = 256;
@@ -50,6 +50,8 @@ pub struct Config {
     pub plain: Option<SocketAddr>,
     /// Listener with TLS and required client certificates.
     pub tls: Option<(SocketAddr, Credentials)>,
+    /// Which certificates are refused all the same.
+    pub refusals: Option<Arc<dyn Refusals>>,
     /// Told to nodes that ask for a longer keep-alive, in seconds (MQTT 5 only).
     pub server_keep_alive: Option<u16>,
     /// The longest packet that a client may send.
@@ -79,6 +81,7 @@ impl Config {
             discovery_prefix: discovery_prefix.into(),
             plain: None,
             tls: None,
+            refusals: None,
             server_keep_alive: None,
             max_packet: 1 << 20,
             max_connections: 2_048,
@@ -150,7 +153,7 @@ pub async fn bind(config: Config) -> Result<Bound, BrokerError> {
     };
     let tls = match &config.tls {
         Some((address, credentials)) => {
-            let acceptor = Acceptor::new(credentials)?;
+            let acceptor = Acceptor::new(credentials, config.refusals.clone())?;
             let (listener, address) = take(*address).await?;
             Some((listener, address, acceptor))
         }
@@ -190,6 +193,11 @@ impl Handle {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.0.with(|broker, _, _| broker.counters())
+    }
+
+    /// Ends every session of a node: whether it may come back is the listener's to say.
+    pub fn expel(&self, node: &str) {
+        self.0.give(Input::Expel { node: node.to_owned() });
     }
 }
 

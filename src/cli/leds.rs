@@ -136,8 +136,8 @@ async fn show(host: String, port: u16, topics: &Topics, only: Option<&str>, most
         .collect();
     let config = MqttConfig {
         client_id: format!("bramble-leds-{}", std::process::id()),
-        host: host.clone(),
-        port,
+        at: mqtt::Place { host: host.clone(), port },
+        moves: None,
         tls: None,
         login: None,
         filters,

@@ -74,6 +74,11 @@ fn make_ready(config: &mut MasterConfig) -> Result<(), AuthorityError> {
                 .filter(|ip| !ip.is_unspecified())
                 .map(|ip| ip.to_string()),
         );
+        // As pods know it.
+        names.insert(config.services.kubernetes().to_string());
+        names.insert(format!("kubernetes.default.svc.{}", config.network.domain));
+        // By this name a node knows it at any address, also at one that it gets later.
+        names.extend(config.cluster_uid.as_deref().and_then(crate::mdns::host_name));
         if ca.server(&names)?.signed {
             tracing::info!(names = names.len(), "server certificate signed");
         }

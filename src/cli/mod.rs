@@ -10,12 +10,16 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::error::{Chain, Report};
 
+#[cfg(feature = "master")]
+mod admin;
 #[cfg(feature = "agent")]
 mod agent;
 mod completion;
 mod daemon;
 #[cfg(feature = "master")]
 mod delete;
+#[cfg(feature = "agent")]
+mod doctor;
 #[cfg(feature = "agent")]
 mod fleet;
 #[cfg(feature = "master")]
@@ -24,14 +28,20 @@ mod kubectl;
 mod leds;
 #[cfg(feature = "master")]
 mod master;
+#[cfg(feature = "master")]
+mod node;
 #[cfg(feature = "agent")]
 mod sandbox;
+#[cfg(feature = "master")]
+mod service;
 #[cfg(feature = "master")]
 mod start;
 #[cfg(feature = "master")]
 mod status;
 #[cfg(feature = "master")]
 mod stop;
+#[cfg(feature = "master")]
+mod token;
 
 /// Kubernetes for a shoebox of Raspberry Pis.
 #[derive(Debug, Parser)]
@@ -64,9 +74,21 @@ enum Command {
     /// Runs a node's agent in the foreground
     #[cfg(feature = "agent")]
     Agent(agent::Args),
+    /// Lists, lets in, adds and removes nodes
+    #[cfg(feature = "master")]
+    Node(node::Args),
+    /// Makes, lists and deletes tokens with which nodes join
+    #[cfg(feature = "master")]
+    Token(token::Args),
+    /// Tells where a service is reached; `list`: all of them
+    #[cfg(feature = "master")]
+    Service(service::Args),
     /// Runs many simulated nodes in one process
     #[cfg(feature = "agent")]
     Fleet(fleet::Args),
+    /// Looks for what is wrong on this machine
+    #[cfg(feature = "agent")]
+    Doctor(doctor::Args),
     /// Shows, tests and checks a board's LEDs
     #[cfg(feature = "agent")]
     Leds(leds::Args),
@@ -88,7 +110,7 @@ struct Place {
 }
 
 /// How data is printed.
-#[cfg(feature = "master")]
+#[cfg(any(feature = "master", feature = "agent"))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 enum Output {
     /// For people.
@@ -115,8 +137,16 @@ impl Command {
             Command::Master(args) => master::run(&args),
             #[cfg(feature = "agent")]
             Command::Agent(args) => agent::run(&args),
+            #[cfg(feature = "master")]
+            Command::Node(args) => node::run(args),
+            #[cfg(feature = "master")]
+            Command::Token(args) => token::run(args),
+            #[cfg(feature = "master")]
+            Command::Service(args) => service::run(args),
             #[cfg(feature = "agent")]
             Command::Fleet(args) => fleet::run(&args),
+            #[cfg(feature = "agent")]
+            Command::Doctor(args) => doctor::run(args),
             #[cfg(feature = "agent")]
             Command::Leds(args) => leds::run(args),
             #[cfg(feature = "agent")]
@@ -210,6 +240,18 @@ mod tests {
             "fleet --config a.toml b.toml",
             "completion bash",
             "sandbox",
+            "token create --ttl 2h -o json --data-dir /x",
+            "token list",
+            "token delete abcdef",
+            "node list -o json",
+            "node approve shed",
+            "node remove shed",
+            "node add shed -o /x",
+            "agent --join https://pi --token a.b.c",
+            "doctor network",
+            "doctor network -o json --remove",
+            "service hello -n home --url --wait 5 --data-dir /x",
+            "service list -o json",
         ];
         for line in good {
             let parsed = Cli::try_parse_from(std::iter::once("bramble").chain(line.split(' ')));
@@ -226,6 +268,11 @@ mod tests {
             "frobnicate",
             "completion tcsh",
             "fleet",
+            "token create --ttl never",
+            "node add shed",
+            "node approve",
+            "service",
+            "service hello --wait soon",
         ];
         for line in bad {
             let refused = Cli::try_parse_from(std::iter::once("bramble").chain(line.split(' ')));

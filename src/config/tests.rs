@@ -143,3 +143,14 @@ fn a_second_claim_is_refused_and_names_the_first() {
     assert_eq!(holder(dir.path(), "master").unwrap(), None, "the file stays, the claim does not");
     Claim::take(dir.path(), "master").unwrap();
 }
+
+#[test]
+fn a_file_where_the_directory_should_be_is_called_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("data");
+    std::fs::write(&file, b"").unwrap();
+    for place in [file.clone(), file.join("below"), file.join("far/below")] {
+        let text = Report::from(Claim::take(&place, "start").unwrap_err()).fix.unwrap();
+        assert!(text.contains(&format!("{} is a file, and has to be a directory", file.display())), "{text}");
+    }
+}

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::Settings;
 use super::signs::Signs;
+use crate::api::Uid;
 use crate::clock::Tick;
 
 /// A handle; cheap to clone.
@@ -36,6 +37,29 @@ impl SharedSigns {
         if self.with(|signs| signs.gone(node, at)) {
             self.bell.notify_one();
         }
+    }
+
+    /// These pods ran when the master started.
+    pub fn await_pods(&self, pods: impl IntoIterator<Item = Uid>) {
+        self.with(|signs| signs.await_pods(pods));
+    }
+
+    /// How these pods are is known and stored now, or they are no more.
+    pub fn pods_told(&self, pods: &[Uid]) {
+        if self.with(|signs| signs.pods_told(pods)) {
+            self.bell.notify_one();
+        }
+    }
+
+    /// Whether it is known of all pods that ran when the master started, or the grace is over.
+    #[must_use]
+    pub fn all_told(&self, now: Tick) -> bool {
+        self.with(|signs| signs.all_told(now))
+    }
+
+    /// The pods of which it is known since the last call.
+    pub(super) fn take_told(&self) -> Vec<Uid> {
+        self.with(Signs::take_told)
     }
 
     /// What the deciders read.

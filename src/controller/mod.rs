@@ -14,13 +14,21 @@
 
 pub mod adoption;
 pub mod bell;
+pub mod certificates;
 pub mod deletion;
 pub mod deployment;
 pub mod driver;
+pub mod endpoint_mirror;
+pub mod endpoint_slice;
+pub mod endpoints;
 pub mod ephemeral_volume;
 pub mod event_expiry;
+pub mod external_name;
 pub mod garbage_collector;
+pub mod ingress;
+pub mod local_names;
 pub mod namespace;
+pub mod node_ipam;
 pub mod node_lifecycle;
 pub mod persistent_volume;
 pub mod pod_gc;
@@ -28,6 +36,8 @@ pub mod queue;
 pub mod replicaset;
 pub mod rollout;
 mod run;
+pub mod service_lb;
+mod serving;
 pub mod signs;
 pub mod taint_eviction;
 #[cfg(test)]
@@ -36,6 +46,7 @@ mod world;
 
 use std::time::Duration;
 
+use crate::api::core::address_pool::AddressPool;
 use crate::api::core::event::Occurrence;
 use crate::api::{Key, Object, Resource};
 use crate::clock::{Now, Tick};
@@ -118,7 +129,7 @@ pub trait Reconciler: Send {
     fn reconcile(&mut self, view: &View, key: &Key, now: Now, ids: &mut Ids) -> Plan;
 }
 
-/// The durations by which nodes are judged (DESIGN §7).
+/// What the master's configuration says to controllers: the durations by which nodes are judged (DESIGN §7), and the pod network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Silence after which a node is lost: `node.lost_seconds`.
@@ -130,6 +141,10 @@ pub struct Settings {
     pub evict_not_ready: Duration,
     /// After a start of the master, no node that has not reported is judged before this: `master.grace_seconds`.
     pub grace: Duration,
+    /// The addresses of all pods, of which each node has a part: `network.pods`.
+    pub pods: ipnet::Ipv4Net,
+    /// The addresses for load balancers: `network.load_balancers`; without them they are reached at the nodes' own.
+    pub load_balancers: Option<AddressPool>,
 }
 
 impl Default for Settings {
@@ -139,6 +154,8 @@ impl Default for Settings {
             evict: Duration::from_secs(8),
             evict_not_ready: Duration::from_secs(300),
             grace: Duration::from_secs(30),
+            pods: node_ipam::default_pods(),
+            load_balancers: None,
         }
     }
 }
@@ -152,6 +169,14 @@ pub fn all(settings: Settings, signs: &SharedSigns) -> Vec<Box<dyn Reconciler>> 
         Box::new(replicaset::ReplicaSets),
         Box::new(deployment::Deployments::new(judged_from)),
         Box::new(adoption::Adoption),
+        Box::new(endpoint_slice::EndpointSlices::new(signs.signs())),
+        Box::new(endpoints::Endpoints::new(signs.signs())),
+        Box::new(endpoint_mirror::EndpointMirror),
+        Box::new(node_ipam::NodeIpam::new(settings.pods)),
+        Box::new(ingress::Ingresses),
+        Box::new(service_lb::ServiceLb::new(settings.load_balancers)),
+        Box::new(local_names::LocalNames::default()),
+        Box::new(external_name::ExternalNames),
         Box::new(node_lifecycle::NodeLifecycle::new(signs.signs())),
         Box::new(taint_eviction::TaintEviction::new(settings, signs.signs())),
         Box::new(ephemeral_volume::EphemeralVolumes),
@@ -160,6 +185,7 @@ pub fn all(settings: Settings, signs: &SharedSigns) -> Vec<Box<dyn Reconciler>> 
         Box::new(namespace::Namespaces),
         Box::new(pod_gc::PodGc::default()),
         Box::new(event_expiry::EventExpiry),
+        Box::new(certificates::Certificates),
     ]
 }
 

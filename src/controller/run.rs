@@ -3,6 +3,7 @@
 use tokio_util::sync::CancellationToken;
 
 use super::driver::{Driver, Group, Task};
+use super::serving::services_of_pods;
 use super::{Ids, Settings, SharedSigns};
 use crate::api::core::event::{Occurrence, recorded};
 use crate::api::registry::NODES;
@@ -33,6 +34,13 @@ pub async fn run(store: Store, clock: SystemClock, stop: CancellationToken, sett
             let key = Key::new(&NODES, "", &node);
             driver.look("node_lifecycle", &key, now.tick);
             driver.look("taint_eviction", &key, now.tick);
+        }
+        let told = signs.take_told();
+        if !told.is_empty() {
+            for key in store.view(|view| services_of_pods(view, &told)) {
+                driver.look("endpoint_slice", &key, now.tick);
+                driver.look("endpoints", &key, now.tick);
+            }
         }
         if driver.next_wake().is_some_and(|at| at <= now.tick) {
             let groups = store.view(|view| driver.decide(view, now, KEYS));

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Settings;
+use crate::api::Uid;
 use crate::clock::Tick;
 
 /// What is known of one node.
@@ -34,6 +35,10 @@ pub struct Signs {
     somebody_since: Option<Tick>,
     /// Nodes for which something changed that somebody should look at now.
     news: BTreeSet<String>,
+    /// Pods that ran when this master started, and of which no node has said yet how they are.
+    untold: BTreeSet<Uid>,
+    /// Those of which one has said so since somebody looked.
+    told: Vec<Uid>,
 }
 
 impl Signs {
@@ -46,7 +51,38 @@ impl Signs {
             nodes: BTreeMap::new(),
             somebody_since: None,
             news: BTreeSet::new(),
+            untold: BTreeSet::new(),
+            told: Vec::new(),
         }
+    }
+
+    /// These pods run, and it is not stored how they are.
+    pub fn await_pods(&mut self, pods: impl IntoIterator<Item = Uid>) {
+        self.untold.extend(pods);
+    }
+
+    /// How these pods are is known now, or they are no more. Returns whether that is news.
+    pub fn pods_told(&mut self, pods: &[Uid]) -> bool {
+        let before = self.told.len();
+        self.told.extend(pods.iter().filter(|pod| self.untold.remove(*pod)).cloned());
+        self.told.len() != before
+    }
+
+    /// The pods of which it is known now; empties the list.
+    pub fn take_told(&mut self) -> Vec<Uid> {
+        std::mem::take(&mut self.told)
+    }
+
+    /// Until when nothing is concluded from how this pod is; `None`: it is known, or was waited for long enough.
+    #[must_use]
+    pub fn untold_until(&self, pod: &Uid, now: Tick) -> Option<Tick> {
+        (now < self.judged_from && self.untold.contains(pod)).then_some(self.judged_from)
+    }
+
+    /// Whether it is known of all pods how they are, as far as they are waited for.
+    #[must_use]
+    pub fn all_told(&self, now: Tick) -> bool {
+        self.untold.is_empty() || self.judged_from <= now
     }
 
     /// The end of the grace after the start of the master.
@@ -165,6 +201,20 @@ mod tests {
         }
         signs.heard("reported", Tick(1000));
         assert!(signs.is_lost("reported", Tick(11_000)));
+    }
+
+    #[test]
+    fn a_pod_that_ran_before_the_start_is_waited_for_until_it_is_told_or_the_grace_is_over() {
+        let mut signs = signs();
+        assert!(signs.all_told(Tick(0)));
+        let (one, two) = (Uid::from("one"), Uid::from("two"));
+        signs.await_pods([one.clone(), two.clone()]);
+        assert_eq!((signs.all_told(Tick(0)), signs.untold_until(&one, Tick(0))), (false, Some(Tick(30_000))));
+        assert_eq!(signs.untold_until(&Uid::from("new"), Tick(0)), None);
+        assert!(signs.pods_told(&[one.clone(), Uid::from("new")]) && !signs.pods_told(std::slice::from_ref(&one)));
+        assert_eq!((signs.take_told(), signs.take_told()), (vec![one.clone()], vec![]));
+        assert_eq!((signs.untold_until(&one, Tick(0)), signs.all_told(Tick(29_999))), (None, false));
+        assert_eq!((signs.untold_until(&two, Tick(30_000)), signs.all_told(Tick(30_000))), (None, true));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! What one node should have: its pods, and just the config maps, secrets and volumes that they name; and volumes to remove.
+//! What one node should have: its pods, and just the config maps, secrets, volumes and labels of the node that they name; and
+//! volumes to remove.
 //!
 //! In:       the view and a node's name.
 //! Out:      a [`Share`].
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::api::core::volume::{Claim, NeededClaim, ON_NODE, Volume, claims_of, was_made_for};
+use crate::api::node_terms::Selection;
 use crate::api::{Key, Object, registry};
 use crate::link::share::Share;
 use crate::store::View;
@@ -19,7 +21,11 @@ use crate::store::View;
 #[must_use]
 pub fn share_of(view: &View, node: &str) -> Share {
     let mut share = Share::default();
+    let mut keys: Option<BTreeSet<String>> = None;
     for pod in view.pods_on(node) {
+        if let Some(asked) = Selection::keys(pod) {
+            keys.get_or_insert_default().extend(asked);
+        }
         for needed in needed_by(pod) {
             let (resource, map) = match needed {
                 Needed::ConfigMap(_) => (&registry::CONFIG_MAPS, &mut share.config_maps),
@@ -48,6 +54,11 @@ pub fn share_of(view: &View, node: &str) -> Share {
             share.discard.insert(volume.name().to_owned(), Arc::new(wanted_part(volume)));
         }
     }
+    let object = view.get(&Key::new(&registry::NODES, "", node));
+    share.labels = object.zip(keys).map(|(object, keys)| {
+        let label = |key: String| object.label(&key).map(str::to_owned).map(|value| (key, value));
+        keys.into_iter().filter_map(label).collect()
+    });
     share
 }
 
@@ -187,6 +198,31 @@ mod tests {
         assert_eq!(share.pods.keys().map(|uid| uid.0.as_str()).collect::<Vec<_>>(), ["u1"]);
         assert_eq!(share.config_maps.keys().collect::<Vec<_>>(), ["a/env", "a/used"]);
         assert_eq!(share.secrets.keys().collect::<Vec<_>>(), ["a/used"]);
+    }
+
+    #[test]
+    fn a_node_is_told_those_of_its_labels_that_its_pods_look_at() {
+        let mut view = View::new(Revision(1));
+        let pod = |name: &str, node: &str, spec: Value| {
+            let mut pod = json!({"metadata": {"namespace": "a", "name": name, "uid": name}, "spec": spec});
+            pod["spec"]["nodeName"] = json!(node);
+            pod
+        };
+        put(
+            &mut view,
+            &registry::NODES,
+            json!({"metadata": {"name": "pi", "labels": {"disk": "ssd", "room": "hall", "arch": "arm64"}}}),
+        );
+        put(&mut view, &registry::PODS, pod("any", "pi", json!({})));
+        assert_eq!(share_of(&view, "pi").labels, None, "nobody looks at them");
+        let absent = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
+            {"nodeSelectorTerms": [{"matchExpressions": [{"key": "gpu", "operator": "DoesNotExist"}]}]}}});
+        put(&mut view, &registry::PODS, pod("absent", "pi", json!({"affinity": absent})));
+        assert_eq!(share_of(&view, "pi").labels, Some([].into()));
+        put(&mut view, &registry::PODS, pod("fast", "pi", json!({"nodeSelector": {"disk": "ssd"}})));
+        assert_eq!(share_of(&view, "pi").labels, Some([("disk".to_owned(), "ssd".to_owned())].into()));
+        put(&mut view, &registry::PODS, pod("lost", "pj", json!({"nodeSelector": {"disk": "ssd"}})));
+        assert_eq!(share_of(&view, "pj").labels, None, "there is no such node");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   store ── bell ──▶ run ──▶ assign (a node's whole share) ──▶ link/downlink (numbered) ──▶ bus
+//!                └──▶ net (the network's share, one for all nodes) ──▶ net/run ──▶ bus
 //!   bus ──▶ run ──▶ report (pod status, events), register (Node objects), signs (who lives) ──▶ store
 //!               └──▶ streams (logs): frames to whoever asked
 //! ```
@@ -10,6 +11,8 @@
 
 pub mod assign;
 pub mod drops;
+pub mod net;
+pub mod policy;
 pub mod register;
 pub mod report;
 pub mod run;

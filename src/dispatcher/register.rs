@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::api::core::node::PLATFORMS;
+use crate::api::core::join::{record_key, record_refuses};
+use crate::api::core::node::{ADOPT, OTHER_STORE, PLATFORMS};
 use crate::api::core::volume::{USUAL_VOLUMES_DIR, VOLUMES_DIR};
 use crate::api::{Key, Object, registry, time};
 use crate::clock::{Now, Wall};
@@ -24,6 +25,10 @@ const DEVICE_LABELS: &str = "bramble/device-";
 #[must_use]
 pub fn node(view: &View, info: &Info, now: Now, uid: impl FnOnce() -> String) -> Option<Op> {
     let key = Key::new(&registry::NODES, "", &info.node);
+    // A node that a person removed does not come back by itself.
+    if view.get(&record_key(&info.node)).is_some_and(|record| !record_refuses(record, "")) {
+        return None;
+    }
     let known = view.get(&key);
     let mut object = known.map_or_else(
         || {
@@ -96,14 +101,31 @@ fn amounts(info: &Info, cpu_milli: u64, memory_bytes: u64, taken: &BTreeMap<Stri
     amounts
 }
 
-/// The conditions by what the node says of its health. `None` when nothing flips, so that a steady node writes nothing.
+/// What is said of a node that obeys another store, behind `it` or `the node`.
 #[must_use]
-pub fn conditions(view: &View, node: &str, health: &Health, now: Now) -> Option<Op> {
+pub fn of_another_store(node: &str) -> String {
+    format!("runs the pods of another store, and this master's share is not obeyed; if that is meant: bramble node adopt {node}")
+}
+
+/// The conditions by what the node says of its health. `None` when nothing flips, so that a steady node writes nothing. Of the `epoch` is
+/// what a node holds that obeys this master.
+#[must_use]
+pub fn conditions(view: &View, node: &str, health: &Health, epoch: u64, now: Now) -> Option<Op> {
     let key = Key::new(&registry::NODES, "", node);
     let known = view.get(&key)?;
     let mut object = Object::clone(known);
     let mut conditions = object.list_at(&["status", "conditions"]).to_vec();
-    for (name, status, reason, message) in said(health) {
+    let another = format!("the node {}", of_another_store(node));
+    let mut told = said(health, &another);
+    // Most nodes never had another.
+    let known_other = conditions.iter().any(|known| known["type"] == OTHER_STORE);
+    if health.foreign_store.is_some() {
+        told.push((OTHER_STORE, "True", "NotObeyed", &another));
+    } else if known_other && health.at.epoch == epoch {
+        told.push((OTHER_STORE, "False", "Obeyed", "the node obeys this master's store"));
+        object.remove_at(&["metadata", "annotations", ADOPT]);
+    }
+    for (name, status, reason, message) in told {
         let stamp = time::rfc3339(now.wall);
         let condition = json!({"type": name, "status": status, "reason": reason, "message": message,
             "lastHeartbeatTime": stamp, "lastTransitionTime": stamp});
@@ -117,12 +139,19 @@ pub fn conditions(view: &View, node: &str, health: &Health, now: Now) -> Option<
     changed(key, Some(known), object)
 }
 
-/// Each condition of a node as its agent says it: type, status, reason and message, in the kubelet's words for reasons.
-fn said(health: &Health) -> Vec<(&'static str, &'static str, &'static str, &str)> {
-    let pick = |present: bool, name, if_so: (&'static str, &'static str), if_not: (&'static str, &'static str)| {
-        if present { (name, "True", if_so.0, if_so.1) } else { (name, "False", if_not.0, if_not.1) }
-    };
-    let ready = if health.ready {
+/// A condition: type, status, reason and message.
+type Said<'a> = (&'static str, &'static str, &'static str, &'a str);
+
+fn pick<'a>(present: bool, name: &'static str, if_so: (&'static str, &'a str), if_not: (&'static str, &'a str)) -> Said<'a> {
+    if present { (name, "True", if_so.0, if_so.1) } else { (name, "False", if_not.0, if_not.1) }
+}
+
+/// Each condition of a node as its agent says it, in the kubelet's words for reasons.
+fn said<'a>(health: &'a Health, another: &'a str) -> Vec<Said<'a>> {
+    let ready = if health.foreign_store.is_some() {
+        // Pods that were bound to it would not start.
+        ("Ready", "False", "OtherStore", another)
+    } else if health.ready {
         ("Ready", "True", "KubeletReady", "the agent runs pods")
     } else {
         (
@@ -142,7 +171,7 @@ fn said(health: &Health) -> Vec<(&'static str, &'static str, &'static str, &str)
         pick(
             health.disk_pressure,
             "DiskPressure",
-            ("KubeletHasDiskPressure", "the node has little disk left"),
+            ("KubeletHasDiskPressure", health.disk_pressure_because.as_deref().unwrap_or("the node has little disk left")),
             ("KubeletHasNoDiskPressure", "the node has enough disk"),
         ),
         pick(
@@ -228,12 +257,12 @@ mod tests {
             (object.str_at(&["status", "capacity", "cpu"]), object.str_at(&["status", "allocatable", "cpu"])),
             ("4", "3900m")
         );
-        let op = conditions(&view, "pi", &Health::default(), Now::default()).unwrap();
+        let op = conditions(&view, "pi", &Health::default(), 7, Now::default()).unwrap();
         view.apply(Revision(3), op.into());
-        assert!(conditions(&view, "pi", &Health::default(), Now::default()).is_none());
-        assert!(conditions(&view, "pi", &Health { disk_pressure: true, ..Health::default() }, Now::default()).is_some());
+        assert!(conditions(&view, "pi", &Health::default(), 7, Now::default()).is_none());
+        assert!(conditions(&view, "pi", &Health { disk_pressure: true, ..Health::default() }, 7, Now::default()).is_some());
         let weak = Health { under_voltage: Some(true), throttled: Some(false), ..Health::default() };
-        view.apply(Revision(4), conditions(&view, "pi", &weak, Now::default()).unwrap().into());
+        view.apply(Revision(4), conditions(&view, "pi", &weak, 7, Now::default()).unwrap().into());
         let object = view.get(&Key::new(&registry::NODES, "", "pi")).unwrap();
         let told: Vec<_> = object
             .list_at(&["status", "conditions"])
@@ -251,6 +280,37 @@ mod tests {
                 "Throttled=False"
             ]
         );
+    }
+
+    #[test]
+    fn a_node_of_another_store_is_not_ready_until_it_holds_this_ones_share() {
+        let mut view = View::new(Revision(1));
+        view.apply(Revision(2), node(&view, &info(), Now::default(), || "uid".into()).unwrap().into());
+        let key = Key::new(&registry::NODES, "", "pi");
+        let of = |view: &View, kind: &str| {
+            let object = view.get(&key).unwrap();
+            crate::api::core::condition::Condition::of(object, kind).map(|one| format!("{} {}", one.status, one.message))
+        };
+        let well = Health { ready: true, ..Health::default() };
+        let foreign = Health { foreign_store: Some("mine".into()), ..well.clone() };
+        view.apply(Revision(3), conditions(&view, "pi", &foreign, 7, Now::default()).unwrap().into());
+        let words = "the node runs the pods of another store, and this master's share is not obeyed; if that is meant: bramble node adopt pi";
+        assert_eq!(of(&view, OTHER_STORE), Some(format!("True {words}")));
+        assert_eq!(of(&view, "Ready"), Some(format!("False {words}")));
+        let mut told = Object::clone(view.get(&key).unwrap());
+        told.set_at(&["metadata", "annotations", ADOPT], "uid");
+        assert!(crate::api::core::node::Node(&told).is_to_adopt());
+        view.apply(Revision(4), Op::update(key.clone(), Revision(3), told).into());
+        // It has just connected and heard nothing yet, or holds the other store's numbers.
+        if let Some(op) = conditions(&view, "pi", &well, 7, Now::default()) {
+            view.apply(Revision(5), op.into());
+        }
+        assert!(of(&view, OTHER_STORE).unwrap().starts_with("True") && view.get(&key).unwrap().annotation(ADOPT).is_some());
+        let obeys = Health { at: crate::link::message::Numbered { epoch: 7, number: 1 }, ..well };
+        view.apply(Revision(6), conditions(&view, "pi", &obeys, 7, Now::default()).unwrap().into());
+        assert_eq!(of(&view, OTHER_STORE).as_deref(), Some("False the node obeys this master's store"));
+        assert!(of(&view, "Ready").unwrap().starts_with("True") && view.get(&key).unwrap().annotation(ADOPT).is_none());
+        assert!(conditions(&view, "pi", &obeys, 7, Now::default()).is_none());
     }
 
     #[test]

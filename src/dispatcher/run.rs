@@ -7,21 +7,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::drops::{Cause, Drops};
+use super::net::hold::Hold;
+use super::net::run::Net;
 use super::report::Heard;
 use super::streams::{NewCall, Running};
 use super::{assign, register, report, volumes};
 use crate::api::core::event::{Involved, Occurrence, Severity, record};
-use crate::api::{Key, Revision, registry};
+use crate::api::core::node::Node as NodeObject;
+use crate::api::{Key, Object, Revision, Uid, registry};
 use crate::clock::{Clock, Now, SystemClock, Tick};
 use crate::error::Chain;
 use crate::link::bus::{Bus, BusEvent, Publish};
 use crate::link::codec::{decode, encode};
 use crate::link::downlink::Downlink;
 use crate::link::message::{Ask, Assignment, Health, Info, NodeEvent, Report, StreamFrame};
+use crate::link::network::ClusterNetwork;
 use crate::link::{NodeTopic, Topics};
 use crate::rng::Rng;
 use crate::store::batch::MOST;
@@ -44,6 +49,10 @@ pub trait NodeSigns: Send + Sync + 'static {
     fn heard(&self, node: &str, at: Tick);
     /// A node's last will came, or it said goodbye.
     fn gone(&self, node: &str, at: Tick);
+    /// How these pods are is known, and stands in the store; or they are no more.
+    fn told(&self, pods: &[Uid]);
+    /// Whether it is known of every pod that was there when the master started, or is not waited for any longer.
+    fn all_told(&self, at: Tick) -> bool;
 }
 
 /// What the dispatcher works with.
@@ -62,6 +71,10 @@ pub struct Parts {
     pub calls: mpsc::Receiver<NewCall>,
     /// The time.
     pub clock: SystemClock,
+    /// What all nodes have to know of the network.
+    pub network: ClusterNetwork,
+    /// How long nodes are waited for after a start: `master.grace_seconds`.
+    pub grace: Duration,
 }
 
 /// One node, as the dispatcher knows it.
@@ -71,6 +84,8 @@ struct Node {
     heard: Heard,
     info: Option<Info>,
     asked_all: Option<Tick>,
+    /// Whether it obeys another store.
+    foreign: bool,
 }
 
 struct Dispatcher {
@@ -86,16 +101,20 @@ struct Dispatcher {
     unsent: BTreeSet<String>,
     ids: Rng,
     drops: Drops,
+    net: Net,
 }
 
 /// Runs until `stop`.
 pub async fn run(parts: Parts, stop: CancellationToken) {
-    let Parts { store, bus, mut events, topics, signs, mut calls, clock } = parts;
+    let Parts { store, bus, mut events, topics, signs, mut calls, clock, network, grace } = parts;
     let mut bell = store.bell();
     let mut running = Running::new(bus.clone(), topics.clone());
     // A revision is never used twice, so the one at the start numbers this start.
     let epoch = store.view(View::revision).0;
+    let hold = Hold::new(clock.now().tick, grace);
+    let net = store.view(|view| Net::new(bus.clone(), topics.clone(), network, view, store.id(), epoch, hold));
     let mut this = Dispatcher {
+        net,
         store,
         bus,
         topics,
@@ -123,8 +142,10 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
             Some(call) = calls.recv() => running.start(call),
             () = running.ended() => {}
             () = tokio::time::sleep(RETRY), if !this.unsent.is_empty() => this.send_heads(),
+            () = clock.sleep_until(this.net.due()) => {}
             else => return,
         }
+        this.tell_network();
     }
 }
 
@@ -160,7 +181,10 @@ impl Dispatcher {
         // First the revision, then the changes: what comes between is looked at twice, and nothing is missed.
         let cursor = self.store.view(View::revision);
         let changes = self.store.changes_since(self.cursor, usize::MAX);
+        let net = &mut self.net;
+        let mut ended = Vec::new();
         let (dirty, removed) = self.store.view(|view| {
+            net.follow(view, changes.as_deref().ok());
             let mut dirty = BTreeSet::new();
             let mut removed = BTreeSet::new();
             match changes {
@@ -168,14 +192,20 @@ impl Dispatcher {
                     for change in changes {
                         let resource = change.key.resource;
                         if *resource == registry::PODS {
+                            ended.extend(change.before.as_ref().filter(|_| change.after.is_none()).map(|pod| pod.uid()));
                             for pod in [&change.before, &change.after].into_iter().flatten() {
                                 dirty.insert(pod.str_at(&["spec", "nodeName"]).to_owned());
                             }
                         } else if *resource == registry::NODES {
                             if change.after.is_none() {
                                 removed.insert(change.key.name);
-                            } else if change.before.is_none() {
-                                dirty.insert(change.key.name);
+                            } else {
+                                let adopts =
+                                    |node: &Option<Arc<Object>>| node.as_ref().is_some_and(|node| NodeObject(node).is_to_adopt());
+                                let relabeled = labels(change.before.as_deref()) != labels(change.after.as_deref());
+                                if change.before.is_none() || relabeled || adopts(&change.before) != adopts(&change.after) {
+                                    dirty.insert(change.key.name);
+                                }
                             }
                         } else if *resource == registry::PERSISTENT_VOLUMES || *resource == registry::PERSISTENT_VOLUME_CLAIMS {
                             dirty.extend(assign::concerned(view, &change.key, [change.before.as_ref(), change.after.as_ref()]));
@@ -194,6 +224,9 @@ impl Dispatcher {
             (dirty, removed)
         });
         self.cursor = cursor;
+        if !ended.is_empty() {
+            self.signs.told(&ended);
+        }
         for node in removed {
             self.clear(&node);
         }
@@ -210,18 +243,37 @@ impl Dispatcher {
             heard: Heard::default(),
             info: None,
             asked_all: None,
+            foreign: false,
         })
     }
 
     fn send_share(&mut self, name: &str) {
-        let share = Arc::new(self.store.view(|view| assign::share_of(view, name)));
+        let (share, adopt) = self.store.view(|view| {
+            let node = view.get(&Key::new(&registry::NODES, "", name));
+            (Arc::new(assign::share_of(view, name)), node.is_some_and(|node| NodeObject(node).is_to_adopt()))
+        });
+        self.net.adopt(name, adopt);
         let node = self.node(name);
         node.heard.keep_only(|uid| share.pods.contains_key(uid));
+        let adopts = node.downlink.adopt(adopt);
         let change = node.downlink.wants(share);
         // The first head is told whatever it says: an empty share is news for a node that holds another store's.
-        if change.is_some() || !std::mem::replace(&mut node.head_told, true) {
+        if change.is_some() || adopts || !std::mem::replace(&mut node.head_told, true) {
             self.send(name, change.unwrap_or_default());
             self.send_head(name);
+        }
+    }
+
+    /// Tells the network's share, when that is due.
+    fn tell_network(&mut self) {
+        let now = self.clock.now().tick;
+        if self.net.due().is_none_or(|due| due > now) {
+            return;
+        }
+        let all_told = self.signs.all_told(now);
+        let (store, net) = (&self.store, &mut self.net);
+        if !store.view(|view| net.held(view, all_told, now)) {
+            net.tell(now);
         }
     }
 
@@ -259,6 +311,7 @@ impl Dispatcher {
     /// A node was removed: what is kept of it at the broker goes.
     fn clear(&mut self, name: &str) {
         self.unsent.remove(name);
+        self.net.remove(name);
         if let Some(node) = self.nodes.get_mut(name) {
             // The numbers of its share go on: should it live and come back, it would not listen to lower ones.
             node.head_told = false;
@@ -298,6 +351,7 @@ impl Dispatcher {
             BusEvent::Connected => {
                 self.unsent.extend(self.nodes.iter().filter(|(_, node)| node.head_told).map(|(name, _)| name.clone()));
                 self.send_heads();
+                self.net.connected();
             }
             BusEvent::Disconnected => {}
             // Only a sign of life.
@@ -346,11 +400,14 @@ impl Dispatcher {
                 let whole = self.node(node).downlink.whole();
                 self.send(node, whole);
             }),
+            NodeTopic::NetAsk => decode::<Ask>(payload).map(|_| self.net.ask(node)),
             NodeTopic::CallData(id) => decode::<StreamFrame>(payload).map(|frame| running.frame(node, &id, frame)),
             NodeTopic::Availability | NodeTopic::Leds => Ok(()),
             // Ours, or nobody's.
             NodeTopic::Head
             | NodeTopic::Assignment
+            | NodeTopic::NetHead
+            | NodeTopic::NetAssignment
             | NodeTopic::AskAll
             | NodeTopic::CallRequest(_)
             | NodeTopic::CallCredit(_) => Ok(()),
@@ -373,6 +430,12 @@ impl Dispatcher {
         }
         let uid = self.ids.uuid();
         self.write(|view| register::node(view, &info, now, || uid.clone()).into_iter().collect()).await;
+        self.net.wants(node, info.network);
+        let adopt = self.store.view(|view| {
+            let node = view.get(&Key::new(&registry::NODES, "", node));
+            node.is_some_and(|node| NodeObject(node).is_to_adopt())
+        });
+        self.net.adopt(node, adopt);
         self.node(node).info = Some(info);
     }
 
@@ -393,12 +456,20 @@ impl Dispatcher {
             self.dropped(name, Cause::OutOfDate, &"health of an earlier life of its agent");
             return;
         }
+        if std::mem::replace(&mut self.node(name).foreign, health.foreign_store.is_some()) != health.foreign_store.is_some() {
+            if health.foreign_store.is_some() {
+                tracing::warn!(node = name, "it {}", register::of_another_store(name));
+            } else {
+                tracing::info!(node = name, "it obeys this master's store");
+            }
+        }
+        let epoch = self.epoch;
         self.write(|view| {
             let registered = view.get(&Key::new(&registry::NODES, "", name)).is_some();
             // A node that was deleted while it lives registers again, as a kubelet does.
             let object = match (&info, registered) {
                 (Some(info), false) => register::node(view, info, now, || uid.clone()),
-                _ => register::conditions(view, name, &health, now),
+                _ => register::conditions(view, name, &health, epoch, now),
             };
             object.into_iter().chain(registered.then(|| register::lease(view, name, now, || uid.clone()))).collect()
         })
@@ -430,7 +501,10 @@ impl Dispatcher {
             }
         }
         for pods in pods.chunks(MOST) {
-            if !self.write(|view| report::writes(view, name, pods)).await {
+            if self.write(|view| report::writes(view, name, pods)).await {
+                let told: Vec<Uid> = pods.iter().map(|pod| pod.uid.clone()).collect();
+                self.signs.told(&told);
+            } else {
                 // It is told again: the digest of the next health differs.
                 self.node(name).heard.forget(pods);
             }
@@ -491,4 +565,9 @@ fn event_op(view: &View, node: &str, event: &NodeEvent, now: Now) -> Op {
     let key = occurrence.key();
     let object = record(view.get(&key).map(AsRef::as_ref), &occurrence, now.wall);
     Op { key, expect: crate::store::Expect::Any, change: crate::store::Change::Put(object) }
+}
+
+/// What people and nodes have written on a node.
+fn labels(node: Option<&Object>) -> Option<&Value> {
+    node?.at(&["metadata", "labels"])
 }

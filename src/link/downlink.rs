@@ -19,7 +19,14 @@ impl Downlink {
     #[must_use]
     pub fn new(store: String, epoch: u64) -> Self {
         let share = Arc::new(Share::default());
-        Self { head: Head { v: SCHEMA, store, at: Numbered { epoch, number: 0 }, digest: share.digest() }, share }
+        let head = Head { v: SCHEMA, store, at: Numbered { epoch, number: 0 }, digest: share.digest(), adopt: false };
+        Self { head, share }
+    }
+
+    /// Says whether the node is to obey this store whichever it obeyed before; whether that is another word than before, and the head is to
+    /// be told again.
+    pub fn adopt(&mut self, adopt: bool) -> bool {
+        std::mem::replace(&mut self.head.adopt, adopt) != adopt
     }
 
     /// What to keep on `down/head`.

@@ -36,6 +36,7 @@ fn head() -> Head {
         store: "dff88258-3f5b-4c9e-904c-ac90c46e18ef".into(),
         at: Numbered { epoch: 1_000_042, number: 7 },
         digest: share().digest(),
+        adopt: false,
     }
 }
 
@@ -57,6 +58,7 @@ fn share() -> Share {
 #[test]
 fn what_the_master_says_of_a_share() {
     golden("head", &head());
+    golden("head_adopt", &Head { adopt: true, ..head() });
     let unset = ShareNames {
         pods: BTreeSet::from([Uid::from("u0")]),
         config_maps: BTreeSet::from(["default/old".to_owned()]),
@@ -66,6 +68,13 @@ fn what_the_master_says_of_a_share() {
     golden("assignment_change", &Assignment { head: head(), body: AssignmentBody::Change { from: 6, set: share(), unset } });
     let nothing = AssignmentBody::Change { from: 6, set: Share::default(), unset: ShareNames::default() };
     golden("assignment_change_empty", &Assignment { head: head(), body: nothing });
+    let labels = Some(BTreeMap::from([("disk".to_owned(), "ssd".to_owned())]));
+    let set = Share { labels, ..Share::default() };
+    let with_labels = AssignmentBody::Change { from: 6, set, unset: ShareNames::default() };
+    golden("assignment_change_labels", &Assignment { head: head(), body: with_labels });
+    let unset = ShareNames { labels: true, ..ShareNames::default() };
+    let without = AssignmentBody::Change { from: 6, set: Share::default(), unset };
+    golden("assignment_change_no_labels", &Assignment { head: head(), body: without });
     let part = AssignmentBody::Part { part: 1, of: 2, text: share().canonical() };
     golden("assignment_part", &Assignment { head: head(), body: part });
 }
@@ -137,8 +146,10 @@ fn what_a_node_says_of_itself() {
         system_uuid: "4c4c4544-0042".into(),
         resources: BTreeMap::new(),
         resources_taken: BTreeMap::new(),
+        network: false,
     };
     golden("info", &info);
+    golden("info_network", &Info { network: true, ..info.clone() });
     let counts = |name: &str| BTreeMap::from([(name.to_owned(), 1)]);
     let plugged =
         Info { resources: counts("bramble/serial"), resources_taken: counts("bramble/serial-usb-zigbee-if00"), ..info.clone() };
@@ -171,6 +182,7 @@ fn what_a_node_says_of_itself() {
         not_ready_because: Some("Docker does not answer".into()),
         memory_pressure: true,
         disk_pressure: true,
+        disk_pressure_because: Some("the disk with images and containers has little room left".into()),
         pid_pressure: true,
         foreign_store: Some("other".into()),
         ..plain

@@ -35,6 +35,9 @@ pub struct Head {
     pub at: Numbered,
     /// [`Share::digest`].
     pub digest: String,
+    /// A person wants the node to obey this store, whichever it obeyed before (`bramble node adopt`). An older node passes it over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopt: bool,
 }
 
 /// `down/assignment`: a change of a share, or one part of the whole.
@@ -225,6 +228,9 @@ pub struct Info {
     /// How many of these cannot be had, because a pod has them under their other name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub resources_taken: BTreeMap<String, u64>,
+    /// It wants the network's share.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub network: bool,
 }
 
 /// An image on a node.
@@ -281,6 +287,9 @@ pub struct Health {
     pub memory_pressure: bool,
     /// Less disk left than is healthy.
     pub disk_pressure: bool,
+    /// What of which disk is short.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_pressure_because: Option<String>,
     /// Fewer process numbers left than is healthy.
     pub pid_pressure: bool,
     /// How many pods run here.

@@ -7,9 +7,9 @@
 //!   node                                   broker                                   master
 //!    │ connect (will: availability offline) ─▶│
 //!    │ availability online, info, health ────▶│ retained ───────────────────────────▶│ Signs, Node object
-//!    │◀──────────────────────── down/head ────│ retained ◀───────────────────────────│ store id, epoch, number, digest
-//!    │ up/ask (when digests differ) ──────────┼─────────────────────────────────────▶│
-//!    │◀───────────────────────────────────────┼── down/assignment (change or parts) ─│
+//!    │◀──────── down/head, down/net/head ─────│ retained ◀───────────────────────────│ store id, epoch, number, digest
+//!    │ up/ask, up/net/ask (digests differ) ───┼─────────────────────────────────────▶│
+//!    │◀──── down/assignment, down/net/assignment (change or parts) ──────────────────│
 //!    │ up/report (pods that changed) ─────────┼─────────────────────────────────────▶│ pod status
 //!    │ health (digest of pod states) ────────▶│─────────────────────────────────────▶│ differs? ─┐
 //!    │◀───────────────────────────────────────┼───────────────────────── down/ask ───│◀──────────┘
@@ -23,6 +23,9 @@ pub mod downlink;
 mod golden_tests;
 pub mod message;
 pub mod mqtt;
+pub mod network;
+pub mod policy;
+pub mod ranges;
 pub mod report;
 pub mod session;
 pub mod share;

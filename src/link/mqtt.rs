@@ -15,7 +15,7 @@ use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{ConnectProperties, Filter, LastWill, Packet, PublishProperties};
 use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
 use rumqttc::{Outgoing, TlsConfiguration, Transport};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -37,15 +37,24 @@ const STUCK: Duration = Duration::from_secs(60);
 const RECONNECT: backoff::Policy = backoff::Policy { first: Duration::from_millis(500), cap: Duration::from_secs(5) };
 const PACKET_BYTES: u32 = 1024 * 1024;
 
+/// Where a broker is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
 /// How to connect.
 #[derive(Clone)]
 pub struct MqttConfig {
     /// Bound to the identity by the broker: the node's name.
     pub client_id: String,
-    /// Host name or address.
-    pub host: String,
-    /// Port.
-    pub port: u16,
+    /// Where the broker is.
+    pub at: Place,
+    /// Where it is by now, for one that may move.
+    pub moves: Option<watch::Receiver<Option<Place>>>,
     /// With a client certificate; `None` is for brokers on loopback.
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// User and password, for brokers that want them.
@@ -77,9 +86,16 @@ pub fn connect(
     (Arc::new(MqttBus { outbox }), inbox, run(config, to_send, events, stop))
 }
 
-async fn run(config: MqttConfig, mut to_send: mpsc::Receiver<Publish>, events: mpsc::Sender<BusEvent>, stop: CancellationToken) {
+async fn run(
+    mut config: MqttConfig,
+    mut to_send: mpsc::Receiver<Publish>,
+    events: mpsc::Sender<BusEvent>,
+    stop: CancellationToken,
+) {
     let mut rng = Rng::from_os("mqtt reconnect");
     loop {
+        let newest = config.moves.as_mut().and_then(|moves| moves.borrow_and_update().clone());
+        config.at = newest.unwrap_or(config.at);
         let (client, event_loop) = AsyncClient::new(options(&config), OUTBOX);
         let up = AtomicBool::new(false);
         let poll = Poll { config: &config, client: &client, events: &events, up: &up, rng: &mut rng, stop: &stop };
@@ -89,6 +105,7 @@ async fn run(config: MqttConfig, mut to_send: mpsc::Receiver<Publish>, events: m
                 Ended::Stuck => tracing::warn!("no acknowledgement from the broker for a minute; starting over"),
             },
             () = forward(&client, &mut to_send, &up, &stop) => return,
+            () = moved(config.moves.clone()) => {}
         }
         if events.send(BusEvent::Disconnected).await.is_err() {
             return;
@@ -96,8 +113,19 @@ async fn run(config: MqttConfig, mut to_send: mpsc::Receiver<Publish>, events: m
     }
 }
 
+/// Ends when the broker is somewhere else than it was.
+async fn moved(moves: Option<watch::Receiver<Option<Place>>>) {
+    let changed = match moves {
+        Some(mut moves) => moves.changed().await.is_ok(),
+        None => false,
+    };
+    if !changed {
+        std::future::pending::<()>().await;
+    }
+}
+
 fn options(config: &MqttConfig) -> MqttOptions {
-    let mut options = MqttOptions::new(config.client_id.clone(), config.host.clone(), config.port);
+    let mut options = MqttOptions::new(config.client_id.clone(), config.at.host.clone(), config.at.port);
     options.set_keep_alive(KEEP_ALIVE);
     options.set_clean_start(false);
     options.set_outgoing_inflight_upper_limit(100);
@@ -177,7 +205,7 @@ impl Poll<'_> {
                     failures = 0;
                     unacknowledged.clear();
                     self.up.store(true, Ordering::Relaxed);
-                    tracing::info!(broker = %self.config.host, port = self.config.port, "connected to the broker");
+                    tracing::info!(broker = %self.config.at.host, port = self.config.at.port, "connected to the broker");
                     if self.events.send(BusEvent::Connected).await.is_err() {
                         return Ended::Stopped;
                     }
@@ -205,7 +233,7 @@ impl Poll<'_> {
                 Err(error) => {
                     let was_up = self.up.swap(false, Ordering::Relaxed);
                     if was_up || failures == 0 {
-                        tracing::warn!(broker = %self.config.host, port = self.config.port, %error, "no connection to the broker; trying again");
+                        tracing::warn!(broker = %self.config.at.host, port = self.config.at.port, %error, "no connection to the broker; trying again");
                     }
                     if was_up && self.events.send(BusEvent::Disconnected).await.is_err() {
                         return Ended::Stopped;

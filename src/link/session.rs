@@ -3,7 +3,7 @@
 //! In:       heads and assignments as they arrive, in any order, lost or doubled; connections; time.
 //! Out:      the whole new share, when there is one; asks; what to keep on disk.
 //! Never:    obeys a share of another store than the one it was bound to first (an empty or foreign master must not wipe a
-//!           house).
+//!           house), until a person said on that master that it shall (`adopt` in the head).
 //! Flow:     from `link/mqtt.rs`, on to `agent/node.rs` (stops 8 → 9).
 //!
 //! ```text
@@ -43,11 +43,6 @@ pub enum SessionInput {
     Head(Head),
     /// `down/assignment`.
     Assignment(Box<Assignment>),
-    /// A person settled it: from now on this store is obeyed.
-    Adopt {
-        /// Its id.
-        store: String,
-    },
 }
 
 /// What is to be done.
@@ -60,6 +55,8 @@ pub enum SessionEffect {
         /// Whose.
         store: String,
     },
+    /// The master's head names the share that is held: the one from the disk is no old one.
+    Confirmed,
     /// Publish on `up/ask`.
     Ask(Ask),
     /// The number held changed, or a foreign store was seen: say it in `health` at once.
@@ -69,6 +66,8 @@ pub enum SessionEffect {
 /// The node's end.
 pub struct Session {
     store: Option<String>,
+    /// The disk knows another store, or none.
+    unkept: bool,
     held: Numbered,
     share: Arc<Share>,
     digest: String,
@@ -94,6 +93,7 @@ impl Session {
         let (store, share) = kept.map_or((None, Arc::default()), |(store, share)| (Some(store), share));
         let digest = share.digest();
         Self {
+            unkept: store.is_none(),
             store,
             held: Numbered::default(),
             share,
@@ -126,8 +126,31 @@ impl Session {
         self.store.as_deref()
     }
 
+    /// Obeys this store from now on, as the node does in its other conversation.
+    pub fn bind(&mut self, store: &str) {
+        if self.store.as_deref() == Some(store) {
+            return;
+        }
+        // Numbers of the other store say nothing here.
+        self.store = Some(store.to_owned());
+        self.unkept = true;
+        self.held = Numbered::default();
+        self.head = None;
+        self.parts = None;
+        self.foreign = None;
+        self.ask_at = None;
+    }
+
     fn take_head(&mut self, now: Now, head: Head, out: &mut Vec<SessionEffect>) {
-        if self.store.as_ref().is_some_and(|store| *store != head.store) {
+        let foreign = self.store.as_ref().is_some_and(|store| *store != head.store);
+        if foreign && head.adopt {
+            // Numbers of the other store say nothing here.
+            self.store = Some(head.store.clone());
+            self.unkept = true;
+            self.held = Numbered::default();
+            self.head = None;
+            self.parts = None;
+        } else if foreign {
             if self.foreign.as_ref() != Some(&head.store) {
                 self.foreign = Some(head.store);
                 out.push(SessionEffect::Tell);
@@ -160,13 +183,13 @@ impl Session {
         if head.digest != self.digest {
             return false;
         }
-        if self.held != head.at || self.store.is_none() {
+        if self.held != head.at || self.unkept {
             self.held = head.at;
-            if self.store.is_none() {
+            if std::mem::take(&mut self.unkept) {
                 self.store = Some(head.store.clone());
                 out.push(SessionEffect::Desired { share: self.share.clone(), store: head.store.clone() });
             }
-            out.push(SessionEffect::Tell);
+            out.extend([SessionEffect::Confirmed, SessionEffect::Tell]);
         }
         self.ask_at = None;
         self.parts = None;
@@ -204,6 +227,7 @@ impl Session {
         self.held = head.at;
         self.parts = None;
         self.store = Some(head.store.clone());
+        self.unkept = false;
         out.push(SessionEffect::Desired { share: self.share.clone(), store: head.store.clone() });
         out.push(SessionEffect::Tell);
         if self.head.as_ref().is_none_or(|known| known.at <= head.at) {
@@ -255,13 +279,6 @@ impl Machine for Session {
             }
             SessionInput::Head(head) => self.take_head(now, head, out),
             SessionInput::Assignment(assignment) => self.take_assignment(now, *assignment, out),
-            SessionInput::Adopt { store } => {
-                self.store = Some(store);
-                self.foreign = None;
-                self.held = Numbered::default();
-                self.head = None;
-                out.push(SessionEffect::Ask(Ask { v: SCHEMA, at: self.held }));
-            }
         }
     }
 
@@ -295,11 +312,13 @@ mod tests {
         session: Session,
         shares: Vec<Arc<Share>>,
         asks: usize,
+        confirmed: bool,
     }
 
     impl Node {
         fn new() -> Self {
-            let mut node = Self { session: Session::new(None, Rng::seeded(1, "test")), shares: Vec::new(), asks: 0 };
+            let mut node =
+                Self { session: Session::new(None, Rng::seeded(1, "test")), shares: Vec::new(), asks: 0, confirmed: false };
             node.give(0, SessionInput::Connected);
             node
         }
@@ -309,6 +328,7 @@ mod tests {
                 match effect {
                     SessionEffect::Desired { share, .. } => self.shares.push(share),
                     SessionEffect::Ask(_) => asked = true,
+                    SessionEffect::Confirmed => self.confirmed = true,
                     SessionEffect::Tell => {}
                 }
             }
@@ -350,13 +370,20 @@ mod tests {
     #[test]
     fn a_master_that_starts_again_costs_an_up_to_date_node_nothing() {
         let wanted = Arc::new(share(&[("a", 1)]));
-        let mut node =
-            Node { session: Session::new(Some(("s1".into(), wanted.clone())), Rng::seeded(1, "t")), shares: vec![], asks: 0 };
+        let mut node = Node {
+            session: Session::new(Some(("s1".into(), wanted.clone())), Rng::seeded(1, "t")),
+            shares: vec![],
+            asks: 0,
+            confirmed: false,
+        };
         node.give(0, SessionInput::Connected);
         let mut master = Downlink::new("s1".into(), 200);
         master.wants(wanted);
+        assert!(!node.confirmed);
         node.give(1, SessionInput::Head(master.head().clone()));
         assert_eq!((node.session.held(), node.session.next_wake(), node.shares.len()), (master.head().at, None, 0));
+        assert!(node.confirmed, "what was kept is known to be what is wanted");
+        assert!(node.confirmed, "what was kept is known to be what is wanted");
     }
 
     #[test]
@@ -365,6 +392,7 @@ mod tests {
             session: Session::new(Some(("mine".into(), Arc::new(share(&[("a", 1)])))), Rng::seeded(1, "t")),
             shares: vec![],
             asks: 0,
+            confirmed: false,
         };
         node.give(0, SessionInput::Connected);
         let mut foreign = Downlink::new("other".into(), 999);
@@ -373,13 +401,57 @@ mod tests {
         for part in foreign.whole() {
             node.give(1, SessionInput::Assignment(Box::new(part)));
         }
-        assert!(node.shares.is_empty());
+        assert!(node.shares.is_empty() && !node.confirmed);
         assert_eq!(node.session.foreign(), Some("other"));
-        node.give(2, SessionInput::Adopt { store: "other".into() });
+        assert!(foreign.adopt(true) && !foreign.adopt(true));
+        node.give(2, SessionInput::Head(foreign.head().clone()));
+        assert_eq!((node.session.foreign(), node.session.store()), (None, Some("other")));
+        let due = node.session.next_wake().unwrap();
+        assert!(node.wake(due.0), "it asks for what it does not hold");
         for part in foreign.whole() {
             node.give(3, SessionInput::Assignment(Box::new(part)));
         }
         assert_eq!(node.shares.last().unwrap().pods.len(), 0);
+        // The word is for the store that it came from: the one before is foreign now.
+        let mut before = Downlink::new("mine".into(), 5000);
+        before.wants(Arc::new(share(&[("a", 1)])));
+        node.give(4, SessionInput::Head(before.head().clone()));
+        assert_eq!((node.session.foreign(), node.shares.len()), (Some("mine"), 1));
+    }
+
+    #[test]
+    fn a_session_that_is_bound_to_another_store_obeys_that_one_from_then_on() {
+        let mut session = Session::new(Some(("mine".into(), Arc::new(share(&[("a", 1)])))), Rng::seeded(1, "t"));
+        let mut other = Downlink::new("other".into(), 7);
+        other.wants(Arc::new(share(&[("b", 1)])));
+        let mut out = Vec::new();
+        session.handle(at(1), SessionInput::Connected, &mut out);
+        session.handle(at(1), SessionInput::Head(other.head().clone()), &mut out);
+        assert_eq!((out.as_slice(), session.foreign()), (&[SessionEffect::Tell][..], Some("other")));
+        session.bind("mine");
+        assert_eq!(session.foreign(), Some("other"), "that is the same");
+        session.bind("other");
+        session.handle(at(2), SessionInput::Head(other.head().clone()), &mut out);
+        assert_eq!((session.foreign(), session.store(), session.next_wake()), (None, Some("other"), Some(Tick(502))));
+        for part in other.whole() {
+            session.handle(at(3), SessionInput::Assignment(Box::new(part)), &mut out);
+        }
+        assert_eq!(session.held(), other.head().at);
+    }
+
+    #[test]
+    fn an_adopted_store_that_wants_the_same_is_kept_as_the_one_that_is_obeyed() {
+        let same = Arc::new(share(&[("a", 1)]));
+        let mut session = Session::new(Some(("mine".into(), same.clone())), Rng::seeded(1, "t"));
+        let mut restored = Downlink::new("other".into(), 7);
+        restored.wants(same.clone());
+        restored.adopt(true);
+        let mut out = Vec::new();
+        for _ in 0..2 {
+            session.handle(at(1), SessionInput::Head(restored.head().clone()), &mut out);
+        }
+        let kept = SessionEffect::Desired { share: same, store: "other".into() };
+        assert_eq!(out, [kept, SessionEffect::Confirmed, SessionEffect::Tell], "once");
     }
 
     #[test]

@@ -1,13 +1,23 @@
-//! A node's share: all that it should run, and what its pods need for it. Its digest, its differences, its parts.
+//! A share: what the master mails to a node and the node makes so. Its digest, its differences, its parts.
+//!
+//! There are two, each with a conversation of its own (`session.rs`, `downlink.rs`):
+//!
+//! * the **pods' share**, another for each node: what it runs and what its pods need for it. It changes when somebody decides
+//!   something, and is written to the node's disk at once.
+//! * the **network's share**, the same for all nodes: services, where they are served, the nodes themselves and what else of the network
+//!   every node has to know. It changes whenever a pod becomes ready, and is written to disk lazily.
+//!
+//! They are one type, because everything about them is the same; a field says in which of the two it is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::network::ClusterNetwork;
 use crate::api::{Object, Uid};
 
-/// Everything that one node should have.
+/// Everything that one node should have, of its pods or of the network.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", default)]
 pub struct Share {
@@ -30,6 +40,29 @@ pub struct Share {
     /// (`Report::volumes`), until they are here no longer.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub discard: BTreeMap<String, Arc<Object>>,
+    /// Of the node's labels those that the `nodeSelector` or the required node affinity of one of these pods looks at. `None`: no pod
+    /// looks at any, or the master is older than this field; then the node judges no pod by its labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Network: what is the same for the whole cluster. `None`: the master is older, or has not told yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<ClusterNetwork>,
+    /// Network: services, by `namespace/name`, without `status` but for their load balancer's addresses.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub services: BTreeMap<String, Arc<Object>>,
+    /// Network: where services are served, by the slice's `namespace/name`; the label `kubernetes.io/service-name` says whose it is.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub endpoint_slices: BTreeMap<String, Arc<Object>>,
+    /// Network: the nodes, by name: of each its labels, `bramble/` annotations, `spec.podCIDRs` and `status.addresses`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub peers: BTreeMap<String, Arc<Object>>,
+    /// Network: what network policies come to, by the policy's `namespace/name`: selectors are resolved to addresses by the master
+    /// (`dispatcher/policy.rs` says the shape).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub policies: BTreeMap<String, Arc<Object>>,
+    /// Network: ingresses, by `namespace/name`; the secrets with their certificates are in `secrets` of this share.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub ingresses: BTreeMap<String, Arc<Object>>,
 }
 
 /// Names of what is in a share.
@@ -51,6 +84,34 @@ pub struct ShareNames {
     /// By name.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub discard: BTreeSet<String>,
+    /// No pod looks at the node's labels any more.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub labels: bool,
+    /// Nothing is said of the cluster's network any more.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub network: bool,
+    /// By `namespace/name`.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub services: BTreeSet<String>,
+    /// By `namespace/name`.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub endpoint_slices: BTreeSet<String>,
+    /// By name.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub peers: BTreeSet<String>,
+    /// By `namespace/name`.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub policies: BTreeSet<String>,
+    /// By `namespace/name`.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub ingresses: BTreeSet<String>,
+}
+
+/// Does the same with every field of a share that is a map.
+macro_rules! each_map {
+    ($do:ident) => {
+        $do!(pods, config_maps, secrets, claims, discard, services, endpoint_slices, peers, policies, ingresses)
+    };
 }
 
 /// How much text goes into one part: JSON within JSON is escaped, which at worst doubles what manifests hold.
@@ -75,27 +136,34 @@ impl Share {
     pub fn difference(&self, newer: &Share) -> (Share, ShareNames) {
         fn changed<K: Ord + Clone>(old: &BTreeMap<K, Arc<Object>>, new: &BTreeMap<K, Arc<Object>>) -> BTreeMap<K, Arc<Object>> {
             new.iter()
-                .filter(|(key, value)| old.get(*key) != Some(value))
+                .filter(|(key, value)| old.get(*key).is_none_or(|old| !Arc::ptr_eq(old, value) && old != *value))
                 .map(|(key, value)| (key.clone(), value.clone()))
                 .collect()
         }
         fn lost<K: Ord + Clone>(old: &BTreeMap<K, Arc<Object>>, new: &BTreeMap<K, Arc<Object>>) -> BTreeSet<K> {
             old.keys().filter(|key| !new.contains_key(key)).cloned().collect()
         }
-        let set = Share {
-            pods: changed(&self.pods, &newer.pods),
-            config_maps: changed(&self.config_maps, &newer.config_maps),
-            secrets: changed(&self.secrets, &newer.secrets),
-            claims: changed(&self.claims, &newer.claims),
-            discard: changed(&self.discard, &newer.discard),
+        /// What is new or other: the newer value where it is not the same.
+        fn other<T: PartialEq + Clone>(old: Option<&T>, new: Option<&T>) -> Option<T> {
+            new.filter(|new| old != Some(*new)).cloned()
+        }
+        let mut set = Share {
+            labels: other(self.labels.as_ref(), newer.labels.as_ref()),
+            network: other(self.network.as_ref(), newer.network.as_ref()),
+            ..Share::default()
         };
-        let unset = ShareNames {
-            pods: lost(&self.pods, &newer.pods),
-            config_maps: lost(&self.config_maps, &newer.config_maps),
-            secrets: lost(&self.secrets, &newer.secrets),
-            claims: lost(&self.claims, &newer.claims),
-            discard: lost(&self.discard, &newer.discard),
+        let mut unset = ShareNames {
+            labels: self.labels.is_some() && newer.labels.is_none(),
+            network: self.network.is_some() && newer.network.is_none(),
+            ..ShareNames::default()
         };
+        macro_rules! compare {
+            ($($map:ident),*) => {$(
+                set.$map = changed(&self.$map, &newer.$map);
+                unset.$map = lost(&self.$map, &newer.$map);
+            )*};
+        }
+        each_map!(compare);
         (set, unset)
     }
 
@@ -107,11 +175,12 @@ impl Share {
             into.extend(set);
         }
         let mut share = self.clone();
-        merge(&mut share.pods, set.pods, &unset.pods);
-        merge(&mut share.config_maps, set.config_maps, &unset.config_maps);
-        merge(&mut share.secrets, set.secrets, &unset.secrets);
-        merge(&mut share.claims, set.claims, &unset.claims);
-        merge(&mut share.discard, set.discard, &unset.discard);
+        macro_rules! merge_all {
+            ($($map:ident),*) => {$( merge(&mut share.$map, set.$map, &unset.$map); )*};
+        }
+        each_map!(merge_all);
+        share.network = set.network.or(share.network.filter(|_| !unset.network));
+        share.labels = set.labels.or(share.labels.filter(|_| !unset.labels));
         share
     }
 
@@ -170,6 +239,15 @@ pub(crate) mod tests {
         assert_eq!(set.pods.keys().map(|uid| uid.0.as_str()).collect::<Vec<_>>(), ["b", "d"]);
         assert_eq!(unset.pods.iter().map(|uid| uid.0.as_str()).collect::<Vec<_>>(), ["a"]);
         assert_eq!(old.changed(set, &unset), new);
+        let with = |labels: &[(&str, &str)]| {
+            let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            Share { labels: Some(labels), ..share(&[("a", 1)]) }
+        };
+        let all = [share(&[("a", 1)]), with(&[]), with(&[("disk", "ssd")]), with(&[("gpu", "x")])];
+        for (old, new) in all.iter().flat_map(|old| all.iter().map(move |new| (old, new))) {
+            let (set, unset) = old.difference(new);
+            assert_eq!(&old.changed(set, &unset), new, "{old:?}");
+        }
     }
 
     #[test]

@@ -25,6 +25,12 @@ pub enum NodeTopic {
     Head,
     /// `down/assignment`: [`super::message::Assignment`].
     Assignment,
+    /// `down/net/head`, retained: [`super::message::Head`] of the network's share.
+    NetHead,
+    /// `down/net/assignment`: [`super::message::Assignment`] of the network's share.
+    NetAssignment,
+    /// `up/net/ask`: [`super::message::Ask`] for the network's share.
+    NetAsk,
     /// `down/ask`: the node is to report everything; empty object.
     AskAll,
     /// `down/call/<id>/request`: [`super::message::CallRequest`].
@@ -45,6 +51,9 @@ impl fmt::Display for NodeTopic {
             NodeTopic::CallData(id) => write!(f, "up/call/{id}/data"),
             NodeTopic::Head => f.write_str("down/head"),
             NodeTopic::Assignment => f.write_str("down/assignment"),
+            NodeTopic::NetHead => f.write_str("down/net/head"),
+            NodeTopic::NetAssignment => f.write_str("down/net/assignment"),
+            NodeTopic::NetAsk => f.write_str("up/net/ask"),
             NodeTopic::AskAll => f.write_str("down/ask"),
             NodeTopic::CallRequest(id) => write!(f, "down/call/{id}/request"),
             NodeTopic::CallCredit(id) => write!(f, "down/call/{id}/credit"),
@@ -63,6 +72,9 @@ impl NodeTopic {
             "up/ask" => NodeTopic::Ask,
             "down/head" => NodeTopic::Head,
             "down/assignment" => NodeTopic::Assignment,
+            "down/net/head" => NodeTopic::NetHead,
+            "down/net/assignment" => NodeTopic::NetAssignment,
+            "up/net/ask" => NodeTopic::NetAsk,
             "down/ask" => NodeTopic::AskAll,
             call => {
                 let mut levels = call.split('/');
@@ -145,6 +157,9 @@ mod tests {
             NodeTopic::CallData("c1".into()),
             NodeTopic::Head,
             NodeTopic::Assignment,
+            NodeTopic::NetHead,
+            NodeTopic::NetAssignment,
+            NodeTopic::NetAsk,
             NodeTopic::AskAll,
             NodeTopic::CallRequest("c1".into()),
             NodeTopic::CallCredit("c1".into()),

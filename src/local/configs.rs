@@ -25,9 +25,12 @@ pub enum Written {
 #[must_use]
 pub fn master(layout: &Layout, cluster: &Cluster) -> String {
     let ports = cluster.ports;
+    let network = cluster.network.as_ref().map_or_else(String::new, |network| {
+        format!("\n[network]\npods = {}\nservices = {}\n", quoted(&network.pods), quoted(&network.services))
+    });
     format!(
         "{HEADER}data_dir = {}\ncluster = {}\ncluster_uid = {}\n\n[api]\nlisten = \"127.0.0.1:{}\"\n\n\
-         [mqtt]\nlisten = \"127.0.0.1:{}\"\nviewer_listen = \"127.0.0.1:{}\"\n",
+         [mqtt]\nlisten = \"127.0.0.1:{}\"\nviewer_listen = \"127.0.0.1:{}\"\n{network}",
         path(layout.root()),
         quoted(CLUSTER),
         quoted(&cluster.uid),
@@ -102,7 +105,7 @@ fn path(path: &Path) -> String {
 
 #[cfg(all(test, feature = "agent"))]
 mod tests {
-    use super::super::state::{Ports, Runtime};
+    use super::super::state::{Network, Ports, Runtime};
     use super::*;
     use crate::agent::config::AgentConfig;
     use crate::config::FileMay;
@@ -117,11 +120,16 @@ mod tests {
             let socket = (runtime == Runtime::Docker).then(|| "/run/d.sock".into());
             let mut cluster = Cluster::new("uid-1".into(), String::new(), runtime, socket, ports);
             cluster.grow(3, None, None);
+            cluster.network = Some(Network { pods: "10.42.0.0/16".into(), services: "10.43.0.0/16".into() });
             assert_eq!(write(&layout.master_config(), &master(&layout, &cluster)).unwrap(), Written::Changed);
             assert_eq!(write(&layout.master_config(), &master(&layout, &cluster)).unwrap(), Written::Same);
             let config = MasterConfig::load(Some((&layout.master_config(), FileMay::NotBeMissing)), [], &[]).unwrap();
             assert_eq!((config.data_dir.as_path(), config.api.listen.port()), (layout.root(), 1));
             assert_eq!(config.tls.ca, layout.pki().join("ca.crt"));
+            assert_eq!(
+                (config.network.pods.to_string().as_str(), config.services.to_string().as_str()),
+                ("10.42.0.0/16", "10.43.0.0/16")
+            );
             let node = &cluster.nodes[1];
             let text = agent(&layout, &cluster, node, Machine { cores: 4, memory_mib: 4608 });
             write(&layout.node_config(&node.name), &text).unwrap();

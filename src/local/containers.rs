@@ -17,6 +17,8 @@ use bollard::query_parameters::{
 };
 use futures_util::future::join_all;
 
+use crate::agent::run::network;
+use crate::agent::runtime::naming::Owner;
 use crate::error::Report;
 
 /// Whether this bramble can run containers in Docker.
@@ -72,11 +74,11 @@ pub fn stop(socket: &Path, uid: &str) -> Result<Count, Report> {
     })
 }
 
-/// Removes everything of the cluster: containers (killed), volumes, networks, images.
+/// Removes everything of the cluster: containers (killed), volumes, networks, images; and of these nodes what they made in the kernel.
 ///
 /// # Errors
 /// When Docker cannot be reached or refuses.
-pub fn remove(socket: &Path, uid: &str) -> Result<Count, Report> {
+pub fn remove(socket: &Path, uid: &str, nodes: &[String]) -> Result<Count, Report> {
     block_on(async {
         let docker = connect(socket).await?;
         let mut count = Count::default();
@@ -97,6 +99,9 @@ pub fn remove(socket: &Path, uid: &str) -> Result<Count, Report> {
         for id in docker.list_networks(Some(networks)).await?.into_iter().filter_map(|network| network.id) {
             gone_is_fine(docker.remove_network(&id).await)?;
             count.networks += 1;
+        }
+        for node in nodes {
+            network::remove(&Owner { cluster_uid: uid.to_owned(), node: node.clone() }).await;
         }
         let images = ListImagesOptionsBuilder::new().all(true).filters(&labelled(uid)).build();
         for image in docker.list_images(Some(images)).await? {

@@ -1,4 +1,4 @@
-//! Is there a Docker here? Decided once, by `bramble start`.
+//! Is there a Docker here, or a Podman that speaks as it does? Decided once, by `bramble start`.
 //!
 //! Never:    makes anything in Docker (the agents do), nor needs the `docker` feature.
 
@@ -12,6 +12,8 @@ use crate::error::Report;
 
 /// How long an engine may take to say that it lives.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The system's Podman, when its `podman.socket` is enabled.
+const PODMAN: &str = "/run/podman/podman.sock";
 
 /// What is behind a socket.
 #[derive(Debug)]
@@ -28,7 +30,7 @@ pub enum Answer {
     Strange(std::io::Error),
 }
 
-/// Where this user's Docker is: `DOCKER_HOST`, the system's socket, or a rootless one.
+/// Where this user's Docker is: `DOCKER_HOST`, the system's socket, or a rootless one; where there is none, Podman's.
 ///
 /// # Errors
 /// When `DOCKER_HOST` is no unix socket.
@@ -46,11 +48,16 @@ fn choose(host: Option<String>, runtime_dir: Option<OsString>, exists: impl Fn(&
         };
     }
     let system = PathBuf::from("/var/run/docker.sock");
-    let rootless = runtime_dir.map(|dir| PathBuf::from(dir).join("docker.sock"));
-    Ok(match rootless {
-        Some(rootless) if !exists(&system) && exists(&rootless) => rootless,
-        _ => system,
-    })
+    let rootless = |name: &str| runtime_dir.as_ref().map(|dir| PathBuf::from(dir).join(name));
+    // Source: podman-system-service(1) for the last two.
+    let all = [Some(system.clone()), rootless("docker.sock"), Some(PODMAN.into()), rootless("podman/podman.sock")];
+    Ok(all.into_iter().flatten().find(|path| exists(path)).unwrap_or(system))
+}
+
+/// Whose engine a socket is, by its name: what people are told before anybody has asked it.
+#[must_use]
+pub fn engine_name(socket: &Path) -> &'static str {
+    if socket.file_name().is_some_and(|name| name == "podman.sock") { "Podman" } else { "Docker" }
 }
 
 /// Asks the engine behind `socket` whether it lives.
@@ -96,6 +103,10 @@ pub fn obstacle(socket: &Path, answer: Answer) -> Option<Report> {
     let at = socket.display();
     Some(match answer {
         Answer::Lives => return None,
+        Answer::NobodyListens if engine_name(socket) == "Podman" => {
+            Report::failed(format!("Podman's service is not running: nobody listens on {at}"))
+                .fix("start it with `sudo systemctl enable --now podman.socket` (without sudo and with `--user` for a rootless one)")
+        }
         Answer::Absent => Report::failed(format!("there is no Docker here: {at} does not exist"))
             .fix(format!("install it with `{}`, or start with `--runtime simulated`", install())),
         Answer::NobodyListens => Report::failed(format!("Docker is not running: nobody listens on {at}"))
@@ -148,6 +159,8 @@ mod tests {
             (Answer::Refused(no()), "sudo usermod -aG docker $USER"),
             (Answer::Strange(no()), "docker version"),
         ];
+        let podman = obstacle(Path::new("/run/podman/podman.sock"), Answer::NobodyListens).unwrap();
+        assert!(podman.what.contains("Podman") && podman.fix.unwrap().contains("podman.socket"));
         for (answer, fix) in cases {
             let report = obstacle(socket, answer).unwrap();
             assert!(report.what.contains("/run/d.sock") && report.fix.unwrap().contains(fix));
@@ -156,12 +169,17 @@ mod tests {
     }
 
     #[test]
-    fn the_socket_is_docker_hosts_else_the_systems_else_a_rootless_one() {
+    fn the_socket_is_docker_hosts_else_the_systems_else_a_rootless_one_else_podmans() {
         let rootless = |path: &Path| path == Path::new("/run/user/1/docker.sock");
         let run = || Some(OsString::from("/run/user/1"));
         assert_eq!(choose(Some("unix:///a".into()), run(), rootless).unwrap(), Path::new("/a"));
         assert_eq!(choose(None, run(), rootless).unwrap(), Path::new("/run/user/1/docker.sock"));
         assert_eq!(choose(None, run(), |_| true).unwrap(), Path::new("/var/run/docker.sock"));
+        let podmans = |path: &Path| path.ends_with("podman.sock");
+        assert_eq!(choose(None, run(), podmans).unwrap(), Path::new("/run/podman/podman.sock"));
+        let own = |path: &Path| path.starts_with("/run/user/1/podman");
+        assert_eq!(choose(None, run(), own).unwrap(), Path::new("/run/user/1/podman/podman.sock"));
+        assert_eq!((engine_name(Path::new("/run/podman/podman.sock")), engine_name(Path::new("/a"))), ("Podman", "Docker"));
         assert_eq!(choose(Some(String::new()), None, |_| false).unwrap(), Path::new("/var/run/docker.sock"));
         assert_eq!(choose(Some("tcp://h:2375".into()), None, |_| true).unwrap_err().exit.code(), 2);
     }

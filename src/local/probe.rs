@@ -2,20 +2,12 @@
 //!
 //! Never:    trusts anything but the cluster's own CA.
 
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use rustls::pki_types::ServerName;
-
+use crate::https;
 use crate::tls::{Credentials, TlsError};
-
-/// How long one answer may take.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// A thousand nodes are a few MiB.
-const LARGEST: u64 = 64 << 20;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -93,17 +85,9 @@ impl Api {
     }
 
     fn get(&self, path: &str) -> Result<Vec<u8>, ProbeError> {
-        let tcp = TcpStream::connect_timeout(&self.address, PATIENCE)?;
-        tcp.set_read_timeout(Some(PATIENCE))?;
-        tcp.set_write_timeout(Some(PATIENCE))?;
-        let name = ServerName::from(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let connection = rustls::ClientConnection::new(self.tls.clone(), name).map_err(TlsError::from)?;
-        let mut stream = rustls::StreamOwned::new(connection, tcp);
-        let host = self.address;
-        // One write, so one TLS record.
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes())?;
-        let (status, body) = answer(&mut BufReader::new(stream.take(LARGEST)))?;
+        let (host, port) = (self.address.ip().to_string(), self.address.port());
+        let to = https::Server { host: &host, port };
+        let (status, body) = https::call(&self.tls, to, &https::Call { method: "GET", path, ..https::Call::default() })?;
         if status != 200 {
             let body = String::from_utf8_lossy(&body).chars().take(200).collect();
             return Err(ProbeError::Status { status, body });
@@ -127,82 +111,11 @@ fn nodes(list: &serde_json::Value) -> Vec<NodeReady> {
         .collect()
 }
 
-/// Status and body of an HTTP/1.1 answer, however its length is told.
-fn answer(from: &mut impl BufRead) -> std::io::Result<(u16, Vec<u8>)> {
-    let bad = |what: &str| std::io::Error::new(ErrorKind::InvalidData, format!("not an HTTP answer: {what}"));
-    let status = line(from)?;
-    let status = status.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(|| bad(&status))?;
-    let (mut length, mut chunked) = (None, false);
-    loop {
-        let header = line(from)?;
-        if header.is_empty() {
-            break;
-        }
-        let Some((name, value)) = header.split_once(':') else { return Err(bad(&header)) };
-        match name.trim().to_ascii_lowercase().as_str() {
-            "content-length" => length = Some(value.trim().parse::<u64>().map_err(|_| bad(&header))?),
-            "transfer-encoding" => chunked = value.to_ascii_lowercase().contains("chunked"),
-            _ => {}
-        }
-    }
-    let mut body = Vec::new();
-    if chunked {
-        loop {
-            let size = line(from)?;
-            let digits = size.split(';').next().unwrap_or_default().trim();
-            let size = u64::from_str_radix(digits, 16).map_err(|_| bad("a chunk's size"))?;
-            exactly(from, size, &mut body)?;
-            // The line that ends a chunk; after the last one, the trailers.
-            while !line(from)?.is_empty() {}
-            if size == 0 {
-                return Ok((status, body));
-            }
-        }
-    }
-    match length {
-        Some(length) => exactly(from, length, &mut body)?,
-        None => {
-            from.read_to_end(&mut body)?;
-        }
-    }
-    Ok((status, body))
-}
-
-fn exactly(from: &mut impl BufRead, size: u64, body: &mut Vec<u8>) -> std::io::Result<()> {
-    let read = from.take(size).read_to_end(body)?;
-    if read as u64 == size { Ok(()) } else { Err(ErrorKind::UnexpectedEof.into()) }
-}
-
-fn line(from: &mut impl BufRead) -> std::io::Result<String> {
-    let mut bytes = Vec::new();
-    from.take(16 << 10).read_until(b'\n', &mut bytes)?;
-    if bytes.pop() != Some(b'\n') {
-        return Err(ErrorKind::UnexpectedEof.into());
-    }
-    Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::io::{Read, Write};
 
-    #[test]
-    fn answers_are_read_whether_counted_chunked_or_closed() {
-        let cases: [(&str, Option<(u16, &str)>); 8] = [
-            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", Some((200, "ok"))),
-            ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n3;x=y\r\n it\r\n0\r\n\r\n", Some((200, "ok it"))),
-            ("HTTP/1.1 503 no\r\n\r\nlater", Some((503, "later"))),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok", None),
-            ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nok", None),
-            ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nffffffffffffffff\r\nok", None),
-            ("nonsense\r\n\r\n", None),
-            ("", None),
-        ];
-        for (bytes, expected) in cases {
-            let read = answer(&mut bytes.as_bytes()).ok();
-            assert_eq!(read, expected.map(|(status, body)| (status, body.as_bytes().to_vec())), "{bytes:?}");
-        }
-    }
+    use super::*;
 
     #[test]
     fn a_node_is_ready_when_its_condition_says_so() {

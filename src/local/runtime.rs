@@ -62,6 +62,10 @@ fn decide(wanted: WantedRuntime, socket: PathBuf, answer: Answer) -> Result<Chos
         (WantedRuntime::Auto, Answer::Absent) => {
             Some(format!("there is no Docker here ({} does not exist); to install it: `{}`", socket.display(), docker::install()))
         }
+        (WantedRuntime::Auto, Answer::NobodyListens) if docker::engine_name(&socket) == "Podman" => Some(format!(
+            "Podman's service is not running (nobody listens on {}); to start it: `sudo systemctl enable --now podman.socket`",
+            socket.display()
+        )),
         (WantedRuntime::Auto, Answer::NobodyListens) => Some(format!(
             "Docker is not running (nobody listens on {}); to start it: `sudo systemctl start docker`, to install it: `{}`",
             socket.display(),

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use super::configs::{self, Written};
 use super::daemon::{self, Seat, list};
+use super::docker;
 use super::kubeconfig::{self, Access};
 use super::layout::Layout;
 use super::ports::{self, Wanted};
@@ -23,13 +24,17 @@ use super::probe::{Api, ProbeError};
 use super::progress::{self, Progress};
 use super::runtime::{self, Chosen, WantedRuntime};
 use super::share::Machine;
-use super::state::{Cluster, Runtime};
+use super::state::{Cluster, Network, Runtime};
 use crate::clock::{Clock, SystemClock, Tick};
 use crate::config::Claim;
 use crate::error::{Chain, Report};
 use crate::master::authority::{self, Authority, AuthorityError};
+use crate::master::ranges;
 use crate::rng::Rng;
+use crate::routes;
 
+/// The pods' addresses when nothing is in the way. Source: the default of `network.pods`.
+const USUAL_PODS: &str = "10.244.0.0/16";
 /// How often the API is asked.
 const EVERY: Duration = Duration::from_millis(50);
 
@@ -126,9 +131,12 @@ fn leave_no_trace(layout: &Layout) {
 }
 
 fn unwritable(path: &Path, error: std::io::Error) -> Report {
+    let file = crate::config::in_the_way(path, &error).map(crate::config::not_a_directory);
     let fix = match error.kind() {
         std::io::ErrorKind::StorageFull => "make room on the disk, then start again".to_owned(),
-        _ => format!("make {} writable for this user, or choose another directory with --data-dir DIR", path.display()),
+        _ => file.unwrap_or_else(|| {
+            format!("make {} writable for this user, or choose another directory with --data-dir DIR", path.display())
+        }),
     };
     Report::failed(format!("cannot write {}", path.display())).because(error).fix(fix)
 }
@@ -147,7 +155,13 @@ fn chosen(options: &Options) -> Result<(Cluster, Chosen), Report> {
     let ports = ports::choose(wanted)?;
     let created = crate::api::time::rfc3339(SystemClock::start().now().wall);
     let uid = Rng::from_os("cluster").uuid();
-    Ok((Cluster::new(uid, created, chosen.runtime, chosen.socket.clone(), ports), chosen))
+    let mut cluster = Cluster::new(uid, created, chosen.runtime, chosen.socket.clone(), ports);
+    // Addresses of simulated pods are nobody's.
+    let real = || (chosen.runtime == Runtime::Docker).then(routes::of_this_machine);
+    cluster.network = real()
+        .and_then(|routes| ranges::choose(&routes))
+        .map(|free| Network { pods: free.pods.to_string(), services: free.services.to_string() });
+    Ok((cluster, chosen))
 }
 
 fn wanted_nodes(options: &Options, before: usize) -> usize {
@@ -160,7 +174,10 @@ fn announce(progress: &Progress, options: &Options, cluster: &Cluster, chosen: &
     let root = options.layout.root().display();
     let (before, wanted) = (cluster.nodes.len(), wanted_nodes(options, cluster.nodes.len()));
     let how = match (chosen.runtime, &chosen.simulated_because) {
-        (Runtime::Docker, _) => "containers run in Docker".to_owned(),
+        (Runtime::Docker, _) => {
+            let engine = chosen.socket.as_deref().map_or("Docker", docker::engine_name);
+            format!("containers run in {engine}")
+        }
         (Runtime::Simulated, Some(because)) => format!("SIMULATED, nothing really runs: {because}"),
         (Runtime::Simulated, None) => "SIMULATED, nothing really runs".to_owned(),
     };
@@ -169,6 +186,12 @@ fn announce(progress: &Progress, options: &Options, cluster: &Cluster, chosen: &
         _ => format!("the cluster of {}, {how}", nodes(before)),
     });
     progress.say(&format!("data: {root}"));
+    if let Some(network) = cluster.network.as_ref().filter(|network| before == 0 && network.pods != USUAL_PODS) {
+        let (pods, services) = (&network.pods, &network.services);
+        progress.say(&format!(
+            "pods have addresses of {pods} and services of {services}: this machine knows the way to the usual ones already"
+        ));
+    }
     if before > 0 && wanted < before {
         progress.say(&format!("! it has {}, and start takes none away; `--nodes {wanted}` changes nothing", nodes(before)));
     }

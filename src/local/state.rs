@@ -44,6 +44,15 @@ pub struct Ports {
     pub mqtt: u16,
 }
 
+/// The addresses that its pods and services have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// The master's `network.pods`.
+    pub pods: String,
+    /// The master's `network.services`.
+    pub services: String,
+}
+
 /// One node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Node {
@@ -75,6 +84,9 @@ pub struct Cluster {
     pub docker_socket: Option<PathBuf>,
     /// Its ports.
     pub ports: Ports,
+    /// Chosen when it was made, free of what the machine had then; `None`: it was made before that, and has what a master has by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
     /// Its nodes.
     pub nodes: Vec<Node>,
 }
@@ -130,7 +142,7 @@ impl Cluster {
     /// A new one without nodes.
     #[must_use]
     pub fn new(uid: String, created: String, runtime: Runtime, docker_socket: Option<PathBuf>, ports: Ports) -> Self {
-        Self { version: VERSION, uid, created, runtime, docker_socket, ports, nodes: Vec::new() }
+        Self { version: VERSION, uid, created, runtime, docker_socket, ports, network: None, nodes: Vec::new() }
     }
 
     /// Reads it; `None` when there is none.
@@ -236,6 +248,7 @@ mod tests {
         assert_eq!(Cluster::load(&path).unwrap(), None);
         let mut it = cluster(Runtime::Docker);
         it.grow(2, Some(1.5), Some(512));
+        it.network = Some(Network { pods: "10.42.0.0/16".into(), services: "10.43.0.0/16".into() });
         it.save(&path).unwrap();
         assert_eq!(Cluster::load(&path).unwrap().as_ref(), Some(&it));
         it.version = 2;

@@ -64,7 +64,8 @@ pub fn delete(layout: &Layout) -> Result<(), Report> {
                 step.say(format!("{} does not exist any more: what was in that Docker is left", socket.display()));
                 return Ok(());
             }
-            let count = containers::remove(socket, &cluster.uid)?;
+            let nodes: Vec<String> = cluster.nodes.iter().map(|node| node.name.clone()).collect();
+            let count = containers::remove(socket, &cluster.uid, &nodes)?;
             step.say(format!("removed from Docker: {count}"));
             Ok(())
         })?;

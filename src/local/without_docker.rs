@@ -20,7 +20,7 @@ pub fn stop(_socket: &Path, _uid: &str) -> Result<String, Report> {
 ///
 /// # Errors
 /// Always.
-pub fn remove(_socket: &Path, _uid: &str) -> Result<String, Report> {
+pub fn remove(_socket: &Path, _uid: &str, _nodes: &[String]) -> Result<String, Report> {
     Err(refused())
 }
 

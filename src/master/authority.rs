@@ -192,6 +192,17 @@ impl Authority {
         self.client(dir, "node", name, &[NODE_GROUP])
     }
 
+    /// A certificate, PEM, for a node that keeps its key: only the public point of it, on the curve P-256, came here.
+    ///
+    /// # Errors
+    /// When it cannot be signed.
+    pub fn sign_node(&self, name: &str, point: Vec<u8>) -> Result<String, AuthorityError> {
+        let subject = Identity { common_name: name.to_owned(), organizations: vec![NODE_GROUP.to_owned()] };
+        let params = leaf_params(&subject, ExtendedKeyUsagePurpose::ClientAuth);
+        let made = params.signed_by(&PublicKey(point), &self.issuer);
+        Ok(made.map_err(|source| AuthorityError::Key { path: self.path(), source })?.pem())
+    }
+
     fn leaf(
         &self,
         dir: &Path,
@@ -207,17 +218,7 @@ impl Authority {
         if std::fs::read(&certificate).is_ok_and(|pem| self.covers(&pem, &pair, subject, names)) {
             return Ok(Pair { certificate, key, signed: false });
         }
-        let mut params = CertificateParams::default();
-        params.not_before = date_time_ymd(1970, 1, 1);
-        params.not_after = date_time_ymd(2099, 12, 31);
-        params.distinguished_name = DistinguishedName::new();
-        for group in &subject.organizations {
-            params.distinguished_name.push(DnType::OrganizationName, group.as_str());
-        }
-        params.distinguished_name.push(DnType::CommonName, subject.common_name.as_str());
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![usage];
-        params.use_authority_key_identifier_extension = true;
+        let mut params = leaf_params(subject, usage);
         let failed = |source| AuthorityError::Key { path: certificate.clone(), source };
         for name in names {
             params.subject_alt_names.push(match name.parse::<IpAddr>() {
@@ -256,6 +257,34 @@ fn alternative_name(name: &GeneralName) -> Option<String> {
         },
         _ => None,
     }
+}
+
+/// The public half of somebody's key of the curve P-256.
+struct PublicKey(Vec<u8>);
+
+impl PublicKeyData for PublicKey {
+    fn der_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        &rcgen::PKCS_ECDSA_P256_SHA256
+    }
+}
+
+fn leaf_params(subject: &Identity, usage: ExtendedKeyUsagePurpose) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.not_before = date_time_ymd(1970, 1, 1);
+    params.not_after = date_time_ymd(2099, 12, 31);
+    params.distinguished_name = DistinguishedName::new();
+    for group in &subject.organizations {
+        params.distinguished_name.push(DnType::OrganizationName, group.as_str());
+    }
+    params.distinguished_name.push(DnType::CommonName, subject.common_name.as_str());
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![usage];
+    params.use_authority_key_identifier_extension = true;
+    params
 }
 
 fn ca_params(name: &str) -> CertificateParams {
@@ -393,6 +422,11 @@ mod tests {
 
     /// A TLS 1.3 handshake over a socket pair; gives what the server knows of the client.
     fn handshake(server: &Credentials, client: &Credentials, name: &str) -> Result<Identity, String> {
+        handshake_also(server, client, name, None)
+    }
+
+    /// The same, with a client that knows another name of the server.
+    fn handshake_also(server: &Credentials, client: &Credentials, name: &str, also: Option<&str>) -> Result<Identity, String> {
         let (server_end, client_end) = std::os::unix::net::UnixStream::pair().unwrap();
         let config = server.server(ClientCertificate::Required).map_err(|error| error.to_string())?;
         let serving = std::thread::spawn(move || {
@@ -405,7 +439,7 @@ mod tests {
             identity(&peer).map_err(|error| error.to_string())
         });
         let name = rustls::pki_types::ServerName::try_from(name.to_owned()).unwrap();
-        let config: Arc<_> = client.client().map_err(|error| error.to_string())?;
+        let config: Arc<_> = client.client_also(also).map_err(|error| error.to_string())?;
         let connection = rustls::ClientConnection::new(config, name).unwrap();
         let mut stream = rustls::StreamOwned::new(connection, client_end);
         let talked = stream.write_all(b"x").and_then(|()| stream.read_exact(&mut [0]));
@@ -441,6 +475,27 @@ mod tests {
         assert!(handshake(&server, &admin, "elsewhere.example").is_err(), "a name that it does not have");
         assert!(handshake(&admin, &admin, "localhost").is_err(), "a client's certificate serves nothing");
         assert!(handshake(&server, &server, "localhost").is_err(), "a server's certificate is no client's");
+    }
+
+    #[test]
+    fn a_master_is_known_by_its_clusters_name_at_an_address_that_it_got_later_and_nobody_else_is() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let ours = Authority::open_or_create(one.path(), "home").unwrap();
+        let theirs = Authority::open_or_create(two.path(), "home").unwrap();
+        let names = |list: &[&str]| list.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>();
+        let ours_at = names(&["10.0.0.1", "bramble-u1.local"]);
+        let server = credentials(&ours, &ours.server(&ours_at).unwrap());
+        let node = credentials(&ours, &ours.node(&one.path().join("shed"), "shed").unwrap());
+        for (name, also, good) in [
+            ("10.0.0.1", Some("bramble-u1.local"), true),
+            ("10.0.0.9", Some("bramble-u1.local"), true),
+            ("10.0.0.9", None, false),
+            ("10.0.0.9", Some("bramble-u2.local"), false),
+        ] {
+            assert_eq!(handshake_also(&server, &node, name, also).is_ok(), good, "{name} {also:?}");
+        }
+        let foreign = credentials(&theirs, &theirs.server(&ours_at).unwrap());
+        assert!(handshake_also(&foreign, &node, "10.0.0.9", Some("bramble-u1.local")).is_err(), "another CA says so");
     }
 
     #[test]

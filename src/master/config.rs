@@ -10,6 +10,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::Ipv4Net;
+
+use crate::api::core::address_pool::AddressPool;
+use crate::apiserver::allocate::ServiceRange;
 use crate::config::{BrokerUrl, Faults, FileMay, Flag, Reader};
 
 /// Where the configuration is when nobody says.
@@ -34,8 +38,14 @@ pub struct MasterConfig {
     pub node: NodeLife,
     /// `master.grace_seconds`: after a start no node is judged and no pod replaced before its node reported or this passed.
     pub grace: Duration,
+    /// `network.services`: the addresses of services.
+    pub services: ServiceRange,
+    /// `[network]`, but for `network.services`.
+    pub network: Network,
     /// `[tls]`.
     pub tls: TlsFiles,
+    /// `mdns.announce`: whether nodes find this master by mDNS. When nobody says: unless only this machine reaches its API.
+    pub announce: bool,
 }
 
 /// `[api]`: where kubectl is served.
@@ -65,6 +75,19 @@ pub struct NodeLife {
     pub evict: Duration,
 }
 
+/// `[network]`: what all nodes are told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// `pods`: the addresses of all pods.
+    pub pods: Ipv4Net,
+    /// `domain`: what stands behind a service's name.
+    pub domain: String,
+    /// `back_end`: how packets go from node to node.
+    pub back_end: String,
+    /// `load_balancers`: the addresses that services of type LoadBalancer get, one each; `None`: the nodes' own.
+    pub load_balancers: Option<AddressPool>,
+}
+
 /// `[tls]`: PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
@@ -92,6 +115,11 @@ fn least_lost_seconds(external: bool) -> u64 {
 pub(crate) fn is_cluster_name(name: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     !name.is_empty() && name.len() <= 63 && name.chars().all(inner) && !name.starts_with('-') && !name.ends_with('-')
+}
+
+/// Names of services and namespaces still have to fit before it: 253 bytes in all.
+fn is_domain(name: &str) -> bool {
+    name.len() <= 100 && name.split('.').all(is_cluster_name)
 }
 
 impl MasterConfig {
@@ -139,7 +167,15 @@ impl MasterConfig {
         }
         let evict = r.seconds("node.evict_seconds", 0).unwrap_or(Duration::from_secs(8));
         let grace = r.seconds("master.grace_seconds", 0).unwrap_or(Duration::from_secs(30));
+        let services = r.parsed(
+            "network.services",
+            "a range of IPv4 addresses with 12 to 28 bits, like \"10.96.0.0/16\", that nobody at home uses",
+            ServiceRange::parse,
+        );
+        let services = services.unwrap_or_default();
+        let network = Self::network(r, services);
         let tls = Self::tls(r, &data_dir);
+        let announce = r.switch("mdns.announce").unwrap_or(!api.listen.ip().is_loopback());
         Self {
             data_dir,
             cluster: cluster.unwrap_or_else(|| "bramble".into()),
@@ -148,7 +184,41 @@ impl MasterConfig {
             mqtt,
             node: NodeLife { lost, evict },
             grace,
+            services,
+            network,
             tls,
+            announce,
+        }
+    }
+
+    fn network(r: &mut Reader, services: ServiceRange) -> Network {
+        let pods = r.parsed(
+            "network.pods",
+            "a range of IPv4 addresses with 8 to 24 bits, like \"10.244.0.0/16\", that nobody at home uses",
+            |text| text.parse().ok().filter(|range: &Ipv4Net| (8..=24).contains(&range.prefix_len()) && range.trunc() == *range),
+        );
+        let pods = pods.unwrap_or_else(|| Ipv4Net::new_assert(Ipv4Addr::new(10, 244, 0, 0), 16));
+        let of_services = Ipv4Net::from(services);
+        if of_services.contains(&pods) || pods.contains(&of_services) {
+            // Whichever of the two was written down is the one to change.
+            let key = if r.names("network.pods") { "network.pods" } else { "network.services" };
+            r.fault(key, format!("expected ranges apart from each other, found {pods} for pods and {services} for services"));
+        }
+        let expected = "a domain of DNS-1123 labels with dots between them, like \"cluster.local\"";
+        let domain = r.parsed("network.domain", expected, |name| is_domain(name).then(|| name.to_owned()));
+        let back_end = r.parsed("network.back_end", "\"auto\", \"route\", \"vxlan\" or \"wireguard\"", |name| {
+            ["auto", "route", "vxlan", "wireguard"].contains(&name).then(|| name.to_owned())
+        });
+        let expected = "addresses of the local network that nobody else has or gives away, like \"192.168.1.240-192.168.1.250\", at most 4096";
+        let load_balancers = r.parsed("network.load_balancers", expected, |text| {
+            let apart = |pool: &AddressPool| [pods, of_services].iter().all(|range| !pool.overlaps(range));
+            AddressPool::parse(text).filter(apart)
+        });
+        Network {
+            pods,
+            domain: domain.unwrap_or_else(|| "cluster.local".into()),
+            back_end: back_end.unwrap_or_else(|| "auto".into()),
+            load_balancers,
         }
     }
 
@@ -198,7 +268,13 @@ mod tests {
         assert_eq!(config.mqtt.viewer_listen, Some("127.0.0.1:1883".parse().unwrap()));
         assert_eq!((config.node.lost, config.node.evict), (Duration::from_secs(10), Duration::from_secs(8)));
         assert_eq!(config.grace, Duration::from_secs(30));
-        assert!(config.tls.own);
+        let network = &config.network;
+        assert_eq!((network.pods.to_string().as_str(), network.domain.as_str()), ("10.244.0.0/16", "cluster.local"));
+        assert_eq!((network.back_end.as_str(), config.services.dns().to_string().as_str()), ("auto", "10.96.0.10"));
+        assert!(config.tls.own && config.announce);
+        assert!(!load("api.listen = '127.0.0.1:6443'").unwrap().announce, "nobody else could come");
+        assert!(load("api.listen = '127.0.0.1:6443'\nmdns.announce = true").unwrap().announce);
+        assert!(!load("mdns.announce = false").unwrap().announce);
         assert_eq!(config.tls.certificate, Path::new("/var/lib/bramble/pki/server.crt"));
     }
 
@@ -208,6 +284,23 @@ mod tests {
             ("node.lost_seconds = 1", "expected at least 2"),
             ("node.lost_seconds = 2", ""),
             ("node.evict_seconds = 0", ""),
+            ("network.services = '172.20.0.0/20'", ""),
+            ("network.services = '172.20.1.0/20'", "expected a range of IPv4 addresses"),
+            ("network.services = '10.0.0.0/8'", "12 to 28 bits"),
+            ("[network]\npods = '10.42.0.0/16'\ndomain = 'house.lan'\nback_end = 'vxlan'", ""),
+            ("network.pods = '10.244.1.0/16'", "network.pods: expected a range of IPv4 addresses"),
+            ("network.pods = '10.244.0.0/25'", "8 to 24 bits"),
+            (
+                "network.pods = '10.0.0.0/8'",
+                "network.pods: expected ranges apart from each other, found 10.0.0.0/8 for pods and 10.96.0.0/16",
+            ),
+            ("network.services = '10.244.16.0/20'", "network.services: expected ranges apart from each other"),
+            ("network.domain = 'cluster..local'", "network.domain: expected a domain"),
+            ("network.load_balancers = '192.168.1.240-192.168.1.250'", ""),
+            ("network.load_balancers = '10.96.1.1-10.96.1.9'", "network.load_balancers: expected addresses of the local network"),
+            ("network.load_balancers = '192.168.1.9-192.168.1.8'", "network.load_balancers: expected addresses"),
+            ("network.back_end = 'ipip'", "network.back_end: expected \"auto\", \"route\""),
+            ("[network]\npods = 'x'\nservices = 'y'\ndomain = '-'", "network.domain"),
             ("[mqtt]\nbroker = 'mqtts://home:8883'\n[node]\nlost_seconds = 7", "expected at least 8 (an external broker"),
             ("[mqtt]\nbroker = 'mqtts://home:8883'\n[node]\nlost_seconds = 8", ""),
             ("mqtt.viewer_listen = '0.0.0.0:1883'", "mqtt.viewer_listen: expected a loopback address"),

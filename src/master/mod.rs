@@ -3,4 +3,6 @@
 pub mod acl;
 pub mod authority;
 pub mod config;
+pub mod ranges;
 pub mod run;
+pub mod signer;

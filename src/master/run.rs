@@ -2,15 +2,22 @@
 //!
 //! Ports first, so that a port in use is said before anything is touched; then the store; then everything at once.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::authority::Authority;
 use super::config::MasterConfig;
-use crate::api::Object;
+use super::ranges::{self, Ranges};
+use super::signer;
+use crate::api::core::join::ClusterInfo;
+use crate::api::core::pod::Pod;
 use crate::api::image::Platform;
+use crate::api::registry::PODS;
+use crate::api::{Object, Uid};
 use crate::apiserver::{self, Api, Cluster};
 use crate::broker;
 use crate::clock::{Clock, SystemClock, Tick};
@@ -19,12 +26,15 @@ use crate::dispatcher;
 use crate::error::Report;
 use crate::link::Topics;
 use crate::link::call::{Calls, ImageQuestion, Question};
-use crate::link::mqtt::{self, MqttConfig};
+use crate::link::mqtt::{self, MqttConfig, Place};
+use crate::link::network::ClusterNetwork;
+use crate::mdns::{self, Announcement};
+use crate::routes;
 use crate::scheduler;
-use crate::store::{self, Store};
+use crate::store::{self, Store, View};
 use crate::task::{Ended, Supervisor};
 use crate::telemetry::Systemd;
-use crate::tls::{ClientCertificate, Credentials};
+use crate::tls::{ClientCertificate, Credentials, pin};
 
 /// Everything ends within this after a stop: watches end at once, a write to a slow card takes a second or two.
 const STOP: Duration = Duration::from_secs(10);
@@ -57,6 +67,12 @@ impl dispatcher::run::NodeSigns for Hears {
     fn gone(&self, node: &str, at: Tick) {
         self.0.gone(node, at);
     }
+    fn told(&self, pods: &[Uid]) {
+        self.0.pods_told(pods);
+    }
+    fn all_told(&self, at: Tick) -> bool {
+        self.0.all_told(at)
+    }
 }
 
 struct AsksNodes(dispatcher::streams::NodeCalls);
@@ -79,29 +95,35 @@ impl scheduler::images::Asks for AsksNodes {
 /// When it cannot start: a port, a certificate, the store.
 pub async fn run(config: MasterConfig, stop: CancellationToken) -> Result<Ended, Report> {
     let clock = SystemClock::start();
+    look_for_clashes(&config)?;
     let systemd = Systemd::from_environment();
     let server = credentials(&config.tls.ca, &config.tls.certificate, &config.tls.key)?;
     let tls = server
         .server(ClientCertificate::Optional)
         .map_err(|error| Report::failed("cannot use the master's certificate").because(error))?;
     let bound = apiserver::bind(config.api.listen, Some(tls)).await.map_err(|error| Report::failed(error.to_string()))?;
+    let bound_to = bound.address();
     let topics = Topics::new(&config.cluster);
     let mut supervisor = Supervisor::new(stop.clone());
 
-    let (bus, events) = match &config.mqtt.broker {
+    let mut brokers_task = None;
+    let records = signer::Records::default();
+    let (bus, events, handle, broker_at) = match &config.mqtt.broker {
         None => {
             let mut settings = broker::Config::new(topics.base(), DISCOVERY_PREFIX);
             settings.plain = config.mqtt.viewer_listen;
             settings.tls = Some((config.mqtt.listen, server));
+            settings.refusals = Some(Arc::new(records.clone()));
             settings.server_keep_alive = keep_alive_seconds(config.node.lost);
             let embedded = broker::bind(settings).await.map_err(|error| match std::error::Error::source(&error) {
                 Some(_) => Report::failed("cannot start the broker").because(error),
                 None => Report::failed(error.to_string()),
             })?;
+            let port = embedded.tls().map_or(config.mqtt.listen.port(), |address| address.port());
             // The broker outlives the parts that speak through it by the supervisor's order: all hear the same stop.
             let running = embedded.run(topics.master_filters(), stop.clone(), clock);
-            supervisor.spawn("broker", running.task);
-            (running.bus, running.events)
+            brokers_task = Some(running.task);
+            (running.bus, running.events, Some(running.handle), format!("mqtts://*:{port}"))
         }
         Some(url) => {
             let client = credentials(&config.tls.ca, &config.tls.client_certificate, &config.tls.client_key)?;
@@ -109,8 +131,8 @@ pub async fn run(config: MasterConfig, stop: CancellationToken) -> Result<Ended,
                 client.client().map_err(|error| Report::failed("cannot use the master's client certificate").because(error))?;
             let settings = MqttConfig {
                 client_id: "bramble-master".to_owned(),
-                host: url.host.clone(),
-                port: url.port,
+                at: Place { host: url.host.clone(), port: url.port },
+                moves: None,
                 tls: url.tls.then_some(tls),
                 login: None,
                 filters: topics.master_filters(),
@@ -118,7 +140,7 @@ pub async fn run(config: MasterConfig, stop: CancellationToken) -> Result<Ended,
             };
             let (bus, events, link) = mqtt::connect(settings, stop.clone());
             supervisor.spawn("broker link", link);
-            (bus, events)
+            (bus, events, None, url.to_string())
         }
     };
 
@@ -127,19 +149,61 @@ pub async fn run(config: MasterConfig, stop: CancellationToken) -> Result<Ended,
         let fix = error.fix();
         Report::failed("cannot open the store").because(error).fix(fix)
     })?;
+    records.open(store.clone());
+    // Not before it is known whom it refuses.
+    if let Some(task) = brokers_task {
+        supervisor.spawn("broker", task);
+    }
     let settings = controller::Settings {
         lost: most_silence(config.node.lost, config.mqtt.broker.is_some()),
         evict: config.node.evict,
         grace: config.grace,
+        pods: config.network.pods,
+        load_balancers: config.network.load_balancers,
         ..controller::Settings::default()
     };
     let signs = SharedSigns::new(clock.now().tick, settings);
+    // How they are is not stored: their nodes say it.
+    signs.await_pods(store.view(running_pods));
     let (calls, new_calls) = dispatcher::streams::channel();
     let ca_pem = read("CA", &config.tls.ca)?;
-    let cluster = Cluster { ca_pem: String::from_utf8_lossy(&ca_pem).into_owned(), advertise: Some(bound.address()) };
+    let info = ClusterInfo {
+        ca: String::from_utf8_lossy(&ca_pem).into_owned(),
+        cluster: config.cluster.clone(),
+        cluster_uid: config.cluster_uid.clone().unwrap_or_default(),
+        broker: broker_at,
+    };
+    let cluster = Cluster {
+        ca_pem: String::from_utf8_lossy(&ca_pem).into_owned(),
+        advertise: Some(advertised(bound.address(), outward_address())),
+        services: config.services,
+    };
     let api = Api::new(store.clone(), Arc::new(calls.clone()), Arc::new(clock), cluster);
     api.bootstrap().await.map_err(|error| Report::failed("cannot write the first objects").because(error))?;
 
+    let authority = if config.tls.own {
+        let opened = Authority::open_or_create(&config.data_dir.join("pki"), &config.cluster);
+        Some(opened.map_err(|error| Report::failed("cannot use the cluster's CA").because(error))?)
+    } else {
+        None
+    };
+    let signing = signer::Parts { store: store.clone(), clock, authority, broker: handle, info };
+    supervisor.spawn("signer", signer::run(signing, stop.clone()));
+    if config.announce {
+        let what = Announcement {
+            uid: config.cluster_uid.clone().unwrap_or_default(),
+            cluster: config.cluster.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            port: bound.address().port(),
+            ca: pin(&ca_pem, 64).map_err(|error| Report::failed("cannot use the CA").because(error))?,
+        };
+        if what.is_sound() {
+            let serve = mdns::udp::serve(what, config.api.listen.ip(), mdns::udp::PORT, clock, stop.clone());
+            supervisor.spawn("mdns", serve);
+        } else {
+            tracing::warn!(uid = what.uid, "this cluster's uid cannot stand in a host name: the master is not announced by mDNS");
+        }
+    }
     supervisor.spawn("api", bound.run(api, stop.clone()));
     supervisor.spawn("scheduler", scheduler::run(store.clone(), clock, Arc::new(AsksNodes(calls.clone())), stop.clone()));
     supervisor.spawn("controllers", controller::run(store.clone(), clock, stop.clone(), settings, signs.clone()));
@@ -151,6 +215,8 @@ pub async fn run(config: MasterConfig, stop: CancellationToken) -> Result<Ended,
         signs: Arc::new(Hears(signs)),
         calls: new_calls,
         clock,
+        network: cluster_network(&config, bound_to),
+        grace: config.grace,
     };
     supervisor.spawn("dispatcher", dispatcher::run::run(parts, stop.clone()));
     systemd.ready();
@@ -165,6 +231,62 @@ pub async fn run(config: MasterConfig, stop: CancellationToken) -> Result<Ended,
     let ended = supervisor.run(STOP).await;
     store.close().await.map_err(|error| Report::failed("the store could not be closed").because(error))?;
     Ok(ended)
+}
+
+/// Says which of the cluster's addresses this machine already knows the way to. It goes on, unless its own address is one of them: no node
+/// would find the API, nor the LAN that machine.
+fn look_for_clashes(config: &MasterConfig) -> Result<(), Report> {
+    let ranges = Ranges { pods: config.network.pods, services: config.services.into() };
+    let own = [Some(config.api.listen.ip()), outward_address()];
+    for (key, range) in [("network.pods", ranges.pods), ("network.services", ranges.services)] {
+        let inside = own.iter().flatten().find(|address| matches!(address, IpAddr::V4(address) if range.contains(address)));
+        if let Some(address) = inside {
+            return Err(Report::usage(format!("{key} is {range}, and this machine's own address {address} lies in it"))
+                .because("pods and nodes would look for it within the cluster and find nobody")
+                .fix(format!("set {key} to a range that nobody at home uses, like \"10.42.0.0/16\"")));
+        }
+    }
+    let routes = routes::of_this_machine();
+    for clash in ranges::clashes(&ranges, &routes) {
+        tracing::warn!(
+            "{clash}: from pods, and from the nodes, those machines may be out of reach; a cluster made anew with other ranges (network.pods, network.services) has no such trouble"
+        );
+    }
+    Ok(())
+}
+
+/// The pods that nodes had when this master started, and that have not ended.
+fn running_pods(view: &View) -> Vec<Uid> {
+    let bound = |pod: &&Arc<Object>| !Pod(pod).node_name().is_empty() && !Pod(pod).is_terminal();
+    view.list(&PODS, None).filter(bound).map(|pod| pod.uid()).collect()
+}
+
+/// This machine's address towards the outside: asks the routing table, and sends nothing.
+fn outward_address() -> Option<IpAddr> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
+/// Where pods reach an API that listens there: one that listens at every address is told at that of the LAN.
+fn advertised(bound: SocketAddr, outward: Option<IpAddr>) -> SocketAddr {
+    match outward {
+        Some(address) if bound.ip().is_unspecified() => SocketAddr::new(address, bound.port()),
+        _ => bound,
+    }
+}
+
+/// What all nodes have to know of the network.
+fn cluster_network(config: &MasterConfig, api: SocketAddr) -> ClusterNetwork {
+    ClusterNetwork {
+        pods: config.network.pods.to_string(),
+        services: config.services.to_string(),
+        dns: config.services.dns().to_string(),
+        domain: config.network.domain.clone(),
+        back_end: config.network.back_end.clone(),
+        load_balancers: config.network.load_balancers.map(|pool| pool.to_string()).unwrap_or_default(),
+        api_on_loopback: if api.ip().is_loopback() { api.port() } else { 0 },
+    }
 }
 
 fn credentials(ca: &Path, chain: &Path, key: &Path) -> Result<Credentials, Report> {
@@ -182,6 +304,20 @@ fn read(what: &str, path: &Path) -> Result<Vec<u8>, Report> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_api_at_every_address_is_told_at_the_one_of_the_lan() {
+        let outward = "192.168.1.5".parse().ok();
+        for (bound, told) in [
+            ("0.0.0.0:6443", "192.168.1.5:6443"),
+            ("[::]:6443", "192.168.1.5:6443"),
+            ("127.0.0.1:1", "127.0.0.1:1"),
+            ("10.0.0.7:2", "10.0.0.7:2"),
+        ] {
+            assert_eq!(advertised(bound.parse().unwrap(), outward).to_string(), told);
+        }
+        assert_eq!(advertised("0.0.0.0:1".parse().unwrap(), None).to_string(), "0.0.0.0:1");
+    }
 
     #[test]
     fn two_pings_come_before_a_silent_node_is_lost() {

@@ -2,13 +2,12 @@
 
 use serde_json::Value;
 
-use super::node_terms::{Preference, Terms};
 use super::volumes::Needs;
 use crate::api::core::node::Taint;
 use crate::api::core::pod::{HostPort, Pod, Toleration};
 use crate::api::core::resources::Resources;
 use crate::api::image::Platform;
-use crate::api::selector::Selector;
+use crate::api::node_terms::{Preference, Selection};
 use crate::api::{Object, Uid};
 
 /// A pod, as the scheduler reads it.
@@ -22,10 +21,8 @@ pub struct Candidate<'a> {
     pub host_ports: Vec<HostPort>,
     /// Its controller; pods of one controller are spread.
     pub owner: Option<Uid>,
-    /// `spec.nodeSelector`. `None` is one that cannot be read: it fits no node.
-    pub node_selector: Option<Selector>,
-    /// The node affinity that must hold.
-    pub required: Option<Terms>,
+    /// Which nodes it selects.
+    pub selection: Selection,
     /// The node affinity that would be nice.
     pub preferred: Vec<Preference>,
     /// The images of all its containers, each once.
@@ -43,18 +40,14 @@ impl<'a> Candidate<'a> {
     pub fn of(object: &'a Object) -> Self {
         let pod = Pod(object);
         let affinity = object.at(&["spec", "affinity", "nodeAffinity"]);
-        let part = |name: &str| affinity.and_then(|affinity| affinity.get(name));
         Self {
             object,
             requests: pod.requests(),
             host_ports: pod.host_ports().collect(),
             owner: pod.owner().map(|owner| Uid::from(owner.uid)),
-            node_selector: match object.at(&["spec", "nodeSelector"]) {
-                None | Some(Value::Null) => Some(Selector::default()),
-                Some(map) => Selector::from_map(map).ok(),
-            },
-            required: part("requiredDuringSchedulingIgnoredDuringExecution").map(Terms::read),
-            preferred: part("preferredDuringSchedulingIgnoredDuringExecution")
+            selection: Selection::of(object),
+            preferred: affinity
+                .and_then(|affinity| affinity.get("preferredDuringSchedulingIgnoredDuringExecution"))
                 .and_then(Value::as_array)
                 .map(|list| list.iter().map(Preference::read).collect())
                 .unwrap_or_default(),

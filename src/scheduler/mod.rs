@@ -19,7 +19,6 @@ pub mod candidate;
 pub mod cycle;
 pub mod filter;
 pub mod images;
-pub mod node_terms;
 pub mod pass;
 pub mod preempt;
 pub mod queue;

@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::node_terms::Terms;
 use crate::api::core::volume::{BOUND_BY_CONTROLLER, Claim, Class, SELECTED_NODE, Volume, claims_of, was_made_for};
+use crate::api::node_terms::Terms;
 use crate::api::registry::{PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, STORAGE_CLASSES};
 use crate::api::{Key, Object};
 use crate::store::{Op, View};

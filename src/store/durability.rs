@@ -21,17 +21,28 @@ pub enum Durability {
 /// The namespace of the nodes' heartbeats.
 const NODE_LEASES: &str = "kube-node-lease";
 
-/// Whether what stands at a key is never stored: events and the heartbeats of nodes.
+/// The labels of endpoints that a controller keeps: it makes them anew from the pods.
+const DERIVED: [(&str, &str); 3] = [
+    ("endpointslice.kubernetes.io/managed-by", "endpointslice-controller.k8s.io"),
+    ("endpointslice.kubernetes.io/managed-by", "endpointslicemirroring-controller.k8s.io"),
+    ("endpoints.kubernetes.io/managed-by", "endpoint-controller"),
+];
+
+/// Whether this object at this key is never stored: events, the heartbeats of nodes, endpoints that a controller keeps.
 #[must_use]
-pub fn is_never_stored(key: &Key) -> bool {
-    *key.resource == registry::EVENTS || (*key.resource == registry::LEASES && key.namespace == NODE_LEASES)
+pub fn is_never_stored(key: &Key, object: &Object) -> bool {
+    let is_endpoints = *key.resource == registry::ENDPOINT_SLICES || *key.resource == registry::ENDPOINTS;
+    *key.resource == registry::EVENTS
+        || (*key.resource == registry::LEASES && key.namespace == NODE_LEASES)
+        || (is_endpoints && DERIVED.iter().any(|(label, keeper)| object.label(label) == Some(keeper)))
 }
 
 /// Whether the change from `before` to `after` at `key` is stored. What is stored is then stored whole, with the status and
 /// the renewTime that it has at that moment.
 #[must_use]
 pub fn durability(key: &Key, before: Option<&Object>, after: Option<&Object>) -> Durability {
-    let stored = !is_never_stored(key)
+    let mut sides = [before, after].into_iter().flatten();
+    let stored = !sides.all(|object| is_never_stored(key, object))
         && match (before, after) {
             (None, None) => false,
             (None, Some(_)) | (Some(_), None) => true,
@@ -44,6 +55,10 @@ pub fn durability(key: &Key, before: Option<&Object>, after: Option<&Object>) ->
 fn is_decided(key: &Key, before: &Object, after: &Object) -> bool {
     if *key.resource == registry::PODS && is_terminal(phase(after)) && phase(before) != phase(after) {
         // A finished pod is not run again after a restart, whatever its node remembers.
+        return true;
+    }
+    if *key.resource == registry::NODES && before.at(&["status", "addresses"]) != after.at(&["status", "addresses"]) {
+        // The other nodes reach it there, and after a start of the master they are told so before it has spoken.
         return true;
     }
     let renewed = *key.resource == registry::LEASES;
@@ -182,6 +197,14 @@ mod tests {
             (line!(), &PODS, "default", json!({"metadata": {"labels": {"a": "b"}}}), json!({}), Stored),
             (line!(), &NODES, "", json!({"spec": {}}), json!({"spec": {}, "status": {"conditions": []}}), Volatile),
             (line!(), &NODES, "", json!({"spec": {}}), json!({"spec": {"unschedulable": true}}), Stored),
+            (
+                line!(),
+                &NODES,
+                "",
+                json!({"spec": {}}),
+                json!({"spec": {}, "status": {"addresses": [{"address": "10.0.0.5"}]}}),
+                Stored,
+            ),
             (line!(), &DEPLOYMENTS, "default", claimed("kubectl", 1), claimed("controller", 2), Volatile),
             (line!(), &DEPLOYMENTS, "default", claimed("kubectl", 1), claimed("somebody", 1), Stored),
             (line!(), &CONFIG_MAPS, "default", json!({"data": {"a": "b"}}), json!({"data": {"a": "c"}}), Stored),

@@ -182,8 +182,11 @@ impl<F: Files> Embedded<F> {
         let bytes = log::frame(revision, &Record::Begin(begin)).map_err(JournalError::Unwritable)?;
         file.append(&bytes).map_err(self.io("write", &name))?;
         // The same objects as in the view, not copies of them.
-        let objects: Vec<_> =
-            view.iter().filter(|(key, _)| !is_never_stored(key)).map(|(key, object)| (key.clone(), object.clone())).collect();
+        let objects: Vec<_> = view
+            .iter()
+            .filter(|(key, object)| !is_never_stored(key, object))
+            .map(|(key, object)| (key.clone(), object.clone()))
+            .collect();
         if let Some(open) = &mut self.open {
             let (count, bytes, replaces) = (objects.len() as u64, bytes.len() as u64, open.log_bytes);
             open.log_bytes += good;

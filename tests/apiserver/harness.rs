@@ -134,7 +134,7 @@ impl Server {
         let store = Store::in_memory("test", Revision(1000));
         let stop = CancellationToken::new();
         let (address, plain, task) = runtime.block_on(async {
-            let cluster = Cluster { ca_pem: ca.pem.clone(), advertise: None };
+            let cluster = Cluster { ca_pem: ca.pem.clone(), ..Cluster::default() };
             let api = Api::new(store.clone(), Arc::new(Logs), Arc::new(SystemClock::start()), cluster);
             api.bootstrap().await.unwrap();
             let loopback = "127.0.0.1:0".parse().unwrap();
@@ -215,21 +215,21 @@ impl Server {
 
     /// A kubectl as admin.
     pub fn kubectl(&self, program: &Path) -> Kubectl {
-        self.kubectl_as(program, Some(("bramble-admin", Some("system:masters"))))
+        self.kubectl_as(program, "bramble-admin", Some("system:masters"))
     }
 
-    /// A kubectl with a certificate for this name and group, or without any.
-    pub fn kubectl_as(&self, program: &Path, who: Option<(&str, Option<&str>)>) -> Kubectl {
+    /// A kubectl with a certificate for this name and group.
+    pub fn kubectl_as(&self, program: &Path, name: &str, group: Option<&str>) -> Kubectl {
         let base64 = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
-        let user = who.map_or_else(
-            // Without any credentials kubectl would ask for a password.
-            || "{token: nonsense}".to_owned(),
-            |(name, group)| {
-                let (chain, key) = self.ca.sign(name, group, &[]);
-                format!("{{client-certificate-data: {}, client-key-data: {}}}", base64(&chain), base64(&key))
-            },
-        );
-        let home = self.home.path().join(who.map_or("nobody", |(name, _)| name));
+        let (chain, key) = self.ca.sign(name, group, &[]);
+        let user = format!("{{client-certificate-data: {}, client-key-data: {}}}", base64(&chain), base64(&key));
+        self.kubectl_with(program, name, &user)
+    }
+
+    /// A kubectl whose kubeconfig says this of its user.
+    pub fn kubectl_with(&self, program: &Path, name: &str, user: &str) -> Kubectl {
+        let base64 = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+        let home = self.home.path().join(name);
         std::fs::create_dir_all(&home).unwrap();
         let config = home.join("kubeconfig");
         let text = format!(

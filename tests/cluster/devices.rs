@@ -2,42 +2,18 @@
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
 use super::SOON;
-use super::support::{Cluster, deployment, is_ready, lives, signal, summary, wait_until};
+use super::agents::{self, Agent};
+use super::support::{Cluster, deployment, is_ready, summary, wait_until};
 
 const STICK: &str = "bramble/serial-usb-ITead_Sonoff_Zigbee-if00";
 
-/// An agent of the test's own; killed when it is dropped.
-struct Agent(Child);
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// The node's agent anew, looking for its devices in a tree of the test's.
 fn looking_at(cluster: &Cluster, node: &str, root: &Path) -> Agent {
-    let pid = cluster.agent_pid(node);
-    signal(pid, "TERM");
-    wait_until("the agent ends", SOON, || if lives(pid) { Err(format!("{pid} lives")) } else { Ok(()) });
-    let log = std::fs::File::options().append(true).create(true).open(cluster.dir.join(format!("logs/{node}.log"))).unwrap();
-    let agent = Command::new(&cluster.program)
-        .args(["agent", "--config"])
-        .arg(cluster.dir.join(format!("nodes/{node}/agent.toml")))
-        .env("BRAMBLE_DEVICES__ENABLED", "true")
-        .env("BRAMBLE_DEVICES__ROOT", root)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .spawn()
-        .unwrap();
-    Agent(agent)
+    agents::anew(cluster, node, &[("BRAMBLE_DEVICES__ENABLED", "true"), ("BRAMBLE_DEVICES__ROOT", root.to_str().unwrap())])
 }
 
 fn plug(root: &Path) {

@@ -54,7 +54,7 @@ async fn a_pod_has_its_device_and_no_other_alone_until_it_is_unplugged() {
     let first = id(&agent.until_ready("first").await);
     let opens = |file: &str| {
         let script = format!(": < {file} && echo opened");
-        let out = Command::new("docker").args(["exec", &first, "/bin/sh", "-c", &script]).output().unwrap();
+        let out = crate::support::docker_command().args(["exec", &first, "/bin/sh", "-c", &script]).output().unwrap();
         String::from_utf8_lossy(&out.stdout).trim().to_owned() + String::from_utf8_lossy(&out.stderr).trim()
     };
     assert_eq!(opens("/dev/ttyUSB0"), "opened");

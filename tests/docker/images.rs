@@ -16,7 +16,7 @@ struct Registry {
 impl Registry {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = crate::engine::Engine::start().registry_port();
         let config = folder.path().join("config.yml");
         let data = folder.path().join("data");
         std::fs::write(
@@ -80,4 +80,37 @@ async fn an_image_that_does_not_exist_is_told_in_the_registrys_words() {
     }
     let events = agent.events();
     assert!(events.iter().any(|event| event.reason == "Failed" && event.message.starts_with("Failed to pull image")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_no_image_can_have_is_told_and_nothing_is_fetched() {
+    if skipped() {
+        return;
+    }
+    let cluster = Cluster::new();
+    let agent = Agent::start(&cluster);
+    let named = |name: &str, image: &str| {
+        let mut pod = pod(name, &[("app", "exec sleep 1000")]);
+        pod["spec"]["containers"][0]["image"] = json!(image);
+        pod
+    };
+    agent.want(share(&[named("upper", "UPPER case!!"), named("colons", "a:b:c")])).await;
+    for name in ["upper", "colons"] {
+        let invalid =
+            |status: &serde_json::Value| status["containerStatuses"][0]["state"]["waiting"]["reason"] == "InvalidImageName";
+        let status = agent.until(name, "InvalidImageName", invalid).await;
+        let message = status["containerStatuses"][0]["state"]["waiting"]["message"].as_str().unwrap().to_owned();
+        assert!(
+            message.starts_with("Failed to apply default image tag") && message.contains("invalid reference format"),
+            "{message}"
+        );
+    }
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    let mut reasons = agent.reasons();
+    reasons.sort();
+    assert_eq!(reasons, ["Failed", "Failed", "InspectFailed", "InspectFailed"]);
+    // The person corrects it.
+    agent.want(share(&[named("upper", crate::support::BUSYBOX), named("colons", "a:b:c")])).await;
+    agent.until_ready("upper").await;
+    agent.kill().await;
 }

@@ -4,7 +4,7 @@ use bramble::agent::node::NodeConfig;
 use bramble::agent::pods::resource_field::NodeAmounts;
 use serde_json::json;
 
-use crate::support::{Agent, Cluster, container_id, docker, pod, share, shell, skipped};
+use crate::support::{Agent, Cluster, container_id, deleted, docker, pod, share, shell, skipped};
 
 fn node(pids: u64) -> NodeConfig {
     let amounts = NodeAmounts {
@@ -50,7 +50,7 @@ async fn limits_are_what_the_container_finds_in_its_cgroup() {
     } else {
         let quota: f64 = read(0, "cpu/cpu.cfs_quota_us").parse().unwrap();
         assert_eq!(quota / read(0, "cpu/cpu.cfs_period_us").parse::<f64>().unwrap(), 0.5);
-        assert_eq!((read(0, "cpu/cpu.shares"), read(1, "cpu/cpu.shares")), ("256".into(), "1024".into()));
+        assert_eq!((read(0, "cpu/cpu.shares"), read(1, "cpu/cpu.shares")), ("256".into(), "2".into()));
         for (file, bytes) in [
             ("memory.limit_in_bytes", "67108864"),
             ("memory.memsw.limit_in_bytes", "67108864"),
@@ -84,7 +84,8 @@ async fn a_fork_bomb_does_not_take_the_node() {
     let script = "( i=0; while [ $i -lt 200 ]; do sleep 1000 & i=$((i+1)); done ); \
                   if [ -e /sys/fs/cgroup/pids.current ]; then read n < /sys/fs/cgroup/pids.current; \
                   else read n < /sys/fs/cgroup/pids/pids.current; fi; echo pids $n; exec sleep 1000";
-    agent.want(share(&[pod("bomb", &[("app", script)]), pod("calm", &[("app", "exec sleep 1000")])])).await;
+    let (bomb_pod, calm_pod) = (pod("bomb", &[("app", script)]), pod("calm", &[("app", "exec sleep 1000")]));
+    agent.want(share(&[bomb_pod.clone(), calm_pod.clone()])).await;
     let bomb = agent.until_ready("bomb").await;
     let calm = agent.until_ready("calm").await;
     let id = container_id(&bomb, 0);
@@ -99,5 +100,9 @@ async fn a_fork_bomb_does_not_take_the_node() {
     let pids: u64 = log.split("pids ").nth(1).unwrap_or_else(|| panic!("{log}")).trim().parse().unwrap();
     assert!((40..=50).contains(&pids), "{pids}");
     assert_eq!(shell(&calm, 0, "echo well"), "well");
-    docker(&["kill", &id]);
+    // All of it ends with its pod, and the other one has not noticed.
+    agent.want(share(&[deleted(bomb_pod), calm_pod])).await;
+    agent.until_gone("bomb").await;
+    assert_eq!(agent.status("calm"), calm);
+    agent.kill().await;
 }

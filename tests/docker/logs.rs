@@ -44,7 +44,7 @@ async fn logs_have_a_tail_a_limit_an_end_and_a_past() {
     let previous = LogRequest { previous: true, ..request.clone() };
     assert!(matches!(all(logs(previous.clone())).await, Err(CallError::NotFound(_))));
 
-    let id = status["containerStatuses"][0]["containerID"].as_str().unwrap().strip_prefix("docker://").unwrap().to_owned();
+    let id = status["containerStatuses"][0]["containerID"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
     docker(&["kill", &id]);
     let end = tokio::time::timeout(std::time::Duration::from_secs(20), all(follow))
         .await

@@ -189,13 +189,14 @@ async fn a_port_of_the_node_leads_to_the_pod_and_to_one_pod_only() {
     let outside = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = outside.local_addr().unwrap().port();
     agent.want(share(&[serves("third", taken)])).await;
+    let words = format!("host port {taken}/TCP is taken by another program on this node");
     for _ in 0..200 {
-        if told("third", &format!(":{taken}")) {
+        if told("third", &words) {
             break;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert!(told("third", &format!(":{taken}")), "{:#?}", agent.events());
+    assert!(told("third", &words), "{:#?}", agent.events());
     drop(outside);
     agent.until_ready("third").await;
     until_said(taken, "third").await;

@@ -13,10 +13,14 @@ use tokio::task::JoinSet;
 pub enum Mood {
     /// Everything passes.
     Pass,
+    /// Everything passes, at some MB a second.
+    Trickle,
     /// Connections are taken, and nothing passes in either direction.
     Hang,
     /// Every connection is closed at once.
     Cut,
+    /// Nobody listens: connections are refused, as by a socket whose daemon has ended.
+    Gone,
 }
 
 /// A running proxy; its socket and its connections end with it.
@@ -29,17 +33,33 @@ pub struct Proxy {
 
 impl Proxy {
     /// A proxy before `target`.
-    pub fn start(target: &'static str) -> Self {
+    pub fn start(target: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("docker.sock");
-        let listener = UnixListener::bind(&socket).unwrap();
+        let mut listener = UnixListener::bind(&socket).unwrap();
         let mood = Arc::new(watch::Sender::new(Mood::Pass));
-        let moods = Arc::clone(&mood);
+        let (moods, mut changes) = (Arc::clone(&mood), mood.subscribe());
+        let (target, place): (Arc<str>, _) = (target.into(), socket.clone());
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
-            while let Ok((client, _)) = listener.accept().await {
-                connections.spawn(carry(client, target, moods.subscribe()));
-                while connections.try_join_next().is_some() {}
+            loop {
+                tokio::select! {
+                    accepted = listener.accept() => {
+                        let Ok((client, _)) = accepted else { return };
+                        connections.spawn(carry(client, Arc::clone(&target), moods.subscribe()));
+                        while connections.try_join_next().is_some() {}
+                    }
+                    true = until(&mut changes, |mood| mood == Mood::Gone) => {
+                        drop(listener);
+                        // The file stays, as when a daemon was killed.
+                        if !until(&mut changes, |mood| mood != Mood::Gone).await {
+                            return;
+                        }
+                        std::fs::remove_file(&place).unwrap();
+                        listener = UnixListener::bind(&place).unwrap();
+                    }
+                    else => return,
+                }
             }
         });
         Self { socket, mood, task, _folder: folder }
@@ -56,8 +76,13 @@ impl Drop for Proxy {
     }
 }
 
-async fn carry(client: UnixStream, target: &str, moods: watch::Receiver<Mood>) {
-    let Ok(server) = UnixStream::connect(target).await else { return };
+/// Waits for a mood; `false` when the proxy ends before.
+async fn until(moods: &mut watch::Receiver<Mood>, wanted: fn(Mood) -> bool) -> bool {
+    moods.wait_for(|mood| wanted(*mood)).await.is_ok()
+}
+
+async fn carry(client: UnixStream, target: Arc<str>, moods: watch::Receiver<Mood>) {
+    let Ok(server) = UnixStream::connect(&*target).await else { return };
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     tokio::select! {
@@ -71,13 +96,13 @@ async fn pump(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin,
     loop {
         let mood = *moods.borrow_and_update();
         match mood {
-            Mood::Cut => return,
+            Mood::Cut | Mood::Gone => return,
             Mood::Hang => {
                 if moods.changed().await.is_err() {
                     return;
                 }
             }
-            Mood::Pass => tokio::select! {
+            Mood::Pass | Mood::Trickle => tokio::select! {
                 changed = moods.changed() => if changed.is_err() { return },
                 read = from.read(&mut buffer) => match read {
                     Ok(count) if count > 0 => {
@@ -86,7 +111,11 @@ async fn pump(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin,
                             let mood = *moods.borrow_and_update();
                             match mood {
                                 Mood::Pass => break,
-                                Mood::Cut => return,
+                                Mood::Trickle => {
+                                    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                                    break;
+                                }
+                                Mood::Cut | Mood::Gone => return,
                                 Mood::Hang => if moods.changed().await.is_err() { return },
                             }
                         }

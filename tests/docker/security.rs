@@ -3,7 +3,8 @@
 use bramble::agent::node::NodeConfig;
 use serde_json::{Value, json};
 
-use crate::support::{Agent, BUSYBOX, Cluster, docker, pod, share, shell, skipped};
+use crate::engine::Kind;
+use crate::support::{Agent, BUSYBOX, Cluster, docker, import_busybox_as, pod, share, shell, skipped};
 
 /// One line of `/proc/1/status`.
 fn line(status: &Value, at: usize, key: &str) -> String {
@@ -18,17 +19,14 @@ struct Image(String);
 impl Image {
     fn run_by(cluster: &Cluster, user: &str) -> Self {
         let name = format!("bramble-test-user:{}-{}", cluster.uid, user.replace(':', "-"));
-        let label = format!("bramble/cluster={}", cluster.uid);
-        let made = docker(&["create", "--network", "none", "--label", &label, BUSYBOX, "/bin/sh"]);
-        docker(&["commit", "--change", &format!("USER {user}"), &made, &name]);
-        docker(&["rm", &made]);
+        import_busybox_as(&crate::support::socket(), &name, &[&format!("USER {user}")]);
         Self(name)
     }
 }
 
 impl Drop for Image {
     fn drop(&mut self) {
-        let _ = std::process::Command::new("docker").args(["image", "rm", "-f", &self.0]).output();
+        let _ = crate::support::docker_command().args(["image", "rm", "-f", &self.0]).output();
     }
 }
 
@@ -66,7 +64,9 @@ async fn identity_and_rights_are_what_the_kernel_shows() {
     assert_eq!((line(&web, 0, "CapEff"), line(&web, 0, "Seccomp")), ("00000000a80425fb".into(), "2".into()));
 
     assert_eq!((line(&web, 1, "Uid"), line(&web, 1, "Gid")), ("1000 1000 1000 1000".into(), "1001 1001 1001 1001".into()));
-    assert_eq!((line(&web, 1, "CapEff"), line(&web, 1, "CapBnd")), ("0000000000000000".into(), "0000000000000400".into()));
+    let (bound, nothing) = ("0000000000000400", "0000000000000000");
+    let has = if Kind::chosen().hands_capabilities_to_users() { bound } else { nothing };
+    assert_eq!((line(&web, 1, "CapEff"), line(&web, 1, "CapBnd")), (has.into(), bound.into()));
     assert_eq!((line(&web, 1, "NoNewPrivs"), line(&web, 1, "Seccomp")), ("1".into(), "2".into()));
     let refused = shell(&web, 1, "echo x 2>&1 > /tmp/x || echo refused");
     assert!(refused.ends_with("refused"), "{refused}");
@@ -93,9 +93,9 @@ async fn a_privileged_container_may_do_all_that_docker_may() {
     let own = std::fs::read_to_string("/proc/self/status").unwrap();
     let own = bits(own.lines().find_map(|line| line.strip_prefix("CapBnd:")).unwrap());
     let all = (1 << (last + 1)) - 1;
-    if own == all {
+    if own == all || !Kind::chosen().refuses_privileged_without_all() {
         let status = agent.until_ready("free").await;
-        assert_eq!(bits(&line(&status, 0, "CapEff")), all);
+        assert_eq!(bits(&line(&status, 0, "CapEff")), own);
         assert_eq!(line(&status, 0, "Seccomp"), "0");
     } else {
         eprintln!("SKIPPED: privileged: this machine itself lacks a capability ({own:x}); only the refusal is looked at");
@@ -178,8 +178,8 @@ async fn protection_that_the_host_does_not_have_is_warned_of() {
     if skipped() {
         return;
     }
-    let host = docker(&["info", "--format", "{{.SecurityOptions}}"]);
     let cluster = Cluster::new();
+    let host = docker(&["info", "--format", "{{.SecurityOptions}}"]);
     let agent = Agent::start(&cluster);
     let mut web = pod("web", &[("app", "exec sleep 1000")]);
     web["spec"]["containers"][0]["securityContext"] = json!({
@@ -187,6 +187,13 @@ async fn protection_that_the_host_does_not_have_is_warned_of() {
     });
     agent.want(share(&[web])).await;
     agent.until_ready("web").await;
+    // The engine's own word may say that it runs before the order to start it is answered, with its warnings.
+    for _ in 0..100 {
+        if agent.reasons().iter().any(|reason| reason == "Started") {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
     let warned =
         |words: &str| agent.events().iter().any(|event| event.reason == "RuntimeWarning" && event.message.contains(words));
     assert_ne!(warned("Cannot enforce AppArmor"), host.contains("name=apparmor"), "{host}");

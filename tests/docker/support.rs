@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bramble::agent::devices::Offer;
 use bramble::agent::node::{Effect, Input, Node, NodeConfig, PodLight};
+use bramble::agent::past::Past;
 use bramble::agent::prober;
 use bramble::agent::runtime::Runtime;
 use bramble::agent::runtime::docker::{DockerRuntime, Settings};
@@ -22,22 +23,39 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-pub const SOCKET: &str = "/var/run/docker.sock";
+use crate::engine::{Engine, Kind};
+
 /// An image of busybox alone.
 pub const BUSYBOX: &str = "bramble-test-busybox:1";
 
 /// Whether these tests are left out.
 pub fn skipped() -> bool {
-    let skip = std::env::var("BRAMBLE_SKIP").is_ok_and(|list| list.split(',').any(|part| part == "docker"));
+    let engine = Kind::chosen().word();
+    let skip = std::env::var("BRAMBLE_SKIP").is_ok_and(|list| list.split(',').any(|part| part == engine));
     if skip {
-        eprintln!("SKIPPED: docker (BRAMBLE_SKIP)");
+        eprintln!("SKIPPED: {engine} (BRAMBLE_SKIP)");
     }
     skip
 }
 
+/// What stands before `://` in the ids of its containers.
+pub fn engine_word() -> &'static str {
+    Kind::chosen().word()
+}
+
+/// The socket of the engine that the test's cluster has.
+pub fn socket() -> String {
+    Engine::start().socket()
+}
+
+/// The `docker` command against that engine.
+pub fn docker_command() -> Command {
+    Engine::start().docker()
+}
+
 /// Runs the `docker` command; its output, trimmed.
 pub fn docker(args: &[&str]) -> String {
-    let output = Command::new("docker").args(args).output().expect("the docker command");
+    let output = docker_command().args(args).output().expect("the docker command");
     assert!(output.status.success(), "docker {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
@@ -47,14 +65,16 @@ pub struct Cluster {
     pub uid: String,
     /// The agent's `run_dir`.
     pub run: tempfile::TempDir,
+    engine: Engine,
 }
 
 impl Cluster {
     pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let uid = format!("{:04x}{:04x}-test", std::process::id() & 0xffff, COUNT.fetch_add(1, Ordering::SeqCst));
-        import_busybox();
-        Self { uid, run: tempfile::tempdir().unwrap() }
+        let engine = Engine::start();
+        import_busybox_into(&engine.socket());
+        Self { uid, run: tempfile::tempdir().unwrap(), engine }
     }
 
     pub fn owner(&self) -> Owner {
@@ -66,7 +86,7 @@ impl Cluster {
     }
 
     pub fn settings(&self) -> Settings {
-        let mut settings = Settings::new(SOCKET, self.owner(), self.run.path());
+        let mut settings = Settings::new(self.engine.socket(), self.owner(), self.run.path());
         settings.sandbox_command = ["/bramble", "--ignored", "--exact", "sandbox_process", "--nocapture", "--test-threads=1"]
             .map(str::to_owned)
             .to_vec();
@@ -91,28 +111,27 @@ impl Drop for Cluster {
         if std::thread::panicking() {
             std::thread::sleep(Duration::from_secs(2));
         }
-        for line in self.left() {
-            let (kind, id) = line.split_once(' ').unwrap();
-            let args: &[&str] = match kind {
-                "ps" => &["rm", "-fv"],
-                "volume" => &["volume", "rm", "-f"],
-                _ => &["network", "rm"],
-            };
-            let _ = Command::new("docker").args(args).arg(id).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        // Podman removes a sandbox only after the containers that joined it.
+        for _ in 0..3 {
+            for line in self.left() {
+                let (kind, id) = line.split_once(' ').unwrap();
+                let args: &[&str] = match kind {
+                    "ps" => &["rm", "-fv"],
+                    "volume" => &["volume", "rm", "-f"],
+                    _ => &["network", "rm"],
+                };
+                let _ = docker_command().args(args).arg(id).stdout(Stdio::null()).stderr(Stdio::null()).status();
+            }
         }
-        // This program's image; refused while another test uses it, and imported anew by one that comes later.
-        if let Ok((image, _)) = bramble::agent::runtime::exec::own_image() {
-            let _ = Command::new("docker").args(["image", "rm", &image]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        // This program's image; refused while another test uses it, and imported anew by one that comes later. The tests' own Podman
+        // keeps it for the next test.
+        if let (Engine::Docker, Ok((image, _))) = (&self.engine, bramble::agent::runtime::exec::own_image()) {
+            let _ = docker_command().args(["image", "rm", &image]).stdout(Stdio::null()).stderr(Stdio::null()).status();
         }
     }
 }
 
 /// The image of busybox alone, imported when it is not there.
-fn import_busybox() {
-    import_busybox_into(SOCKET);
-}
-
-/// The same for another Docker.
 pub fn import_busybox_into(socket: &str) {
     let host = format!("unix://{socket}");
     let there = Command::new("docker")
@@ -120,9 +139,14 @@ pub fn import_busybox_into(socket: &str) {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();
-    if there.expect("the docker command").success() {
-        return;
+    if !there.expect("the docker command").success() {
+        import_busybox_as(socket, BUSYBOX, &[]);
     }
+}
+
+/// An image of busybox alone, with these lines of a Dockerfile.
+pub fn import_busybox_as(socket: &str, image: &str, lines: &[&str]) {
+    let host = format!("unix://{socket}");
     let mut tar = Tar::default();
     for folder in ["bin", "tmp", "etc"] {
         tar.directory(folder, 0o755);
@@ -132,7 +156,9 @@ pub fn import_busybox_into(socket: &str) {
         tar.link(&format!("bin/{name}"), "busybox");
     }
     let mut import = Command::new("docker")
-        .args(["-H", &host, "import", "-", BUSYBOX])
+        .args(["-H", &host, "import"])
+        .args(lines.iter().flat_map(|line| ["--change", line]))
+        .args(["-", image])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
@@ -149,6 +175,7 @@ pub struct Said {
     pub events: Vec<NodeEvent>,
     pub lights: Vec<PodLight>,
     pub offer: Offer,
+    pub past: Past,
 }
 
 /// A running agent.
@@ -215,6 +242,7 @@ impl Agent {
                         Effect::Event(event) => told.events.push(event),
                         Effect::Lights(lights) => told.lights = lights,
                         Effect::Offer(offer) => told.offer = offer,
+                        Effect::Keep(past) => told.past = past,
                     }
                 }
             }
@@ -252,6 +280,11 @@ impl Agent {
         self.said.lock().unwrap().events.iter().map(|event| event.reason.clone()).collect()
     }
 
+    /// What the next agent would find on its disk.
+    pub fn past(&self) -> Past {
+        self.said.lock().unwrap().past.clone()
+    }
+
     pub fn lights(&self) -> Vec<PodLight> {
         self.said.lock().unwrap().lights.clone()
     }
@@ -262,7 +295,7 @@ impl Agent {
 
     /// Waits until the pod's status is as wanted.
     pub async fn until(&self, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        for _ in 0..600 {
+        for _ in 0..2400 {
             let status = self.status(name);
             if wanted(&status) {
                 return status;
@@ -281,7 +314,7 @@ impl Agent {
     }
 
     pub async fn until_gone(&self, name: &str) {
-        for _ in 0..600 {
+        for _ in 0..2400 {
             if self.report(name).is_some_and(|report| report.gone) {
                 return;
             }
@@ -307,7 +340,10 @@ pub fn is_ready(status: &Value) -> bool {
 /// The Docker id of the container at a place of a status.
 pub fn container_id(status: &Value, at: usize) -> String {
     let id = status["containerStatuses"][at]["containerID"].as_str().unwrap_or_default();
-    id.strip_prefix("docker://").unwrap_or_else(|| panic!("no container at {at}: {status:#}")).to_owned()
+    id.strip_prefix(engine_word())
+        .and_then(|id| id.strip_prefix("://"))
+        .unwrap_or_else(|| panic!("no container at {at}: {status:#}"))
+        .to_owned()
 }
 
 /// What a shell script says in the container at a place of a status.

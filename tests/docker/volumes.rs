@@ -9,6 +9,7 @@ use bramble::agent::volumes::disk;
 use bramble::api::{Object, Uid};
 use bramble::link::share::Share;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::support::{Agent, BUSYBOX, Cluster, deleted, docker, pod, share, skipped};
 
@@ -49,7 +50,7 @@ fn share_of(pods: &[Value], config_maps: &[(&str, Value)], secrets: &[(&str, Val
 
 /// The Docker id of the pod's container.
 fn id(status: &Value, index: usize) -> String {
-    status["containerStatuses"][index]["containerID"].as_str().unwrap().trim_start_matches("docker://").to_owned()
+    status["containerStatuses"][index]["containerID"].as_str().unwrap().rsplit('/').next().unwrap().to_owned()
 }
 
 /// What a shell command says in a container.
@@ -391,7 +392,8 @@ async fn scratch_belongs_to_the_group_and_is_measured() {
         "web",
         json!([{"name": "scratch", "emptyDir": {"sizeLimit": "1Mi"}}, {"name": "fast", "emptyDir": {"medium": "Memory", "sizeLimit": "2Mi"}},
                {"name": "fresh", "emptyDir": {}}]),
-        json!([{"name": "scratch", "mountPath": "/scratch"}, {"name": "fast", "mountPath": "/fast"}, {"name": "scratch", "mountPath": "/again", "readOnly": true}]),
+        json!([{"name": "scratch", "mountPath": "/scratch"}, {"name": "fast", "mountPath": "/fast"}, {"name": "scratch", "mountPath": "/again", "readOnly": true},
+               {"name": "fresh", "mountPath": "/fresh"}]),
     );
     web["spec"]["securityContext"] = json!({"fsGroup": 2000, "runAsUser": 1000});
     let mut second = web["spec"]["containers"][0].clone();
@@ -410,8 +412,10 @@ async fn scratch_belongs_to_the_group_and_is_measured() {
         inside(&app, "/bin/busybox dd if=/dev/zero of=/fast/large bs=1024 count=3000 2>&1 || true").contains("No space left")
     );
     let pod = PodRef { uid: Uid::from("uid-web"), namespace: "default".into(), name: "web".into() };
-    let measured =
-        agent.runtime.execute(&pod, &Command::MeasureVolumes { volumes: vec!["scratch".into(), "fresh".into()] }).await;
+    let measured = agent
+        .runtime
+        .execute(&pod, &Command::MeasureVolumes { volumes: vec!["scratch".into(), "fresh".into()] }, &CancellationToken::new())
+        .await;
     let Ok(Done::Measured(measured)) = measured else { panic!("{measured:?}") };
     assert!(measured[0].1 > 3_000_000 && measured[1].1 < 100_000, "{measured:?}");
 }

@@ -188,11 +188,7 @@ const FIRST: &[Row] = &[
         0,
         &["pod/alone created"],
     ),
-    (
-        "kubectl create -f service.yaml",
-        0,
-        &["Warning: services are stored, and nothing routes to them yet", "service/front created"],
-    ),
+    ("kubectl create -f service.yaml", 0, &["service/front created"]),
     ("kubectl create serviceaccount robot", 0, &["serviceaccount/robot created"]),
     (
         "kubectl create -f job.yaml -f crash.yaml -f giant.yaml",

@@ -98,6 +98,8 @@ pub struct Cluster {
     pub kubectl: PathBuf,
     /// The program that is run.
     pub program: PathBuf,
+    /// The engine that is not this machine's own, as `DOCKER_HOST` names it.
+    pub engine: Option<String>,
 }
 
 impl Cluster {
@@ -105,7 +107,7 @@ impl Cluster {
     pub fn new() -> Self {
         let home = tempfile::Builder::new().prefix("bramble-test-").tempdir().unwrap();
         let newest = kubectls().pop().unwrap().1;
-        Self { dir: home.path().join("data"), home, kubectl: newest, program: env!("CARGO_BIN_EXE_bramble").into() }
+        Self { dir: home.path().join("data"), home, kubectl: newest, program: env!("CARGO_BIN_EXE_bramble").into(), engine: None }
     }
 
     /// Starts with these flags on free ports.
@@ -144,6 +146,7 @@ impl Cluster {
 
     fn environment(&self, command: &mut Command) {
         command.env("HOME", self.home.path()).env("KUBECONFIG", self.kubeconfig());
+        command.envs(self.engine.iter().map(|engine| ("DOCKER_HOST", engine)));
     }
 
     /// The user's kubeconfig that `start` merged its context into.
@@ -317,7 +320,12 @@ pub fn docker(arguments: &[&str]) -> Said {
 
 /// Imports [`BUSYBOX`] from Debian's static busybox unless it is there.
 pub fn busybox_image() {
-    if docker(&["image", "inspect", BUSYBOX]).ok {
+    busybox_image_at("unix:///var/run/docker.sock");
+}
+
+/// The same, for an engine that `DOCKER_HOST` names.
+pub fn busybox_image_at(engine: &str) {
+    if docker(&["-H", engine, "image", "inspect", BUSYBOX]).ok {
         return;
     }
     let root = tempfile::tempdir().unwrap();
@@ -332,11 +340,16 @@ pub fn busybox_image() {
         std::os::unix::fs::symlink("busybox", root.path().join("bin").join(name)).unwrap();
     }
     let script = format!(
-        "tar -C {} -c . | docker import --change 'ENV PATH=/bin' --change 'CMD [\"/bin/sh\"]' --change 'LABEL bramble-test=1' - {BUSYBOX}",
+        "tar -C {} -c . | docker -H {engine} import --change 'ENV PATH=/bin' --change 'CMD [\"/bin/sh\"]' --change 'LABEL bramble-test=1' - {BUSYBOX}",
         root.path().display()
     );
     let said = Said::of(Command::new("sh").args(["-c", &script]).output().unwrap());
     assert!(said.ok, "{}", said.err);
+}
+
+/// The same, for an engine's socket.
+pub fn import_busybox_into(socket: &str) {
+    busybox_image_at(&format!("unix://{socket}"));
 }
 
 /// The containers of a cluster, without its sandboxes: id, start time, name.

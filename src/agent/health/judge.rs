@@ -80,6 +80,8 @@ pub enum Resource {
     NodeInodes,
     /// Bytes where images and containers lie.
     ImageDisk,
+    /// Files there.
+    ImageInodes,
     /// Process numbers.
     Pids,
 }
@@ -91,8 +93,33 @@ impl Resource {
         match self {
             Resource::Memory => "memory",
             Resource::NodeDisk | Resource::ImageDisk => "ephemeral-storage",
-            Resource::NodeInodes => "inodes",
+            Resource::NodeInodes | Resource::ImageInodes => "inodes",
             Resource::Pids => "pids",
+        }
+    }
+
+    /// Whether it is one of a disk: then images go before pods.
+    #[must_use]
+    pub fn is_disk(self) -> bool {
+        !matches!(self, Resource::Memory | Resource::Pids)
+    }
+
+    /// Whether files are counted, and not bytes.
+    #[must_use]
+    pub fn is_inodes(self) -> bool {
+        matches!(self, Resource::NodeInodes | Resource::ImageInodes)
+    }
+
+    /// What is short, for the node's condition.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Resource::Memory => "the node has little memory left",
+            Resource::NodeDisk => "the disk with the node's own files has little room left",
+            Resource::NodeInodes => "the disk with the node's own files can hold few more files",
+            Resource::ImageDisk => "the disk with images and containers has little room left",
+            Resource::ImageInodes => "the disk with images and containers can hold few more files",
+            Resource::Pids => "the node has few process numbers left",
         }
     }
 }
@@ -119,6 +146,8 @@ pub struct Thresholds {
     pub inodes_percent: u64,
     /// Of the disk with images, in percent; `None`: as the kubelet, held to `DISK`.
     pub imagefs_percent: Option<u64>,
+    /// Of the files there, in percent.
+    pub image_inodes_percent: u64,
     /// Of process numbers, in percent.
     pub pids_percent: u64,
     /// So long a pressure stays after all is well.
@@ -138,6 +167,7 @@ impl Default for Thresholds {
             nodefs_percent: None,
             inodes_percent: 5,
             imagefs_percent: None,
+            image_inodes_percent: 5,
             pids_percent: 5,
             transition: Duration::from_secs(300),
         }
@@ -181,6 +211,12 @@ impl Thresholds {
                 levels.imagefs.total_bytes,
                 disk(&levels.imagefs, self.imagefs_percent, 15, DISK.1),
                 levels.imagefs.available_bytes,
+            ),
+            (
+                Resource::ImageInodes,
+                levels.imagefs.inodes,
+                part(levels.imagefs.inodes, self.image_inodes_percent),
+                levels.imagefs.inodes_free,
             ),
             (
                 Resource::Pids,
@@ -234,8 +270,8 @@ fn part(total: u64, percent: u64) -> u64 {
 pub struct Pressures {
     /// Little memory left.
     pub memory: bool,
-    /// Little disk left.
-    pub disk: bool,
+    /// Little disk left, and what of it was short last: room or files, of which disk.
+    pub disk: Option<Resource>,
     /// Few process numbers left.
     pub pids: bool,
 }
@@ -246,13 +282,15 @@ pub struct Judge {
     thresholds: Thresholds,
     /// When each was last short: memory, disk, process numbers.
     last: [Option<Tick>; 3],
+    /// What of a disk was short last.
+    disk: Resource,
 }
 
 impl Judge {
     /// Nothing was short yet.
     #[must_use]
     pub fn new(thresholds: Thresholds) -> Self {
-        Self { thresholds, last: [None; 3] }
+        Self { thresholds, last: [None; 3], disk: Resource::NodeDisk }
     }
 
     /// The pressures after a look. One that was there stays until nothing of it has been short for the transition period; a fifth
@@ -260,11 +298,8 @@ impl Judge {
     pub fn after(&mut self, now: Tick, levels: &Levels) -> Pressures {
         let short = self.thresholds.short(levels);
         let margin = self.thresholds.below(levels, Margin::Well);
-        let kinds: [fn(Resource) -> bool; 3] = [
-            |resource| resource == Resource::Memory,
-            |resource| matches!(resource, Resource::NodeDisk | Resource::NodeInodes | Resource::ImageDisk),
-            |resource| resource == Resource::Pids,
-        ];
+        let kinds: [fn(Resource) -> bool; 3] =
+            [|resource| resource == Resource::Memory, Resource::is_disk, |resource| resource == Resource::Pids];
         let mut there = [false; 3];
         for ((kind, last), there) in kinds.into_iter().zip(&mut self.last).zip(&mut there) {
             let is = |all: &[Short]| all.iter().any(|short| kind(short.resource));
@@ -276,8 +311,11 @@ impl Judge {
             }
             *there = last.is_some();
         }
+        if let Some(short) = short.iter().find(|short| short.resource.is_disk()) {
+            self.disk = short.resource;
+        }
         let [memory, disk, pids] = there;
-        Pressures { memory, disk, pids }
+        Pressures { memory, disk: disk.then_some(self.disk), pids }
     }
 }
 
@@ -319,8 +357,28 @@ mod tests {
         }
         // Not well at 310 (110 is within the margin), so the five minutes count from there.
         assert_eq!(seen, [false, true, true, true, true, true, true, false, false]);
-        assert!(judge.after(Tick(700_000), &levels(1000, 14)).disk, "less than 15 % for images");
+        assert_eq!(judge.after(Tick(700_000), &levels(1000, 14)).disk, Some(Resource::ImageDisk), "less than 15 % for images");
         assert!(judge.after(Tick(701_000), &Levels { pids_used: 32_000, ..levels(1000, 50) }).pids);
+    }
+
+    #[test]
+    fn a_disk_that_can_hold_few_more_files_is_short_whatever_room_it_has_and_the_condition_says_which() {
+        let mut judge = Judge::new(Thresholds::default());
+        let few = |room: Room, inodes_free| Room { inodes_free, ..room };
+        let well = levels(1000, 50);
+        let mut seen = Vec::new();
+        for (seconds, node, images) in [(0, 50, 50), (10, 50, 49), (20, 500, 55), (30, 49, 500), (330, 500, 60), (331, 500, 60)] {
+            let levels = Levels { nodefs: few(well.nodefs, node), imagefs: few(well.imagefs, images), ..well };
+            seen.push(judge.after(Tick(seconds * 1000), &levels).disk);
+        }
+        // Of 1000 files 50 are the threshold, and 60 have to be free until all is well.
+        let (node, images) = (Some(Resource::NodeInodes), Some(Resource::ImageInodes));
+        assert_eq!(seen, [None, images, images, node, None, None]);
+        assert_eq!(images.unwrap().name(), "inodes");
+        let uncounted = Levels { nodefs: Room { inodes: 0, inodes_free: 0, ..well.nodefs }, ..well };
+        assert_eq!(Thresholds::default().short(&uncounted), [], "a file system that does not count its files has enough");
+        let never = Thresholds { image_inodes_percent: 0, ..Thresholds::default() };
+        assert_eq!(never.short(&Levels { imagefs: few(well.imagefs, 0), ..well }), []);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::judge::{Judge, Pressures, Resource, Short, Thresholds};
+use super::judge::{Judge, Pressures, Short, Thresholds};
 use super::sysinfo::levels;
 use crate::agent::eviction::{self, Evicted, Turns};
 use crate::agent::images::run::CollectNow;
@@ -30,7 +30,7 @@ use crate::link::share::Share;
 const CALM: Duration = Duration::from_secs(10);
 /// Between looks while it may matter.
 const NEAR: Duration = Duration::from_secs(1);
-/// A disk that is short has so long to get room by the removal of images and dead containers, before pods go.
+/// A disk that is short has so long at most to get room by the removal of images, before pods go.
 const COLLECTS: Duration = Duration::from_secs(30);
 /// A runtime that does not say by then what its containers use is asked again with the next look.
 const MEASURES: Duration = Duration::from_secs(20);
@@ -84,7 +84,8 @@ struct Guard {
     turns: Turns,
     /// Docker's folder, once it has said where.
     root: Option<PathBuf>,
-    disk_short_since: Option<Tick>,
+    /// Since when, and how many removals of images were behind us then.
+    disk_short_since: Option<(Tick, u64)>,
     limits_at: Tick,
     /// Pods that were given up for their own limits: said once.
     told: BTreeSet<Uid>,
@@ -98,22 +99,24 @@ impl Guard {
             let asked = tokio::time::timeout(NEAR, self.parts.runtime.root()).await;
             self.root = asked.ok().and_then(Result::ok).flatten();
         }
+        // Before the levels: what was removed shows in them.
+        let collected = self.parts.images.as_ref().map(CollectNow::done).unwrap_or_default();
         let levels = levels(&self.parts.data_dir, self.root.as_deref());
         let pressures = self.judge.after(now, &levels);
         self.parts.pressures.send_if_modified(|told| std::mem::replace(told, pressures) != pressures);
         let short = self.parts.thresholds.short(&levels);
-        let disk = |short: &Short| matches!(short.resource, Resource::NodeDisk | Resource::NodeInodes | Resource::ImageDisk);
+        let disk = |short: &Short| short.resource.is_disk();
         if short.iter().any(disk) {
             if self.disk_short_since.is_none()
                 && let Some(images) = &self.parts.images
             {
                 images.ask();
             }
-            self.disk_short_since.get_or_insert(now);
+            self.disk_short_since.get_or_insert((now, collected));
         } else {
             self.disk_short_since = None;
         }
-        let waits = self.disk_short_since.is_none_or(|since| now.since(since) < COLLECTS);
+        let waits = self.disk_short_since.is_none_or(|(since, before)| collected == before && now.since(since) < COLLECTS);
         if let Some(short) = short.iter().find(|short| !disk(short) || !waits) {
             self.relieve(short, now).await;
         }
@@ -131,15 +134,11 @@ impl Guard {
         if !self.turns.next(now, &usage) {
             return;
         }
-        let disk = match short.resource {
-            Resource::Memory | Resource::Pids => Vec::new(),
-            Resource::NodeDisk | Resource::NodeInodes | Resource::ImageDisk => {
-                match tokio::time::timeout(MEASURES, self.parts.runtime.disk(None)).await {
-                    Ok(Ok(disk)) => disk,
-                    _ => return,
-                }
-            }
-        };
+        let mut disk = Vec::new();
+        if short.resource.is_disk() {
+            let Ok(Ok(measured)) = tokio::time::timeout(MEASURES, self.parts.runtime.disk(None)).await else { return };
+            disk = measured;
+        }
         let pods = share.pods.values().map(AsRef::as_ref);
         let candidates = eviction::candidates(short.resource, pods, &usage, &disk);
         let Some(evicted) = eviction::victim(short, &candidates) else { return };

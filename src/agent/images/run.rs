@@ -35,13 +35,22 @@ const FILE: &str = "images.json";
 
 /// Asks for room at once. Cheap to clone; asking twice is asking once.
 #[derive(Clone, Debug)]
-pub struct CollectNow(mpsc::Sender<()>);
+pub struct CollectNow {
+    ask: mpsc::Sender<()>,
+    done: watch::Receiver<u64>,
+}
 
 impl CollectNow {
     /// All images go that may. Does not wait for it.
     pub fn ask(&self) {
         // One wish waits already: a second adds nothing.
-        let _ = self.0.try_send(());
+        let _ = self.ask.try_send(());
+    }
+
+    /// How many wishes were fulfilled, as far as they could be.
+    #[must_use]
+    pub fn done(&self) -> u64 {
+        *self.done.borrow()
     }
 }
 
@@ -66,10 +75,11 @@ pub struct Parts {
 /// The hand's future, and the wish for room.
 pub fn make(parts: Parts, stop: CancellationToken) -> (CollectNow, impl Future<Output = ()> + Send) {
     let (ask, asked) = mpsc::channel(1);
-    (CollectNow(ask), run(parts, asked, stop))
+    let (fulfilled, done) = watch::channel(0);
+    (CollectNow { ask, done }, run(parts, asked, fulfilled, stop))
 }
 
-async fn run(mut parts: Parts, mut asked: mpsc::Receiver<()>, stop: CancellationToken) {
+async fn run(mut parts: Parts, mut asked: mpsc::Receiver<()>, fulfilled: watch::Sender<u64>, stop: CancellationToken) {
     let mut ours = load(&parts.data_dir);
     let mut collector = Collector::default();
     let mut next = tokio::time::Instant::now();
@@ -90,6 +100,9 @@ async fn run(mut parts: Parts, mut asked: mpsc::Receiver<()>, stop: Cancellation
             () = tokio::time::sleep_until(next) => {}
         }
         next = tokio::time::Instant::now() + PERIOD;
+        if let Err(failure) = parts.runtime.tidy().await {
+            tracing::debug!(%failure, "what pods share and none uses stays until the next look");
+        }
         let (Ok(images), Ok(disk)) = (parts.runtime.images().await, parts.runtime.image_disk().await) else {
             // A runtime that is away is said by `runtime/run.rs`; it is looked again when it answers.
             next = tokio::time::Instant::now() + PERIOD / 10;
@@ -114,6 +127,9 @@ async fn run(mut parts: Parts, mut asked: mpsc::Receiver<()>, stop: Cancellation
                 Err(Failure::Unavailable(_)) => break,
                 Err(failure) => tracing::debug!(image = %id, %failure, "an image stays"),
             }
+        }
+        if why == Why::Now {
+            fulfilled.send_modify(|count| *count += 1);
         }
         if plan.short_bytes > 0 && !short {
             tracing::warn!(

@@ -9,17 +9,14 @@ use crate::api::image;
 const ADVICE: &[(&[&str], &str)] = &[
     (
         &["x509: certificate signed by unknown authority", "certificate is not trusted", "certificate relies on legacy"],
-        "this node does not trust the certificate of registry {registry}: put the certificate of its CA on the node, as /etc/docker/certs.d/{registry}/ca.crt",
+        "this node does not trust the certificate of registry {registry}: put the certificate of its CA on the node, as {etc}/certs.d/{registry}/ca.crt",
     ),
     (
         &["x509: certificate is valid for", "x509: cannot validate certificate"],
         "the certificate of registry {registry} is for another name",
     ),
     (&["x509: certificate has expired"], "the certificate of registry {registry} has expired, or this node's clock is wrong"),
-    (
-        &["server gave HTTP response to HTTPS client"],
-        "registry {registry} has no TLS: name it under \"insecure-registries\" in the node's /etc/docker/daemon.json, or give it a certificate",
-    ),
+    (&["server gave HTTP response to HTTPS client"], "registry {registry} has no TLS: name it {plain}, or give it a certificate"),
     (
         &["no basic auth credentials", "authentication required", "unauthorized", "denied: requested access"],
         "registry {registry} wants other credentials: see the pod's imagePullSecrets",
@@ -31,6 +28,7 @@ const ADVICE: &[(&[&str], &str)] = &[
             "unexpected EOF",
             "failed to verify",
             "digest mismatch",
+            "Digest did not match",
             "invalid checksum",
             "unexpected end of JSON",
             "archive/tar",
@@ -40,6 +38,13 @@ const ADVICE: &[(&[&str], &str)] = &[
         "what registry {registry} holds of it is damaged, or the line broke in between",
     ),
 ];
+
+/// Where an engine's files lie, and where it is told of a registry without TLS.
+type Places = (&'static str, &'static str);
+const DOCKER: Places = ("/etc/docker", "under \"insecure-registries\" in the node's /etc/docker/daemon.json");
+const PODMAN: Places = ("/etc/containers", "with `insecure = true` in the node's /etc/containers/registries.conf");
+/// What Podman alone says before the words that both have from Go. Source: containers/image.
+const PODMANS: &[&str] = &["initializing source", "pinging container registry"];
 
 /// Whether the disk has no room for an image.
 #[must_use]
@@ -66,7 +71,11 @@ pub fn explained(image: &str, words: &str) -> String {
         );
     }
     match ADVICE.iter().find(|(signs, _)| signs.iter().any(|sign| words.contains(sign))) {
-        Some((_, advice)) => format!("{words} ({})", advice.replace("{registry}", &image::registry(image))),
+        Some((_, advice)) => {
+            let (etc, plain) = if PODMANS.iter().any(|sign| words.contains(sign)) { PODMAN } else { DOCKER };
+            let advice = advice.replace("{etc}", etc).replace("{plain}", plain);
+            format!("{words} ({})", advice.replace("{registry}", &image::registry(image)))
+        }
         None => words.to_owned(),
     }
 }
@@ -105,6 +114,14 @@ mod tests {
             ("Get \"https://r:5/v2/\": x509: certificate signed by unknown authority", "/etc/docker/certs.d/r:5/ca.crt"),
             ("Get \"https://r:5/v2/\": http: server gave HTTP response to HTTPS client", "insecure-registries"),
             ("Head \"https://r:5/v2/a/manifests/1\": no basic auth credentials", "imagePullSecrets"),
+            (
+                "initializing source docker://r:5/a:1: pinging container registry r:5: Get \"https://r:5/v2/\": http: server gave HTTP response to HTTPS client",
+                "with `insecure = true` in the node's /etc/containers/registries.conf",
+            ),
+            (
+                "pinging container registry r:5: x509: certificate signed by unknown authority",
+                "/etc/containers/certs.d/r:5/ca.crt",
+            ),
             ("write /var/lib/docker/tmp/x: no space left on device", "the node's disk is full"),
             ("filesystem layer verification failed for digest sha256:0", "damaged"),
         ] {

@@ -184,7 +184,7 @@ impl Node {
             lost.push((uid.clone(), message, spec.grace));
         }
         for (uid, message, grace) in lost {
-            let failure = PodFailure { reason: "DeviceUnplugged".to_owned(), message, condition: None };
+            let failure = PodFailure { reason: "DeviceUnplugged".to_owned(), message, ..PodFailure::default() };
             self.fail(now, &uid, failure, grace, out);
         }
         self.mind_devices(now, out);

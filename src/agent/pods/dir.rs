@@ -2,6 +2,8 @@
 //!
 //! ```text
 //!  <run_dir>/pods/<uid>/volumes/<volume>/…                  content of configMap, secret, projected, downwardAPI
+//!  <run_dir>/pods/<uid>/image-volumes/<volume>              the id of the image that this volume is (`volumes/image.rs`)
+//!  <run_dir>/pods/<uid>/resolv.conf                         whom the pod asks for names
 //!  <run_dir>/pods/<uid>/containers/<container>_<attempt>/…  files of one run of a container
 //! ```
 //!
@@ -26,22 +28,58 @@ pub fn pod(run_dir: &Path, uid: &Uid) -> PathBuf {
     pods(run_dir).join(component(&uid.0))
 }
 
+/// Whom the pod asks for names, as its containers see it.
+#[must_use]
+pub fn resolv_conf(run_dir: &Path, uid: &Uid) -> PathBuf {
+    pod(run_dir, uid).join("resolv.conf")
+}
+
 /// The content of one of a pod's volumes.
 #[must_use]
 pub fn volume(run_dir: &Path, uid: &Uid, volume: &str) -> PathBuf {
     pod(run_dir, uid).join("volumes").join(component(volume))
 }
 
+/// The files that say which images a pod's image volumes are, by volume.
+#[must_use]
+pub fn image_volumes(run_dir: &Path, uid: &Uid) -> PathBuf {
+    pod(run_dir, uid).join("image-volumes")
+}
+
+/// The file that says which image one of a pod's volumes is.
+#[must_use]
+pub fn image_volume(run_dir: &Path, uid: &Uid, volume: &str) -> PathBuf {
+    image_volumes(run_dir, uid).join(component(volume))
+}
+
 /// The files of one run of a container. Attempts of one container, and containers whose names begin alike, never share it:
 /// names have no `_`.
 #[must_use]
 pub fn container(run_dir: &Path, uid: &Uid, container: &str, attempt: u32) -> PathBuf {
-    pod(run_dir, uid).join("containers").join(format!("{}_{attempt}", component(container)))
+    containers(run_dir, uid).join(format!("{}_{attempt}", component(container)))
+}
+
+/// The directory with the files of all runs of a pod's containers.
+#[must_use]
+pub fn containers(run_dir: &Path, uid: &Uid) -> PathBuf {
+    pod(run_dir, uid).join("containers")
+}
+
+/// Whose run's files a directory in [`containers`] has, by its name; `None` for what we did not make.
+#[must_use]
+pub fn run_of(name: &str) -> Option<(String, u32)> {
+    let (container, attempt) = name.rsplit_once('_')?;
+    Some((name_of(container)?, attempt.parse().ok()?))
 }
 
 /// Whose directory it is, by its name in [`pods`]; `None` for what we did not make.
 #[must_use]
 pub fn uid_of(name: &str) -> Option<Uid> {
+    name_of(name).map(Uid)
+}
+
+/// What was written as this component of a path.
+fn name_of(name: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(name.len());
     let mut rest = name.as_bytes();
     while let Some((&byte, tail)) = rest.split_first() {
@@ -54,8 +92,8 @@ pub fn uid_of(name: &str) -> Option<Uid> {
         bytes.push(u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()?);
         rest = tail;
     }
-    let uid = String::from_utf8(bytes).ok()?;
-    (component(&uid) == name).then_some(Uid(uid))
+    let text = String::from_utf8(bytes).ok()?;
+    (component(&text) == name).then_some(text)
 }
 
 /// `name` as one component of a path: letters, digits, `-` and inner dots stay.
@@ -102,6 +140,11 @@ mod tests {
         let (run, uid) = (Path::new("/run/bramble-agent"), Uid::from("u-1"));
         assert_eq!(volume(run, &uid, "conf"), Path::new("/run/bramble-agent/pods/u-1/volumes/conf"));
         assert_eq!(container(run, &uid, "app", 3), Path::new("/run/bramble-agent/pods/u-1/containers/app_3"));
+        for (name, run) in
+            [("app_3", Some(("app", 3))), ("a%5Fb_0", Some(("a_b", 0))), ("app", None), ("app_x", None), ("a b_1", None)]
+        {
+            assert_eq!(run_of(name), run.map(|(container, attempt)| (container.to_owned(), attempt)), "{name}");
+        }
         assert_eq!(pod(run, &Uid::from("../../etc")).parent(), Some(pods(run).as_path()));
     }
 }

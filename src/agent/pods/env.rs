@@ -9,6 +9,7 @@ use base64::Engine as _;
 use serde_json::Value;
 
 use super::resource_field::{NodeAmounts, resource_field};
+use super::service_env;
 use super::spec::{ContainerSpec, PodSpec, flag, text};
 use crate::agent::runtime::Note;
 use crate::api::Object;
@@ -20,6 +21,8 @@ use crate::link::share::Share;
 pub struct Sources<'a> {
     /// Config maps and secrets.
     pub share: &'a Share,
+    /// Services.
+    pub net: &'a Share,
     /// `spec.nodeName`.
     pub node_name: &'a str,
     /// `status.hostIPs`, the main one first.
@@ -104,6 +107,16 @@ impl Kind {
         }
     }
 
+    /// The entries that a variable may have. Source: of a config map the kubelet takes `data` only.
+    fn texts(self, object: &Object) -> BTreeMap<String, Vec<u8>> {
+        match self {
+            Kind::Secret => self.entries(object),
+            Kind::ConfigMap => {
+                object.strings_at(&["data"]).map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec())).collect()
+            }
+        }
+    }
+
     /// As upstream writes it in a sentence.
     #[must_use]
     pub fn word(self) -> &'static str {
@@ -144,6 +157,8 @@ pub struct Environment {
 pub fn environment(spec: &PodSpec, container: &ContainerSpec, sources: Sources<'_>) -> Result<Environment, ConfigError> {
     let mut env: Vec<(String, String)> = Vec::new();
     let mut notes = Vec::new();
+    // Of services a value may speak, and they give way to everything else.
+    let services = service_env::variables(sources.net, &spec.pod.namespace, spec.service_links);
     for from in &container.env_from {
         let prefix = text(from, "prefix");
         for (kind, key) in [(Kind::ConfigMap, "configMapRef"), (Kind::Secret, "secretRef")] {
@@ -152,10 +167,11 @@ pub fn environment(spec: &PodSpec, container: &ContainerSpec, sources: Sources<'
             match kind.find(sources.share, &spec.pod.namespace, name) {
                 Some(object) => {
                     let mut skipped = Vec::new();
-                    for (key, value) in kind.entries(object) {
+                    for (key, value) in kind.texts(object) {
                         let variable = format!("{prefix}{key}");
                         if names::environment(&variable).is_empty() {
-                            put(&mut env, variable, String::from_utf8_lossy(&value).into_owned());
+                            let value = readable(value, &variable)?;
+                            put(&mut env, variable, value);
                         } else {
                             skipped.push(variable);
                         }
@@ -171,13 +187,17 @@ pub fn environment(spec: &PodSpec, container: &ContainerSpec, sources: Sources<'
     }
     for entry in &container.env {
         let value = match entry.get("valueFrom").filter(|from| !from.is_null()) {
-            None => Some(expand(text(entry, "value"), &env)),
+            None => {
+                Some(expand_by(text(entry, "value"), |name| find(&env, name).or_else(|| Some(services.get(name)?))).into_bytes())
+            }
             Some(from) => value_from(spec, container, from, sources)?,
         };
         if let Some(value) = value {
-            put(&mut env, text(entry, "name").to_owned(), value);
+            let name = text(entry, "name");
+            put(&mut env, name.to_owned(), readable(value, name)?);
         }
     }
+    env.extend(services.into_iter().filter(|(name, _)| find(&env, name).is_none()).collect::<Vec<_>>());
     Ok(Environment { variables: env, notes })
 }
 
@@ -199,18 +219,29 @@ fn put(env: &mut Vec<(String, String)>, name: String, value: String) {
     env.push((name, value));
 }
 
+/// A value as a process can be given it.
+fn readable(value: Vec<u8>, variable: &str) -> Result<String, ConfigError> {
+    let refused = |what: &str| {
+        ConfigError::Refused(format!(
+            "environment variable {variable}: its value {what}, which no variable can hold; mount it as a file of a volume instead"
+        ))
+    };
+    let value = String::from_utf8(value).map_err(|_| refused("is not UTF-8 text"))?;
+    if value.contains('\0') { Err(refused("has a NUL byte in it")) } else { Ok(value) }
+}
+
 /// The value; `None` when it is optional and missing.
 fn value_from(
     spec: &PodSpec,
     container: &ContainerSpec,
     from: &Value,
     sources: Sources<'_>,
-) -> Result<Option<String>, ConfigError> {
+) -> Result<Option<Vec<u8>>, ConfigError> {
     if let Some(reference) = from.get("resourceFieldRef") {
-        return resource_field(spec, Some(container), reference, sources.node).map(Some);
+        return resource_field(spec, Some(container), reference, sources.node).map(|value| Some(value.into_bytes()));
     }
     if let Some(reference) = from.get("fieldRef") {
-        return field(spec, text(reference, "fieldPath"), sources).map(Some);
+        return field(spec, text(reference, "fieldPath"), sources).map(|value| Some(value.into_bytes()));
     }
     for (kind, key) in [(Kind::ConfigMap, "configMapKeyRef"), (Kind::Secret, "secretKeyRef")] {
         let Some(reference) = from.get(key) else { continue };
@@ -218,8 +249,8 @@ fn value_from(
         let Some(object) = kind.find(sources.share, &spec.pod.namespace, name) else {
             return if optional { Ok(None) } else { Err(kind.missing(name)) };
         };
-        return match kind.entries(object).remove(entry) {
-            Some(value) => Ok(Some(String::from_utf8_lossy(&value).into_owned())),
+        return match kind.texts(object).remove(entry) {
+            Some(value) => Ok(Some(value)),
             None if optional => Ok(None),
             None => Err(kind.missing_key(&spec.pod.namespace, name, entry)),
         };
@@ -254,9 +285,17 @@ pub fn field(spec: &PodSpec, path: &str, sources: Sources<'_>) -> Result<String,
     Ok(value)
 }
 
+fn find<'a>(env: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    env.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+}
+
 /// Replaces `$(VAR)` by its value.
 #[must_use]
 pub fn expand(text: &str, env: &[(String, String)]) -> String {
+    expand_by(text, |name| find(env, name))
+}
+
+fn expand_by<'a>(text: &str, value_of: impl Fn(&str) -> Option<&'a str>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('$') {
@@ -267,8 +306,8 @@ pub fn expand(text: &str, env: &[(String, String)]) -> String {
             continue;
         }
         let variable = after.strip_prefix('(').and_then(|inner| inner.split_once(')'));
-        match variable.and_then(|(name, tail)| Some((env.iter().find(|(known, _)| known == name)?, tail))) {
-            Some(((_, value), tail)) => {
+        match variable.and_then(|(name, tail)| Some((value_of(name)?, tail))) {
+            Some((value, tail)) => {
                 out.push_str(value);
                 rest = tail;
             }
@@ -309,13 +348,29 @@ mod tests {
     fn share() -> Share {
         let object = |value: Value| Arc::new(Object::from_value(value).unwrap());
         Share {
-            config_maps: [("default/c".to_owned(), object(json!({"data": {"k": "v", "z": "9"}})))].into(),
-            secrets: [("default/s".to_owned(), object(json!({"data": {"p": "aHVudGVyMg=="}})))].into(),
+            config_maps: [("default/c".to_owned(), object(json!({"data": {"k": "v", "z": "9"}, "binaryData": {"b": "dg=="}})))]
+                .into(),
+            secrets: [
+                ("default/s".to_owned(), object(json!({"data": {"p": "aHVudGVyMg=="}}))),
+                ("default/raw".to_owned(), object(json!({"data": {"nul": "YQBi", "odd": "/w=="}}))),
+            ]
+            .into(),
             ..Share::default()
         }
     }
 
+    fn net() -> Share {
+        let web = json!({"metadata": {"name": "web", "namespace": "default"}, "spec": {"clusterIP": "10.96.0.9", "ports": [{"port": 80}]}});
+        Share { services: [("default/web".to_owned(), Arc::new(Object::from_value(web).unwrap()))].into(), ..Share::default() }
+    }
+
+    /// Without what it is told of services.
     fn env(container: &Value) -> Result<Vec<(String, String)>, ConfigError> {
+        let service = |(name, _): &(String, String)| name.starts_with("WEB_");
+        env_with(container).map(|all| all.into_iter().filter(|one| !service(one)).collect())
+    }
+
+    fn env_with(container: &Value) -> Result<Vec<(String, String)>, ConfigError> {
         let pod = json!({
             "metadata": {"name": "web", "namespace": "default", "uid": "u", "labels": {"app": "w"}},
             "spec": {"containers": [container]},
@@ -324,7 +379,8 @@ mod tests {
         let share = share();
         let host_ips = ["10.0.0.1".to_owned(), "fd00::1".to_owned()];
         let node = NodeAmounts { cpu_milli: 3900, ..NodeAmounts::default() };
-        let sources = Sources { share: &share, node_name: "pi", host_ips: &host_ips, pod_ip: "172.20.0.2", node };
+        let net = net();
+        let sources = Sources { share: &share, net: &net, node_name: "pi", host_ips: &host_ips, pod_ip: "172.20.0.2", node };
         environment(&spec, &spec.containers[0], sources).map(|env| env.variables)
     }
 
@@ -355,6 +411,17 @@ mod tests {
     }
 
     #[test]
+    fn services_give_way_to_what_the_pod_says_and_its_values_may_speak_of_them() {
+        let all = env_with(&json!({"env": [{"name": "WEB_SERVICE_PORT", "value": "81"},
+            {"name": "URL", "value": "http://$(WEB_SERVICE_HOST):$(WEB_SERVICE_PORT)"}]}))
+        .unwrap();
+        assert_eq!(all[0], ("WEB_SERVICE_PORT".to_owned(), "81".to_owned()));
+        assert_eq!(all[1], ("URL".to_owned(), "http://10.96.0.9:81".to_owned()));
+        assert_eq!(all.iter().filter(|(name, _)| name == "WEB_SERVICE_PORT").count(), 1);
+        assert!(all[2..].contains(&("WEB_PORT".to_owned(), "tcp://10.96.0.9:80".to_owned())), "{all:?}");
+    }
+
+    #[test]
     fn what_cannot_be_a_variables_name_is_skipped_and_said() {
         let pod = json!({
             "metadata": {"name": "web", "namespace": "default", "uid": "u"},
@@ -363,8 +430,14 @@ mod tests {
         let spec = super::super::spec::read(&Object::from_value(pod).unwrap());
         let odd = Object::from_value(json!({"data": {"a=b": "1", "fine": "2", "\u{fc}": "3"}})).unwrap();
         let share = Share { config_maps: [("default/odd".to_owned(), Arc::new(odd))].into(), ..Share::default() };
-        let sources =
-            Sources { share: &share, node_name: "pi", host_ips: &[], pod_ip: "172.20.0.2", node: NodeAmounts::default() };
+        let sources = Sources {
+            share: &share,
+            net: &Share::default(),
+            node_name: "pi",
+            host_ips: &[],
+            pod_ip: "172.20.0.2",
+            node: NodeAmounts::default(),
+        };
         let env = environment(&spec, &spec.containers[0], sources).unwrap();
         assert_eq!(env.variables, [("P_fine".to_owned(), "2".to_owned())]);
         assert_eq!(env.notes[0].reason, "InvalidEnvironmentVariableNames");
@@ -381,6 +454,23 @@ mod tests {
             (from(json!({"configMapKeyRef": {"name": "no", "key": "k"}})), "configmap \"no\" not found"),
             (from(json!({"secretKeyRef": {"name": "s", "key": "q"}})), "couldn't find key q in Secret default/s"),
             (json!({"envFrom": [{"secretRef": {"name": "no"}}]}), "secret \"no\" not found"),
+            (from(json!({"configMapKeyRef": {"name": "c", "key": "b"}})), "couldn't find key b in ConfigMap default/c"),
+            (
+                from(json!({"secretKeyRef": {"name": "raw", "key": "nul"}})),
+                "environment variable X: its value has a NUL byte in it, which no variable can hold; mount it as a file of a volume instead",
+            ),
+            (
+                from(json!({"secretKeyRef": {"name": "raw", "key": "odd"}})),
+                "environment variable X: its value is not UTF-8 text, which no variable can hold; mount it as a file of a volume instead",
+            ),
+            (
+                json!({"envFrom": [{"secretRef": {"name": "raw"}}]}),
+                "environment variable nul: its value has a NUL byte in it, which no variable can hold; mount it as a file of a volume instead",
+            ),
+            (
+                json!({"env": [{"name": "N", "value": "a\u{0}b"}]}),
+                "environment variable N: its value has a NUL byte in it, which no variable can hold; mount it as a file of a volume instead",
+            ),
             (from(json!({"fieldRef": {"fieldPath": "spec.none"}})), "unsupported fieldPath: spec.none"),
         ] {
             assert_eq!(env(&container).unwrap_err().to_string(), words);

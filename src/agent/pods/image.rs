@@ -1,4 +1,4 @@
-//! The image of one container: looked for, fetched, waited for.
+//! The image of one container, or of one image volume: looked for, fetched, waited for.
 //!
 //! In:       what is known of it, which fetches are under way, the pod's pull secrets, outcomes.
 //! Out:      the next question or fetch, and events in upstream's words.
@@ -6,8 +6,10 @@
 //! Source:   the kubelet's image manager. We differ where a house must come up without its registry: see `ImageState::Unreachable`.
 //!
 //! ```text
+//!  Misnamed: it stays so
 //!  Unknown ─find─▶ Absent ─fetch─▶ Ready ─▶ the container starts
 //!     │ Always: fetch ─ no registry ─▶ Unreachable ─find─▶ Ready, with a warning
+//!     ├─ no answer ─▶ Failed ─ 1 s … 10 s ─▶ asked again
 //!     └──────────────── any failure ─▶ Failed ─ 10 s … 5 min ─▶ fetched, or looked for, again
 //! ```
 
@@ -16,11 +18,14 @@ use std::time::Duration;
 
 use super::known::{Pod, Severity, event, field_path};
 use super::lifecycle::PodState;
+use super::need::{self, Need};
 use super::plan::{About, Next, PULL_BACKOFF};
-use super::spec::{ContainerSpec, PodSpec, PullPolicy};
+use super::spec::{PodSpec, PullPolicy};
 use crate::agent::images::{credentials, words};
 use crate::agent::node::Effect;
 use crate::agent::runtime::{Command, Done, Failure};
+use crate::api::image::{check, repository};
+use crate::backoff::Policy;
 use crate::clock::{Now, Tick};
 use crate::link::share::Share;
 use crate::rng::Rng;
@@ -28,7 +33,11 @@ use crate::rng::Rng;
 /// How long `ErrImagePull` is shown before it becomes `ImagePullBackOff`.
 const ERROR_SHOWN: Duration = Duration::from_secs(1);
 
-/// What is known of an image for a container's next turn.
+/// Between questions that the engine did not answer: each costs it little, and the pod waits for nothing else.
+const ASK_BACKOFF: Policy = Policy { first: Duration::from_secs(1), cap: Duration::from_secs(10) };
+
+/// What is known of an image for a container's next turn; of a volume's for as long as the pod lives. Source: KEP-4639, which has
+/// new content come with a new pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ImageState {
     /// Nothing yet.
@@ -45,6 +54,8 @@ pub enum ImageState {
     },
     /// It may be used for the next turn.
     Ready,
+    /// What the pod names is no image's name, in these words: nobody is asked for it.
+    Misnamed(String),
     /// It could not be had.
     Failed {
         /// How often in a row.
@@ -69,6 +80,8 @@ pub enum Retry {
     Find,
     /// It may not be fetched at all: it is looked for again.
     Never,
+    /// Whether it is here is not known, for the engine did not say: it is asked again.
+    Ask,
 }
 
 /// The fetches of this node.
@@ -76,38 +89,51 @@ pub enum Retry {
 pub struct Fetches<'a> {
     /// Another one may begin.
     pub free: bool,
-    /// The images that are fetched now: nobody fetches one twice.
+    /// The repositories of the images that are fetched now. Nobody fetches an image twice, and its other tags and digests wait too:
+    /// they share layers, which not every engine fetches once.
     pub under_way: &'a BTreeSet<String>,
 }
 
-/// What the image needs before the container may start; `None`: nothing.
+/// What the image of this key needs before the container may start; `None`: nothing.
 #[must_use]
-pub fn next(
-    spec: &PodSpec,
-    container: &ContainerSpec,
-    state: &ImageState,
-    fetches: Fetches<'_>,
-    share: &Share,
-    now: Tick,
-) -> Option<Next> {
-    let (name, image) = (&container.name, &container.image);
-    let find = || Next::order(Command::FindImage { image: image.clone() }, About::Image(name.clone()));
+pub fn next(spec: &PodSpec, key: &str, state: &ImageState, fetches: Fetches<'_>, share: &Share, now: Tick) -> Option<Next> {
+    let Need { image, pull } = need::find(spec, key)?;
+    let find = || Next::order(Command::FindImage { image: image.to_owned() }, About::Image(key.to_owned()));
     let fetch = || {
-        if !fetches.free || fetches.under_way.contains(image) {
+        if !fetches.free || fetches.under_way.contains(&repository(image)) {
             return Next { wants_slot: true, ..Next::default() };
         }
         let credentials = credentials_of(spec, image, share).credentials;
-        Next::order(Command::PullImage { image: image.clone(), credentials }, About::Pull(name.clone()))
+        Next::order(Command::PullImage { image: image.to_owned(), credentials }, About::Pull(key.to_owned()))
     };
     Some(match state {
         ImageState::Ready => return None,
-        ImageState::Unknown if container.pull == PullPolicy::Always => fetch(),
+        ImageState::Misnamed(_) => Next::default(),
+        ImageState::Unknown if pull == PullPolicy::Always => fetch(),
         ImageState::Unknown | ImageState::Unreachable { .. } => find(),
         ImageState::Absent => fetch(),
         ImageState::Failed { due, cools, .. } if *due > now => Next::wait(if *cools > now { *cools } else { *due }),
-        ImageState::Failed { retry: Retry::Find | Retry::Never, .. } => find(),
+        ImageState::Failed { retry: Retry::Find | Retry::Never | Retry::Ask, .. } => find(),
         ImageState::Failed { retry: Retry::Fetch, .. } => fetch(),
     })
+}
+
+/// Why this cannot be an image's name, in the kubelet's words. Source: its applyDefaultImageTag.
+#[must_use]
+pub fn misnamed(image: &str) -> Option<String> {
+    let why = check(image).err()?;
+    Some(format!("Failed to apply default image tag {image:?}: couldn't parse image name {image:?}: {why}"))
+}
+
+/// The pod's spec is another: of a container that has another image now, what is known is of the one before.
+pub(in crate::agent) fn other_images(pod: &mut Pod, before: Option<&PodSpec>) {
+    let (Some(before), Some(spec)) = (before, &pod.spec) else { return };
+    for container in spec.all() {
+        if before.any(&container.name).is_some_and(|old| old.image != container.image) {
+            pod.memory.images.remove(&container.name);
+            pod.memory.trouble.remove(&container.name);
+        }
+    }
 }
 
 /// What the pod shows the registry of an image.
@@ -141,16 +167,15 @@ pub(in crate::agent) fn fetched_by_another(
 ) -> bool {
     let Some(spec) = &pod.spec else { return false };
     let mut waited = false;
-    for container in spec.all().filter(|container| container.image == image) {
-        let state = pod.memory.images.entry(container.name.clone()).or_default();
+    for key in need::all(spec) {
+        let Some(need) = need::find(spec, &key).filter(|need| need.image == image) else { continue };
+        let state = pod.memory.images.entry(key.clone()).or_default();
         match state {
             ImageState::Absent => *state = ImageState::Unknown,
-            ImageState::Unknown
-                if container.pull == PullPolicy::Always && credentials_of(spec, image, share).credentials == shown =>
-            {
+            ImageState::Unknown if need.pull == PullPolicy::Always && credentials_of(spec, image, share).credentials == shown => {
                 *state = ImageState::Ready;
                 let text = format!("Container image \"{image}\" was pulled for another pod at this moment");
-                out.push(event(&spec.pod, field_path(spec, &container.name), Severity::Normal, "Pulled", text));
+                out.push(event(&spec.pod, field_path(spec, &key), Severity::Normal, "Pulled", text));
             }
             _ => continue,
         }
@@ -173,21 +198,20 @@ pub(in crate::agent) fn learn(
         return;
     }
     let Some(spec) = &pod.spec else { return };
-    let Some(container) = spec.any(name) else { return };
+    let Some(Need { image, pull }) = need::find(spec, name) else { return };
     let path = field_path(spec, name);
-    let image = &container.image;
     let mut say = |severity, reason, text: String| out.push(event(&spec.pod, path.clone(), severity, reason, text));
     let (failures, stale) = match pod.memory.images.get(name) {
         Some(ImageState::Failed { failures, .. }) => (*failures, None),
         Some(ImageState::Unreachable { failures, message }) => (*failures, Some(message.clone())),
-        Some(ImageState::Unknown | ImageState::Absent | ImageState::Ready) | None => (0, None),
+        Some(ImageState::Unknown | ImageState::Absent | ImageState::Ready | ImageState::Misnamed(_)) | None => (0, None),
     };
     let failed = |message: String, retry: Retry| {
         let failures = failures.saturating_add(1);
         // Never sooner than said, and a little apart from the pods that failed at the same moment.
         let chance =
             spec.pod.uid.0.bytes().fold(u64::from(failures), |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
-        let delay = PULL_BACKOFF.delay(failures);
+        let delay = if retry == Retry::Ask { ASK_BACKOFF } else { PULL_BACKOFF }.delay(failures);
         let due = now.tick.after(delay + (delay / 10).mul_f64(Rng::seeded(chance, "image back-off").unit()));
         ImageState::Failed { failures, due, cools: now.tick.after(ERROR_SHOWN), message, retry }
     };
@@ -208,7 +232,7 @@ pub(in crate::agent) fn learn(
             say(Severity::Normal, "Pulled", format!("Container image \"{image}\" already present on machine"));
             ImageState::Ready
         }
-        Ok(Done::Image { present: false, .. }) if container.pull == PullPolicy::Never => {
+        Ok(Done::Image { present: false, .. }) if pull == PullPolicy::Never => {
             let text = format!("Container image \"{image}\" is not present with pull policy of Never");
             say(Severity::Warning, "ErrImageNeverPull", text.clone());
             failed(text, Retry::Never)
@@ -224,13 +248,17 @@ pub(in crate::agent) fn learn(
             say(Severity::Warning, "Failed", format!("Failed to pull image \"{image}\": {why}"));
             failed(why.clone(), if fetch { Retry::Fetch } else { Retry::Find })
         }
+        // No answer is no "it is not here": a fetch would ask a registry for what may lie here.
+        Err(Failure::Unavailable(why) | Failure::Refused(why) | Failure::Failed(why)) if !fetch && pull != PullPolicy::Always => {
+            failed(format!("Failed to inspect image \"{image}\": {why}"), Retry::Ask)
+        }
         Err(Failure::Unavailable(why)) => failed(why.clone(), Retry::Fetch),
         Err(Failure::Refused(why) | Failure::Failed(why)) => {
             let why = words::explained(image, why);
             say(Severity::Warning, "Failed", format!("Failed to pull image \"{image}\": {why}"));
             match result {
                 // The registry is out of reach, which is no reason to leave a house dark: see whether a copy is here.
-                Err(Failure::Failed(_)) if container.pull == PullPolicy::Always && stale.is_none() => {
+                Err(Failure::Failed(_)) if pull == PullPolicy::Always && stale.is_none() => {
                     ImageState::Unreachable { failures, message: why }
                 }
                 _ => failed(why, Retry::Fetch),

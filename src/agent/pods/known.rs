@@ -13,16 +13,19 @@ use crate::agent::hooks::{HookEnd, HookOutcome};
 use crate::agent::images::progress::Told;
 use crate::agent::images::words::EXEC_FORMAT;
 use crate::agent::node::Effect;
+use crate::agent::past::GivenUp;
 use crate::agent::prober::verdict;
 use crate::agent::runtime::naming::SANDBOX;
-use crate::agent::runtime::{Command, Done, Failure, ObservedContainer, ObservedPod, PodRef, RunState, Trace};
+use crate::agent::runtime::{Command, Done, Failure, Note, ObservedContainer, ObservedPod, PodRef, RunState, Trace};
 use crate::api::{Object, Uid};
 use crate::clock::{Now, Tick};
 use crate::link::message::{NodeEvent, PodReport};
 
 use super::image;
+use super::lasting::Lasting;
 use super::lifecycle::PodState;
 use super::mount::VOLUMES;
+use super::need;
 use super::plan::{self, About, Memory, Moment, PodFailure, PostStart, Stage, TROUBLE_BACKOFF, Trouble};
 use super::spec::{ContainerSpec, PodSpec};
 use super::status::LightState;
@@ -46,9 +49,11 @@ pub(in crate::agent) struct Pod {
     pub(in crate::agent) light: Option<LightState>,
     pub(in crate::agent) waits: BTreeMap<String, (String, String)>,
     pub(in crate::agent) warned: BTreeSet<String>,
+    /// What is wrong with it, and how often that was told.
+    pub(in crate::agent) lasting: Lasting,
     /// What was told of the fetch for it.
     pub(in crate::agent) told: Option<Told>,
-    /// The fetch that was given up.
+    /// The order that was given up.
     pub(in crate::agent) given_up: Option<u64>,
     /// How many containers there were when their removal was ordered: with fewer, the last words are said.
     pub(in crate::agent) removal: Option<usize>,
@@ -72,6 +77,7 @@ impl Pod {
             light: None,
             waits: BTreeMap::new(),
             warned: BTreeSet::new(),
+            lasting: Lasting::default(),
             told: None,
             given_up: None,
             removal: None,
@@ -87,10 +93,15 @@ impl Pod {
         matches!(&self.flight, Some((_, About::Pull(_))))
     }
 
-    /// Which.
+    /// A container of it is being started.
+    pub(in crate::agent) fn starts(&self) -> bool {
+        matches!(&self.flight, Some((_, About::Start(_))))
+    }
+
+    /// The image that is being fetched.
     pub(in crate::agent) fn pulled_image(&self) -> Option<&str> {
         let Some((_, About::Pull(name))) = &self.flight else { return None };
-        self.spec.as_ref()?.any(name).map(|container| container.image.as_str())
+        need::find(self.spec.as_ref()?, name).map(|need| need.image)
     }
 }
 
@@ -121,7 +132,11 @@ pub(in crate::agent) fn event(
     })
 }
 
+/// Where in the pod a container stands. What is about an image volume is about the pod. Source: the kubelet's getImageVolumes.
 pub(in crate::agent) fn field_path(spec: &PodSpec, container: &str) -> Option<String> {
+    if need::is_volume(container) {
+        return None;
+    }
     let among = |list: &[ContainerSpec]| list.iter().any(|known| known.name == container);
     let list = match (among(&spec.init), among(&spec.ephemeral)) {
         (true, _) => "initContainers",
@@ -146,8 +161,9 @@ pub(in crate::agent) fn tell(pod: &mut Pod, command: &Command, about: &About, ou
                 out.push(event(&spec.pod, field_path(spec, name), Severity::Warning, note.reason, note.message.clone()));
             }
         }
+        // One that was made and not started is taken over.
         (Command::StartSandbox(_), _)
-            if pod.observed.sandboxes.iter().any(|sandbox| matches!(sandbox.state, RunState::Exited { .. })) =>
+            if pod.memory.sandboxed && pod.observed.sandboxes.last().is_none_or(|last| last.state != RunState::Created) =>
         {
             let text = "Pod sandbox changed, it will be killed and re-created.".to_owned();
             out.push(event(&spec.pod, None, Severity::Normal, "SandboxChanged", text));
@@ -159,13 +175,17 @@ pub(in crate::agent) fn tell(pod: &mut Pod, command: &Command, about: &About, ou
 /// Says, once each, that these containers are told to end.
 pub(in crate::agent) fn tell_ending(pod: &mut Pod, ids: &[String], out: &mut Vec<Effect>) {
     let Some(spec) = &pod.spec else { return };
+    let live = pod.state == PodState::Live;
+    let replaced = |run: &ObservedContainer| live && spec.any(&run.name).is_some_and(|now| now.hash != run.spec_hash);
     for run in pod.observed.containers.iter().filter(|run| ids.contains(&run.id)) {
         let Some(kill) = pod.memory.kills.get_mut(&run.id).filter(|kill| !kill.told) else { continue };
         kill.told = true;
-        let failing = pod.memory.probes.failing(&run.id).filter(|_| pod.state == PodState::Live);
+        let failing = pod.memory.probes.failing(&run.id).filter(|_| live);
         let text = match (pod.memory.post_start.get(&run.id), failing) {
             (Some(PostStart::Failed), _) => "FailedPostStartHook".to_owned(),
             (_, Some(failing)) => verdict::killing(&run.name, failing.kind, plan::again(spec, run, 1, &pod.memory.probes)),
+            // Source: the kubelet's computePodActions.
+            (_, None) if replaced(run) => format!("Container {} definition changed, will be restarted", run.name),
             (_, None) => format!("Stopping container {}", run.name),
         };
         out.push(event(&spec.pod, field_path(spec, &run.name), Severity::Normal, "Killing", text));
@@ -219,7 +239,8 @@ pub(in crate::agent) fn hooked(pod: &mut Pod, outcome: HookOutcome, out: &mut Ve
 /// Gives a pod up whose deadline is over; else says when it will be.
 pub(in crate::agent) fn expire(pod: &mut Pod, now: Now, out: &mut Vec<Effect>) -> Option<Tick> {
     let spec = pod.spec.as_ref()?;
-    let (limit, begun) = (spec.active_deadline?, pod.observed.sandboxes.last()?.pod_start);
+    let limit = spec.active_deadline?;
+    let begun = pod.observed.sandboxes.last().map(|sandbox| sandbox.pod_start).or(pod.memory.begun)?;
     // By the wall only what an earlier agent saw: from here on by the clock that does not jump.
     let (since, before) = *pod.memory.active.get_or_insert_with(|| {
         let before = u64::try_from(now.wall.0.saturating_sub(begun.0)).unwrap_or_default();
@@ -232,7 +253,8 @@ pub(in crate::agent) fn expire(pod: &mut Pod, now: Now, out: &mut Vec<Effect>) -
     let message = "Pod was active on the node longer than the specified deadline".to_owned();
     let reason = "DeadlineExceeded";
     out.push(event(&spec.pod, None, Severity::Normal, reason, message.clone()));
-    pod.memory.failure = Some(PodFailure { reason: reason.to_owned(), message, condition: None });
+    let failure = PodFailure { reason: reason.to_owned(), message, ..PodFailure::default() };
+    pod.memory.failure = Some(GivenUp::new(failure, spec.grace));
     pod.state = pod.state.end(now.tick, spec.grace);
     None
 }
@@ -279,7 +301,11 @@ pub(in crate::agent) fn learn(pod: &mut Pod, about: About, result: &Result<Done,
         return;
     };
     match (about, result) {
-        (About::Sandbox, Ok(_)) => {
+        (About::Sandbox, Ok(done)) => {
+            if let Done::Started { warnings, .. } = done {
+                let warned = |note: &Note| event(&spec.pod, None, Severity::Warning, note.reason, note.message.clone());
+                out.extend(warnings.iter().map(warned));
+            }
             pod.memory.trouble.remove(SANDBOX);
         }
         (About::Sandbox, Err(failure)) => {
@@ -291,13 +317,13 @@ pub(in crate::agent) fn learn(pod: &mut Pod, about: About, result: &Result<Done,
         }
         (About::Volumes(digest), Ok(_)) => {
             pod.memory.mounts.done = Some(digest);
+            pod.memory.mounts.failed = None;
             pod.memory.trouble.remove(VOLUMES);
         }
         (About::Volumes(_), Err(failure)) => {
-            // The trouble that was there is told once, and again when it is another.
-            let known = pod.memory.trouble.get(VOLUMES).is_some_and(|trouble| trouble.message == failure.to_string());
-            if !known && !matches!(failure, Failure::Unavailable(_)) {
-                out.push(event(&spec.pod, None, Severity::Warning, "FailedMount", failure.to_string()));
+            // What the engine could not even be asked is no fault of the volume's.
+            if !matches!(failure, Failure::Unavailable(_)) {
+                pod.memory.mounts.failed = Some(failure.to_string());
             }
             trouble(&mut pod.memory, VOLUMES, now, "ContainerCreating", failure);
         }
@@ -316,7 +342,7 @@ pub(in crate::agent) fn learn(pod: &mut Pod, about: About, result: &Result<Done,
             out.push(event(&spec.pod, path.clone(), Severity::Normal, "Created", format!("Created container: {name}")));
             out.push(event(&spec.pod, path.clone(), Severity::Normal, "Started", format!("Started container {name}")));
             for warning in warnings {
-                out.push(event(&spec.pod, path.clone(), Severity::Warning, "RuntimeWarning", warning.clone()));
+                out.push(event(&spec.pod, path.clone(), Severity::Warning, warning.reason, warning.message.clone()));
             }
             pod.memory.trouble.remove(&name);
             pod.memory.images.remove(&name);
@@ -330,8 +356,11 @@ pub(in crate::agent) fn learn(pod: &mut Pod, about: About, result: &Result<Done,
             if !matches!(failure, Failure::Unavailable(_)) {
                 out.push(event(&spec.pod, field_path(spec, &name), Severity::Warning, "Failed", format!("Error: {failure}")));
             }
-            // The image may have been removed since it was looked for.
-            pod.memory.images.remove(&name);
+            // The images may have been removed since they were looked for.
+            let volumes = spec.any(&name).map(|container| need::volumes_of(spec, container)).unwrap_or_default();
+            for key in volumes.iter().chain([&name]) {
+                pod.memory.images.remove(key);
+            }
             let reason = match failure {
                 Failure::Unfit(_) => "CreateContainerConfigError",
                 Failure::Unavailable(_) | Failure::Refused(_) | Failure::Failed(_) => "CreateContainerError",

@@ -11,12 +11,13 @@ use crate::clock::Wall;
 mod volumes;
 
 use super::env::{self, ConfigError, Sources};
+use super::resource_field::NodeAmounts;
 use super::restart::Turn;
 use super::spec::{ContainerSpec, PodSpec};
 
 /// The pod's sandbox. Contents of volumes come with the containers.
 #[must_use]
-pub fn sandbox(spec: &PodSpec, attempt: u32, pod_start: Wall) -> SandboxPlan {
+pub fn sandbox(spec: &PodSpec, attempt: u32, pod_start: Wall, node: NodeAmounts) -> SandboxPlan {
     SandboxPlan {
         pod: spec.pod.clone(),
         attempt,
@@ -30,13 +31,14 @@ pub fn sandbox(spec: &PodSpec, attempt: u32, pod_start: Wall) -> SandboxPlan {
         extra_hosts: spec.extra_hosts.clone(),
         host_network: spec.host_network,
         host_ipc: spec.host_ipc,
-        volumes: volumes::of_sandbox(spec),
+        volumes: volumes::of_sandbox(spec, node),
         annotations: spec
             .annotations
             .iter()
             .filter(|(key, _)| key.starts_with("bramble/"))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect(),
+        next: None,
     }
 }
 

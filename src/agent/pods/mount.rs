@@ -34,6 +34,8 @@ pub struct Mounts {
     pub done: Option<[u8; 16]>,
     /// What the first volume that is not complete waits for.
     pub missing: Option<ConfigError>,
+    /// Why the node could not do it.
+    pub failed: Option<String>,
     /// When the limits are looked at again.
     pub measure: Option<Tick>,
 }
@@ -43,7 +45,7 @@ pub struct Mounts {
 pub fn plan(spec: &PodSpec, sources: Sources<'_>) -> (VolumesPlan, Option<ConfigError>) {
     let (contents, mut missing) = content::of_pod(spec, sources);
     let mut plan = VolumesPlan { contents, ..VolumesPlan::default() };
-    for volume in &spec.volumes {
+    for volume in spec.mounted_volumes() {
         let source = match resolved(spec, &volume.source, sources) {
             Ok(source) => source,
             Err(why) => {
@@ -59,8 +61,13 @@ pub fn plan(spec: &PodSpec, sources: Sources<'_>) -> (VolumesPlan, Option<Config
                 let group = spec.fs_group.filter(|_| claimed && local);
                 plan.host_paths.push(HostPathPlan { volume: volume.name.clone(), path, kind, group });
             }
-            VolumeSource::Image { reference, pull } => plan.images.push((volume.name.clone(), reference, pull)),
-            VolumeSource::EmptyDir { .. }
+            VolumeSource::NoMedium(why) => {
+                let why = Box::new(ConfigError::Refused(why));
+                missing.get_or_insert(ConfigError::Volume { volume: volume.name.clone(), why });
+            }
+            // Their images are had at the containers' turns (`plan/turn.rs`).
+            VolumeSource::Image { .. }
+            | VolumeSource::EmptyDir { .. }
             | VolumeSource::Content(_)
             | VolumeSource::Claim { .. }
             | VolumeSource::Nfs(_)
@@ -105,6 +112,7 @@ pub(super) fn set_up(view: View<'_>, spec: &PodSpec, memory: &mut Memory) -> Nex
             memory.mounts.done = wanted;
             // What could not be done is no longer wanted.
             memory.trouble.remove(VOLUMES);
+            memory.mounts.failed = None;
             Next::default()
         }
     }
@@ -139,7 +147,7 @@ pub(super) fn measure(view: View<'_>, spec: &PodSpec, memory: &mut Memory) -> Ne
 
 /// Volumes on disk that have a limit. One in memory keeps its own.
 fn limits(spec: &PodSpec) -> impl Iterator<Item = (&str, u64)> {
-    spec.volumes.iter().filter_map(|volume| match volume.source {
+    spec.mounted_volumes().filter_map(|volume| match volume.source {
         VolumeSource::EmptyDir { memory: false, limit: Some(limit) } => Some((volume.name.as_str(), limit)),
         _ => None,
     })
@@ -179,8 +187,13 @@ mod tests {
 
     #[allow(clippy::needless_pass_by_value)] // reads better with json!
     fn pod(volumes: Value) -> PodSpec {
+        let named = volumes.as_array().unwrap().iter();
+        let mounts: Vec<Value> = named.map(|volume| json!({"name": volume["name"], "mountPath": volume["name"]})).collect();
+        let mut volumes = volumes.clone();
+        // Nobody mounts it: nobody misses it.
+        volumes.as_array_mut().unwrap().push(json!({"name": "unused", "secret": {"secretName": "nowhere"}}));
         let pod = json!({"metadata": {"name": "web", "namespace": "default", "uid": "u"},
-            "spec": {"volumes": volumes, "containers": [{"name": "a"}]}});
+            "spec": {"volumes": volumes, "containers": [{"name": "a", "volumeMounts": mounts}]}});
         spec::read(&Object::from_value(pod).unwrap())
     }
 
@@ -192,7 +205,8 @@ mod tests {
     /// Asks at a second, after the share changed or not.
     fn ask(spec: &PodSpec, share: &Share, second: u64, changed: bool, memory: &mut Memory) -> Next {
         memory.mounts.looked &= !changed;
-        let sources = Sources { share, node_name: "pi", host_ips: &[], pod_ip: "", node: NodeAmounts::default() };
+        let sources =
+            Sources { share, net: &Share::default(), node_name: "pi", host_ips: &[], pod_ip: "", node: NodeAmounts::default() };
         let now = Now { tick: Tick(second * 1000), wall: Wall(0) };
         let observed = nothing(&Uid::from("u"));
         let view = View {

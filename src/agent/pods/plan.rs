@@ -156,6 +156,12 @@ pub fn previous<'a>(observed: &'a ObservedPod, name: &str) -> Option<&'a Observe
     earlier.max_by_key(|container| container.attempt)
 }
 
+/// How often a container was restarted that shows no run, by what else is known of it.
+#[must_use]
+pub fn known_restarts(spec: &PodSpec, memory: &Memory, name: &str) -> u32 {
+    turn::known_runs(spec, memory, name).unwrap_or_default()
+}
+
 /// Whether every container has ended for good.
 #[must_use]
 pub fn is_finished(spec: &PodSpec, observed: &ObservedPod, probes: &Watch) -> bool {
@@ -209,11 +215,15 @@ fn live(view: View<'_>, spec: &PodSpec, memory: &mut Memory) -> Next {
         return Next { hooks, ..Next::default() };
     }
     let last = observed.sandboxes.last();
-    let sandbox = last.filter(|sandbox| sandbox.state.is_running());
+    let lost = last.filter(|sandbox| memory.address.has_lost(sandbox, spec.host_network));
+    let sandbox = last.filter(|sandbox| sandbox.state.is_running() && lost.is_none());
     // What belongs to a sandbox that is dead has lost its network: it is ended, and started in the new one.
     let strays = running(observed, |container| sandbox.is_none_or(|sandbox| sandbox.id != container.sandbox_id));
     if !strays.is_empty() {
         return stop(view, &strays, view.now.tick.after(spec.grace), memory);
+    }
+    if let Some(lost) = lost {
+        return stop(view, std::slice::from_ref(&lost.id), view.now.tick, memory);
     }
     let hookless = running(observed, |run| memory.post_start.get(&run.id) == Some(&PostStart::Failed));
     if !hookless.is_empty() {

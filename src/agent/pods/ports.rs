@@ -9,9 +9,37 @@ use crate::api::core::pod::Pod;
 #[must_use]
 pub fn with_holder<'a>(failure: Failure, wanted: &Object, others: impl Iterator<Item = &'a Object>) -> Failure {
     match (failure, holder(wanted, others)) {
-        (Failure::Failed(words), Some(holder)) => Failure::Failed(format!("{holder}: {words}")),
+        (Failure::Failed(words), Some(holder)) => Failure::Failed(format!("{holder}: {}", without_ids(&words))),
+        (Failure::Failed(words), None) => Failure::Failed(stranger(wanted, &words).unwrap_or_else(|| without_ids(&words))),
         (failure, _) => failure,
     }
+}
+
+/// `host port 80/TCP is taken by another program on this node`, when the engine says so much of a port that the pod wants.
+fn stranger(wanted: &Object, words: &str) -> Option<String> {
+    let taken = ["port is already allocated", "address already in use"].iter().any(|says| words.contains(says));
+    let named = |port: u16| {
+        let mut rest = words;
+        while let Some((_, after)) = rest.split_once(&format!(":{port}")) {
+            if !after.starts_with(|next: char| next.is_ascii_digit()) {
+                return true;
+            }
+            rest = after;
+        }
+        false
+    };
+    let ports: Vec<_> = Pod(wanted).host_ports().collect();
+    let port = ports.iter().filter(|_| taken).find(|port| u16::try_from(port.port).is_ok_and(named))?;
+    Some(format!("host port {}/{} is taken by another program on this node", port.port, port.protocol))
+}
+
+/// Without the ids that are others at each try: the same trouble is told in the same words.
+fn without_ids(words: &str) -> String {
+    let is_id = |word: &str| {
+        let word = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+        word.len() >= 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    words.split(' ').filter(|word| !is_id(word)).collect::<Vec<_>>().join(" ")
 }
 
 /// `host port 80/TCP is already allocated: pod default/web has it`.
@@ -42,6 +70,16 @@ mod tests {
         let words = "host port 8080/TCP is already allocated: pod default/c has it: port is already allocated";
         assert_eq!(told, Failure::Failed(words.into()));
         assert_eq!(with_holder(docker(), &a, [&b].into_iter()), docker());
+        let said = |words: String| with_holder(Failure::Failed(words), &a, [&b].into_iter());
+        let id = "0123456789abcdef".repeat(4);
+        assert_eq!(
+            said(format!("driver failed on endpoint web ({id}): Bind for 0.0.0.0:8080 failed: port is already allocated")),
+            Failure::Failed("host port 8080/TCP is taken by another program on this node".into())
+        );
+        assert_eq!(
+            said(format!("endpoint web ({id}): 0.0.0.0:80801 no")),
+            Failure::Failed("endpoint web 0.0.0.0:80801 no".into())
+        );
         let away = || Failure::Unavailable("away".into());
         assert_eq!(with_holder(away(), &a, [&c].into_iter()), away());
     }

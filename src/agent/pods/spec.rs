@@ -5,7 +5,8 @@
 //! Never:    fails. What cannot be read is a [`VolumeSource::Refused`] or a container's `refused`, shown as the reason why the
 //!           container waits; the rest of the pod runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -46,6 +47,8 @@ pub struct PodSpec {
     pub annotations: BTreeMap<String, String>,
     /// `spec.serviceAccountName`.
     pub service_account: String,
+    /// `spec.enableServiceLinks`: it is told of its namespace's services in its environment.
+    pub service_links: bool,
     /// The names of `spec.imagePullSecrets`.
     pub pull_secrets: Vec<String>,
     /// `spec.restartPolicy`.
@@ -110,6 +113,14 @@ impl PodSpec {
         self.init.iter().chain(&self.containers).chain(&self.ephemeral)
     }
 
+    /// The volumes that a container mounts: the others are not set up, and what they name may be missing. Source: the kubelet's
+    /// GetPodVolumeNames.
+    pub fn mounted_volumes(&self) -> impl Iterator<Item = &VolumeSpec> {
+        let mounted: BTreeSet<&str> =
+            self.all().flat_map(|container| &container.mounts).map(|mount| mount.volume.as_str()).collect();
+        self.volumes.iter().filter(move |volume| mounted.contains(volume.name.as_str()))
+    }
+
     /// A container of any kind by its name.
     #[must_use]
     pub fn any(&self, name: &str) -> Option<&ContainerSpec> {
@@ -156,7 +167,13 @@ pub fn read(object: &Object) -> PodSpec {
         (containers("initContainers"), containers("containers"), containers("ephemeralContainers"));
     let names = network::names(spec, name, &pod.namespace);
     let runtime_class = text(spec, "runtimeClassName");
+    let ports = network::ports(spec);
+    let not_an_address = ports.iter().find(|port| !port.host_ip.is_empty() && port.host_ip.parse::<IpAddr>().is_err());
     let refused = names.refused.or_else(|| {
+        let (port, given) = not_an_address.map(|port| (port.host, &port.host_ip))?;
+        Some(format!("host port {port} is not published: hostIP {given:?} is not an IP address"))
+    });
+    let refused = refused.or_else(|| {
         (!runtime_class.is_empty()).then(|| {
             format!("no runtime for {runtime_class:?} is configured: this node runs pods with Docker's default runtime only; remove runtimeClassName")
         })
@@ -164,7 +181,7 @@ pub fn read(object: &Object) -> PodSpec {
     if let Some(why) = refused {
         init.iter_mut().chain(&mut main).chain(&mut ephemeral).for_each(|container| container.refused = Some(why.clone()));
     }
-    let dns = network::dns(spec, &mut ignored);
+    let dns = network::dns(spec);
     ignored_of_pod(spec, &mut ignored);
     let grace = seconds(spec.get("terminationGracePeriodSeconds")).unwrap_or(Duration::from_secs(30));
     let deletion = object.is_deleting().then(|| seconds(object.at(&["metadata", "deletionGracePeriodSeconds"])).unwrap_or(grace));
@@ -173,6 +190,7 @@ pub fn read(object: &Object) -> PodSpec {
         labels: object.labels().map(owned).collect(),
         annotations: object.strings_at(&["metadata", "annotations"]).map(owned).collect(),
         service_account: text(spec, "serviceAccountName").to_owned(),
+        service_links: spec.get("enableServiceLinks") != Some(&Value::Bool(false)),
         pull_secrets: list(spec, "imagePullSecrets")
             .iter()
             .map(|secret| text(secret, "name").to_owned())
@@ -188,7 +206,7 @@ pub fn read(object: &Object) -> PodSpec {
         hostname: names.host,
         domain: names.domain,
         dns,
-        ports: network::ports(spec),
+        ports,
         // Source: sysctl(8) takes both notations.
         sysctls: list(pod_security, "sysctls")
             .iter()
@@ -310,10 +328,10 @@ mod tests {
     #[test]
     fn what_is_not_honoured_is_said() {
         let read = spec(json!({
-            "hostUsers": false, "dnsPolicy": "ClusterFirstWithHostNet",
+            "hostUsers": false,
             "containers": [{"name": "a", "image": "i", "resources": {"claims": [{"name": "g"}]}}],
         }));
-        assert_eq!(read.ignored.len(), 3, "{:?}", read.ignored);
+        assert_eq!(read.ignored.len(), 2, "{:?}", read.ignored);
         assert!(read.ignored.iter().any(|text| text.starts_with("container a: resources.claims")));
     }
 
@@ -321,7 +339,8 @@ mod tests {
     fn what_cannot_be_given_is_refused_with_its_name() {
         let cases = [
             json!({"volumeDevices": [{"name": "v"}]}),
-            json!({"livenessProbe": {"tcpSocket": {"port": "web"}}}),
+            json!({"ports": [{"containerPort": 80, "hostPort": 80, "hostIP": "localhost"}]}),
+            json!({"livenessProbe": {"tcpSocket": {"port": 0}}}),
             json!({"securityContext": {"seccompProfile": {"type": "Localhost"}}}),
             json!({"securityContext": {"seccompProfile": {"type": "Localhost", "localhostProfile": "../p"}}}),
             json!({"resources": {"limits": {"nvidia.com/gpu": 1}}}),

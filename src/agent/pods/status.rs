@@ -3,27 +3,26 @@
 //! In:       spec, observation, what is remembered of failures, `now`.
 //! Out:      a complete v1 PodStatus as JSON, who waits for what, and the state for its LED.
 //! Never:    stamps anything with its own clock: every time is the runtime's, so a restarted agent says the same again.
-//! Source:   the kubelet's convertToAPIContainerStatuses, getPhase and GeneratePodReadyCondition.
+//! Source:   the kubelet's getPhase and GeneratePodReadyCondition.
 //! Flow:     stop 12: from `agent/node.rs`, on to `link`.
+
+mod container;
+#[cfg(test)]
+mod phase_tests;
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::agent::runtime::naming::SANDBOX;
-use crate::agent::runtime::{ObservedContainer, ObservedPod, RunState, Trace};
+use crate::agent::runtime::{ObservedContainer, ObservedPod, ObservedSandbox, RunState};
 use crate::api::time::rfc3339;
 use crate::clock::{Now, Wall};
 
-use super::image::{ImageState, Retry};
-use super::lifecycle::PodState;
-use super::mount::VOLUMES;
-use super::plan::{Memory, PostStart, again, has_started, init_failed, newest, previous};
-use super::restart;
-use super::spec::{ContainerSpec, PodSpec, RestartPolicy};
+use container::{Shown, container_status, shown};
 
-/// What all last words of a pod's containers may take, in bytes. Source: the kubelet's MaxPodTerminationMessageLogLength.
-const LAST_WORDS_OF_POD: usize = 12 << 10;
+use super::lifecycle::PodState;
+use super::plan::{Memory, PodFailure, has_started, init_failed, newest};
+use super::spec::{ContainerSpec, PodSpec, RestartPolicy};
 
 /// What the pod's LED shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,6 +65,8 @@ pub struct View<'a> {
     pub state: PodState,
     /// Whether an image of it is being fetched.
     pub pulling: bool,
+    /// Whether a container of it is being started, and may run before anything shows it.
+    pub starting: bool,
     /// The node's addresses.
     pub host_ips: &'a [String],
     /// What container ids begin with: `docker` or `simulated`.
@@ -74,23 +75,41 @@ pub struct View<'a> {
     pub now: Now,
 }
 
-/// One container's state, before it is JSON.
-#[derive(Default)]
-struct Shown<'a> {
-    run: Option<&'a ObservedContainer>,
-    last: Option<&'a ObservedContainer>,
-    waiting: Option<(String, String)>,
-    ready: bool,
-    /// It runs, and its postStart hook is not behind it.
-    hooked: bool,
-    /// It runs, and its startup probe, if it has one, has succeeded.
-    started: bool,
+impl View<'_> {
+    /// Whether nothing of the pod runs, and nothing will.
+    fn is_over(&self) -> bool {
+        !self.runs() && matches!(self.state, PodState::Finished | PodState::Terminating { .. } | PodState::Gone)
+    }
+
+    /// Whether something of the pod runs, or may: a start that is under way is not called back.
+    fn runs(&self) -> bool {
+        self.starting || self.observed.containers.iter().any(|run| run.state.is_running())
+    }
+}
+
+/// The status of a pod that was not taken: there is nothing to tell of its containers. Source: the kubelet's rejectPod.
+fn refused(spec: &PodSpec, failure: &PodFailure, at: Wall) -> Worded {
+    let mut status = json!({
+        "phase": "Failed",
+        "reason": failure.reason,
+        "message": failure.message,
+        "observedGeneration": spec.generation,
+        "startTime": rfc3339(at),
+    });
+    if let Some(map) = status.as_object_mut().filter(|_| !spec.qos.is_empty()) {
+        map.insert("qosClass".into(), json!(spec.qos));
+    }
+    Worded { status, waits: BTreeMap::new(), light: Some(LightState::NotReady) }
 }
 
 /// Words the status.
 #[must_use]
 pub fn pod_status(view: View<'_>) -> Worded {
     let View { spec, observed, .. } = view;
+    let failure = view.memory.failure.as_ref().map(|given_up| &given_up.failure);
+    if let Some((failure, at)) = failure.and_then(|failure| Some((failure, failure.refused?))) {
+        return refused(spec, failure, at);
+    }
     if let Some(status) = &spec.final_status
         && observed.containers.is_empty()
     {
@@ -105,17 +124,24 @@ pub fn pod_status(view: View<'_>) -> Worded {
     let words = end_words(view);
     let phase = match &words {
         Some(words) => words.phase,
-        None => held_back(view, initialized, phase(view, initialized, &main)),
+        None => match held_back(view, initialized, phase(view, initialized, &main)) {
+            // Every pod ends as one or the other. Source: TerminatePod.
+            "Pending" | "Running" if view.is_over() => "Failed",
+            phase => phase,
+        },
     };
     let done = matches!(phase, "Succeeded" | "Failed");
     let ephemeral: Vec<(&ContainerSpec, Shown<'_>)> =
-        spec.ephemeral.iter().map(|container| (container, shown(view, container, false, true))).collect();
+        // Never ready: nobody is sent there. Source: the kubelet, whose prober tells of no ephemeral container.
+        spec.ephemeral.iter().map(|container| (container, Shown { ready: false, ..shown(view, container, false, true) })).collect();
     // Source: the kubelet counts sidecars among those that have to be ready.
     let sidecars = init.iter().filter(|(container, _)| container.sidecar);
     let unready: Vec<&str> =
         sidecars.chain(&main).filter(|(_, shown)| !shown.ready).map(|(container, _)| container.name.as_str()).collect();
-    let sandbox = observed.sandboxes.last().filter(|sandbox| sandbox.state.is_running());
-    let start = observed.sandboxes.last().map(|sandbox| sandbox.pod_start);
+    let usable =
+        |sandbox: &&ObservedSandbox| sandbox.state.is_running() && !view.memory.address.has_lost(sandbox, spec.host_network);
+    let sandbox = observed.sandboxes.last().filter(usable);
+    let start = observed.sandboxes.last().map(|sandbox| sandbox.pod_start).or(view.memory.begun);
 
     let ready = unready.is_empty() && !done && !main.is_empty();
     let ready_since = if ready { latest(spec, observed, started) } else { latest(spec, observed, finished).or(start) };
@@ -163,12 +189,13 @@ pub fn pod_status(view: View<'_>) -> Worded {
         condition("PodScheduled", true, None, scheduled.as_deref()),
     ];
 
-    if let Some((condition, since)) = view.memory.failure.as_ref().and_then(|failure| failure.condition.as_ref()) {
+    if let Some((condition, since)) = failure.and_then(|failure| failure.condition.as_ref()) {
         let why = Some((condition.reason.as_str(), condition.message.clone()));
         conditions.push(self::condition(&condition.kind, true, why, Some(&rfc3339(*since))));
     }
 
     let mut status = Map::new();
+    status.insert("observedGeneration".into(), json!(spec.generation));
     status.insert("phase".into(), json!(phase));
     for (key, words) in words.iter().flat_map(|words| [("reason", words.reason), ("message", words.message)]) {
         if !words.is_empty() {
@@ -180,7 +207,12 @@ pub fn pod_status(view: View<'_>) -> Worded {
         status.insert("hostIP".into(), json!(ip));
         status.insert("hostIPs".into(), view.host_ips.iter().map(|ip| json!({"ip": ip})).collect());
     }
-    let pod_ip = sandbox.and_then(|sandbox| if spec.host_network { view.host_ips.first() } else { sandbox.ip.as_ref() });
+    // An ended pod still says where it was. Source: the kubelet's getPodIPs of its lifecycle event generator.
+    let pod_ip = if spec.host_network {
+        view.host_ips.first().filter(|_| sandbox.is_some() || view.memory.sandboxed)
+    } else {
+        sandbox.and_then(|sandbox| sandbox.ip.as_ref()).or(view.memory.address.last.as_ref())
+    };
     if let Some(ip) = pod_ip {
         status.insert("podIP".into(), json!(ip));
         status.insert("podIPs".into(), json!([{"ip": ip}]));
@@ -238,7 +270,15 @@ fn light(
         _ if ready => LightState::Ready,
         // Nobody has found fault with it yet.
         _ if main.iter().all(|(_, shown)| shown.ready || (!shown.started && is_running(shown))) => LightState::Starting,
-        "Pending" if !waits("ErrImagePull") && !waits("ImagePullBackOff") && !waits("ErrImageNeverPull") => LightState::Starting,
+        "Pending"
+            if !waits("ErrImagePull")
+                && !waits("ImagePullBackOff")
+                && !waits("ErrImageNeverPull")
+                && !waits("ImageInspectError")
+                && !waits("InvalidImageName") =>
+        {
+            LightState::Starting
+        }
         _ => LightState::NotReady,
     })
 }
@@ -275,104 +315,11 @@ fn is_initialized(spec: &PodSpec, observed: &ObservedPod, memory: &Memory) -> bo
 
 /// A phase is final when nothing runs any more.
 fn held_back(view: View<'_>, initialized: bool, phase: &'static str) -> &'static str {
-    let runs = view.observed.containers.iter().any(|run| run.state.is_running());
     match phase {
-        "Succeeded" | "Failed" if runs && initialized => "Running",
-        "Succeeded" | "Failed" if runs => "Pending",
+        "Succeeded" | "Failed" if view.runs() && initialized => "Running",
+        "Succeeded" | "Failed" if view.runs() => "Pending",
         _ => phase,
     }
-}
-
-fn shown<'a>(view: View<'a>, container: &ContainerSpec, init: bool, initialized: bool) -> Shown<'a> {
-    let (observed, memory) = (view.observed, view.memory);
-    let run = newest(observed, &container.name);
-    let last = previous(observed, &container.name);
-    let ending = view.state != PodState::Live;
-    match run.map(|run| (run, &run.state)) {
-        Some((run, RunState::Running { .. })) => match memory.post_start.get(&run.id) {
-            None => {
-                let ready = (!init || container.sidecar) && memory.probes.ready(container, &run.id);
-                let started = memory.probes.started(container, &run.id);
-                Shown { run: Some(run), last, ready, started, ..Shown::default() }
-            }
-            // Source: v1 ContainerState is Running only after postStart has ended well.
-            Some(hook) => {
-                let reason = match hook {
-                    PostStart::Failed => "PostStartHookError",
-                    PostStart::Due | PostStart::Runs => waits_to_begin(view.spec, init, initialized),
-                };
-                Shown {
-                    run: Some(run),
-                    last,
-                    waiting: Some((reason.to_owned(), String::new())),
-                    hooked: true,
-                    ..Shown::default()
-                }
-            }
-        },
-        Some((run, RunState::Exited { exit_code, .. })) => {
-            let done = init && !container.sidecar && *exit_code == 0;
-            let again = container.sidecar || again(view.spec, run, *exit_code, &memory.probes);
-            if done || ending || !again {
-                return Shown { run: Some(run), last, ready: done, ..Shown::default() };
-            }
-            let waiting = hindrance(memory, container, view.now).or_else(|| {
-                let due = memory.dues.get(&run.id).copied().unwrap_or_default();
-                let delay = restart::delay(run);
-                (!delay.is_zero() && due > view.now.tick).then(|| {
-                    let pod = &view.spec.pod;
-                    let text = format!(
-                        "back-off {}s restarting failed container={} pod={}_{}({})",
-                        delay.as_secs(),
-                        container.name,
-                        pod.name,
-                        pod.namespace,
-                        pod.uid
-                    );
-                    ("CrashLoopBackOff".to_owned(), text)
-                })
-            });
-            // While it waits, the end is the last state; before that it is the present one.
-            if waiting.is_some() {
-                Shown { run: Some(run), last: Some(run), waiting, ..Shown::default() }
-            } else {
-                Shown { run: Some(run), last, ..Shown::default() }
-            }
-        }
-        Some((_, RunState::Created)) | None => {
-            let waiting = hindrance(memory, container, view.now)
-                .unwrap_or_else(|| (waits_to_begin(view.spec, init, initialized).to_owned(), String::new()));
-            Shown { last, waiting: Some(waiting), ..Shown::default() }
-        }
-    }
-}
-
-/// Why a container that nothing hinders has not begun yet.
-fn waits_to_begin(spec: &PodSpec, init: bool, initialized: bool) -> &'static str {
-    if !spec.init.is_empty() && (!initialized || init) { "PodInitializing" } else { "ContainerCreating" }
-}
-
-/// What keeps a container from its next turn.
-fn hindrance(memory: &Memory, container: &ContainerSpec, now: Now) -> Option<(String, String)> {
-    if let Some(error) = memory.config.get(&container.name) {
-        let reason = match error {
-            super::env::ConfigError::Volume { .. } => "ContainerCreating",
-            _ => "CreateContainerConfigError",
-        };
-        return Some((reason.to_owned(), error.to_string()));
-    }
-    if let Some(ImageState::Failed { cools, message, retry, .. }) = memory.images.get(&container.name) {
-        return Some(if *retry == Retry::Never {
-            ("ErrImageNeverPull".to_owned(), message.clone())
-        } else if *cools > now.tick {
-            ("ErrImagePull".to_owned(), message.clone())
-        } else {
-            ("ImagePullBackOff".to_owned(), format!("Back-off pulling image \"{}\": {message}", container.image))
-        });
-    }
-    let trouble =
-        memory.trouble.get(&container.name).or_else(|| memory.trouble.get(SANDBOX)).or_else(|| memory.trouble.get(VOLUMES));
-    trouble.map(|trouble| (trouble.reason.to_owned(), trouble.message.clone()))
 }
 
 /// The end of a pod as a whole, and why.
@@ -389,9 +336,8 @@ fn end_words(view: View<'_>) -> Option<EndWords<'_>> {
         let text = |key: &str| status.get(key).and_then(Value::as_str).unwrap_or_default();
         return Some(EndWords { phase: text("phase"), reason: text("reason"), message: text("message") });
     }
-    let failure = view.memory.failure.as_ref()?;
-    let runs = view.observed.containers.iter().any(|run| run.state.is_running());
-    (!runs).then_some(EndWords { phase: "Failed", reason: &failure.reason, message: &failure.message })
+    let failure = &view.memory.failure.as_ref()?.failure;
+    (!view.runs()).then_some(EndWords { phase: "Failed", reason: &failure.reason, message: &failure.message })
 }
 
 /// Source: the kubelet's getPhase.
@@ -431,81 +377,6 @@ fn phase(view: View<'_>, initialized: bool, main: &[(&ContainerSpec, Shown<'_>)]
         _ if failed == 0 => "Succeeded",
         RestartPolicy::Never => "Failed",
         RestartPolicy::OnFailure => "Running",
-    }
-}
-
-fn container_status(view: View<'_>, container: &ContainerSpec, shown: &Shown<'_>) -> Value {
-    let (run, scheme) = (shown.run, view.scheme);
-    let words = LAST_WORDS_OF_POD / view.spec.all().count().max(1);
-    let state = match (&shown.waiting, run) {
-        (Some(_), None) if view.state == PodState::Finished && was_lost(view, container) => json!({"terminated": {
-            "exitCode": 137,
-            "reason": "ContainerStatusUnknown",
-            "message": "The container could not be located when the pod was terminated",
-            "startedAt": null,
-            "finishedAt": null,
-        }}),
-        (Some((reason, message)), _) if message.is_empty() => json!({"waiting": {"reason": reason}}),
-        (Some((reason, message)), _) => json!({"waiting": {"reason": reason, "message": message}}),
-        (None, Some(run)) => state(run, scheme, words),
-        (None, None) => json!({}),
-    };
-    let known = run.or(shown.last);
-    let mut status = json!({
-        "name": container.name,
-        "image": known.map_or(container.image.as_str(), |run| run.image.as_str()),
-        "imageID": known.map(|run| run.image_id.as_str()).unwrap_or_default(),
-        "ready": shown.ready,
-        "started": shown.started,
-        "restartCount": known.map_or(0, |run| run.attempt),
-        "state": state,
-        "lastState": shown.last.map_or_else(|| json!({}), |run| self::state(run, scheme, words)),
-    });
-    if let Some(run) = known
-        && let Some(map) = status.as_object_mut()
-    {
-        map.insert("containerID".to_owned(), json!(format!("{scheme}://{}", run.id)));
-    }
-    status
-}
-
-/// Whether a container of a pod that has ended must have run, or been about to, and nothing is left of it. Source: the kubelet's
-/// status manager, TerminatePod.
-fn was_lost(view: View<'_>, container: &ContainerSpec) -> bool {
-    view.spec.containers.iter().any(|main| main.name == container.name) && is_initialized(view.spec, view.observed, view.memory)
-}
-
-/// `running` or `terminated`, as the runtime tells it.
-fn state(run: &ObservedContainer, scheme: &str, words: usize) -> Value {
-    match &run.state {
-        RunState::Created => json!({}),
-        RunState::Running { started } => json!({"running": {"startedAt": rfc3339(*started)}}),
-        RunState::Exited { started, finished, exit_code, oom, error } => {
-            let reason = match (oom, error, exit_code) {
-                _ if run.trace == Trace::LostRunning => "ContainerStatusUnknown",
-                // A child may have been killed for its memory long before its parent ended well.
-                (_, None, 0) => "Completed",
-                (true, _, _) => "OOMKilled",
-                (false, Some(_), _) => "StartError",
-                (false, None, _) => "Error",
-            };
-            let message = match error {
-                Some(error) => error.as_str(),
-                None if run.trace == Trace::LostRunning => "The container could not be located: it was removed by somebody else",
-                None => run.message.get(..run.message.floor_char_boundary(words)).unwrap_or_default(),
-            };
-            let mut ended = json!({
-                "exitCode": exit_code,
-                "reason": reason,
-                "startedAt": rfc3339(*started),
-                "finishedAt": rfc3339(*finished),
-                "containerID": format!("{scheme}://{}", run.id),
-            });
-            if let Some(map) = ended.as_object_mut().filter(|_| !message.is_empty()) {
-                map.insert("message".to_owned(), json!(message));
-            }
-            json!({"terminated": ended})
-        }
     }
 }
 

@@ -76,6 +76,7 @@ async fn answer(runtime: &dyn Runtime, ask: &Ask) -> Sign {
         return sign;
     }
     match &ask.action {
+        Action::Portless(why) => Sign::Errored(why.clone()),
         Action::Exec(command) => exec::ask(runtime, container, command, ask.timeout).await,
         Action::Http(get) => http::ask(get, &ask.addresses, ask.timeout).await,
         Action::Tcp { host, port } => tcp::ask(&hosts(host.as_deref(), &ask.addresses), *port, ask.timeout).await,
@@ -105,7 +106,7 @@ mod tests {
     struct Hangs;
 
     impl Runtime for Hangs {
-        fn execute<'a>(&'a self, _: &'a PodRef, _: &'a Command) -> Boxed<'a, Result<Done, Failure>> {
+        fn execute<'a>(&'a self, _: &'a PodRef, _: &'a Command, _: &'a CancellationToken) -> Boxed<'a, Result<Done, Failure>> {
             Box::pin(std::future::pending())
         }
         fn observe<'a>(&'a self, _: Option<&'a Uid>) -> Boxed<'a, Result<Listing, Failure>> {

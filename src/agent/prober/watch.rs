@@ -25,7 +25,7 @@ use crate::agent::runtime::{ObservedPod, RunState};
 use crate::clock::{Now, Tick, Wall};
 use crate::rng::Rng;
 
-use super::verdict::{self, Answer};
+use super::verdict::{self, Answer, Sign};
 use super::worker::{Verdict, Worker};
 use super::{Ask, Kind, Order, Ticket};
 
@@ -188,6 +188,8 @@ impl Watch {
             return late;
         }
         let (failures, first) = (worker.failures(), !before.answered());
+        // A server that is still starting is not worth a word.
+        let lenient = matches!(answer.sign, Sign::Bad(_)) && worker.lenient() < before.lenient();
         let mut changed = turn.is_some();
         match (kind, turn) {
             (_, None) => {}
@@ -211,7 +213,7 @@ impl Watch {
             Kind::Liveness => false,
         };
         changed |= known && run.held.take().is_some();
-        let words = verdict::words(*kind, &answer.sign).filter(|(_, text)| {
+        let words = verdict::words(*kind, &answer.sign).filter(|_| !lenient).filter(|(_, text)| {
             let said = run.said.get(kind).map(|(at, before)| (now.tick.since(*at), before));
             turn.is_some()
                 || failures == probe.failure_threshold

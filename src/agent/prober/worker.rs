@@ -3,10 +3,12 @@
 //! In:       the probe, the container's start, answers, `now`.
 //! Out:      whether to ask now, when to look again, and a `Turn` when the answers amount to something new.
 //! Never:    knows what follows from it (`watch.rs`).
-//! Source:   the kubelet's prober/worker.go. We differ in three things: what is due at the container's start is due then, and
+//! Source:   the kubelet's prober/worker.go. We differ in five things: what is due at the container's start is due then, and
 //!           not at the next beat of a clock that began with the pod; the spread over time is at most a second for the probes
-//!           that somebody waits for (startup, readiness) and a whole period for liveness; and an answer that never comes is
-//!           given up, so that nothing can silence a probe.
+//!           that somebody waits for (startup, readiness) and a whole period for liveness; an answer that never comes is given
+//!           up, so that nothing can silence a probe; readiness over the network is asked at once, and while the server is still
+//!           starting a few times soon after, which does not count; and what is asked over the network keeps a beat of the node
+//!           (a tenth of its period, at most a second), so that fifty pods wake it once a second and not ten times.
 //!
 //! ```text
 //!   start ── initial delay ── spread ──▶ ask ──(period)──▶ ask ──(period)──▶ …
@@ -15,13 +17,18 @@
 
 use std::time::Duration;
 
-use crate::agent::pods::spec::Probe;
+use crate::agent::pods::spec::{Action, Probe};
 use crate::clock::Tick;
 
 use super::{Kind, Sign};
 
 /// The most that the first readiness and startup probes of containers that start together are spread by.
 const SPREAD: Duration = Duration::from_secs(1);
+/// Askings over the network are moved by half as much at most, so that they meet.
+const BEAT: Duration = Duration::from_secs(1);
+/// How long after bad answers a server that has just been started is asked again.
+static SOON: [Duration; 4] =
+    [Duration::from_millis(100), Duration::from_millis(200), Duration::from_millis(400), Duration::from_millis(800)];
 /// An answer that is so much later than its time-out is not coming: the runtime's own time-outs are below.
 const LOST: Duration = Duration::from_secs(180);
 
@@ -47,6 +54,8 @@ pub struct Worker {
     /// What the last answers were, and how many alike in a row.
     streak: Option<(bool, u32)>,
     answered: bool,
+    /// What is left of [`SOON`].
+    soon: &'static [Duration],
 }
 
 impl Worker {
@@ -55,17 +64,19 @@ impl Worker {
     pub fn new(kind: Kind, probe: &Probe, ran: Duration, now: Tick, chance: f64) -> Self {
         let most = match kind {
             Kind::Liveness => probe.period,
+            Kind::Readiness if over_network(probe) => Duration::ZERO,
             Kind::Startup | Kind::Readiness => probe.period.min(SPREAD),
         };
+        let soon: &[Duration] = if kind == Kind::Readiness && over_network(probe) { &SOON } else { &[] };
         let due = now.after(probe.initial_delay.saturating_sub(ran)).after(most.mul_f64(chance.clamp(0.0, 1.0)));
-        Self { verdict: Verdict::Open, due, flight: None, streak: None, answered: false }
+        Self { verdict: Verdict::Open, due, flight: None, streak: None, answered: false, soon }
     }
 
     /// A worker whose answer is awaited: it is asked as soon as its delay is over.
     #[must_use]
     pub fn awaited(probe: &Probe, ran: Duration, now: Tick) -> Self {
         let due = now.after(probe.initial_delay.saturating_sub(ran));
-        Self { verdict: Verdict::Open, due, flight: None, streak: None, answered: false }
+        Self { verdict: Verdict::Open, due, flight: None, streak: None, answered: false, soon: &[] }
     }
 
     /// What is known.
@@ -100,13 +111,21 @@ impl Worker {
     /// neither and leaves the row as it is.
     pub fn answer(&mut self, probe: &Probe, now: Tick, number: u64, sign: &Sign) -> Option<Verdict> {
         let (_, asked) = self.flight.take_if(|(out, _)| *out == number)?;
-        self.due = asked.after(probe.period).max(now);
+        self.due = next(probe, asked).max(now);
         self.answered = true;
         let good = match sign {
             Sign::Good | Sign::Warning(_) => true,
             Sign::Bad(_) => false,
             Sign::Errored(_) => return None,
         };
+        match self.soon.split_first() {
+            Some((pause, rest)) if !good => {
+                self.soon = rest;
+                self.due = self.due.min(now.after(*pause));
+                return None;
+            }
+            _ => self.soon = &[],
+        }
         let alike = match self.streak {
             Some((before, alike)) if before == good => alike.saturating_add(1),
             _ => 1,
@@ -121,6 +140,12 @@ impl Worker {
         Some(verdict)
     }
 
+    /// How many more bad answers are put down to a server that is still starting.
+    #[must_use]
+    pub fn lenient(&self) -> usize {
+        self.soon.len()
+    }
+
     /// How many bad answers came in a row.
     #[must_use]
     pub fn failures(&self) -> u32 {
@@ -128,10 +153,22 @@ impl Worker {
     }
 }
 
+/// A command costs processes, which had better not start all at once; a call over the network costs next to nothing but its wake.
+fn over_network(probe: &Probe) -> bool {
+    !matches!(probe.action, Action::Exec(_))
+}
+
+/// A period after it was asked, on the beat if it keeps one.
+fn next(probe: &Probe, asked: Tick) -> Tick {
+    let due = asked.after(probe.period);
+    let beat = if over_network(probe) { u64::try_from((probe.period / 10).min(BEAT).as_millis()).unwrap_or(1) } else { 1 };
+    let beat = beat.max(1);
+    Tick(due.0.saturating_add(beat / 2) / beat * beat)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::pods::spec::Action;
     use proptest::prelude::*;
 
     fn probe(success: u32, failure: u32) -> Probe {
@@ -194,6 +231,43 @@ mod tests {
         assert!(worker.ask(&probe, Tick(186_000), 2));
         assert_eq!(worker.answer(&probe, Tick(186_001), 1, &bad()), None);
         assert_eq!(worker.answer(&probe, Tick(186_001), 2, &bad()), Some(Verdict::Ill));
+    }
+
+    fn call(period: Duration) -> Probe {
+        Probe { action: Action::Tcp { host: None, port: 80 }, initial_delay: Duration::ZERO, period, ..probe(1, 3) }
+    }
+
+    #[test]
+    fn calls_over_the_network_come_to_a_beat_and_keep_their_period() {
+        for (period, first, dues) in [(10_000, 3456, [13_000, 23_000, 33_000]), (1000, 3456, [4500, 5500, 6500])] {
+            let probe = call(Duration::from_millis(period));
+            let mut worker = Worker::new(Kind::Liveness, &probe, Duration::ZERO, Tick(first), 0.0);
+            for due in dues {
+                // The wake is a little late, each time.
+                let now = Tick(worker.due().0 + 3);
+                assert!(worker.ask(&probe, now, 1));
+                worker.answer(&probe, now, 1, &Sign::Good);
+                assert_eq!(worker.due(), Tick(due));
+            }
+        }
+    }
+
+    #[test]
+    fn a_server_that_is_still_starting_is_asked_again_soon_and_that_does_not_count() {
+        let probe = call(Duration::from_secs(10));
+        let mut worker = Worker::new(Kind::Readiness, &probe, Duration::ZERO, Tick(1000), 0.9);
+        for due in [1000, 1100, 1300, 1700, 2500] {
+            assert_eq!((worker.due(), worker.failures()), (Tick(due), 0));
+            assert!(worker.ask(&probe, worker.due(), due));
+            assert_eq!(worker.answer(&probe, Tick(due), due, &bad()), None);
+        }
+        assert_eq!((worker.due(), worker.failures()), (Tick(13_000), 1));
+        let mut worker = Worker::new(Kind::Readiness, &probe, Duration::ZERO, Tick(1000), 0.9);
+        assert!(worker.ask(&probe, Tick(1000), 1));
+        assert_eq!(worker.answer(&probe, Tick(1000), 1, &Sign::Good), Some(Verdict::Well));
+        assert!(worker.ask(&probe, Tick(11_000), 2));
+        worker.answer(&probe, Tick(11_000), 2, &bad());
+        assert_eq!((worker.due(), worker.failures()), (Tick(21_000), 1), "once it was well every answer counts");
     }
 
     /// Answers in order (good, bad, error) and what each turns the verdict to.

@@ -20,11 +20,12 @@ use crate::agent::images::Wanted;
 use crate::agent::led::Driver;
 use crate::agent::led::shelf::{PodLight, PodState, Shelf, ShelfEffect, ShelfInput};
 use crate::agent::node::{self, Effect, Input, Node, Order, Outcome};
+use crate::agent::past::Past;
 use crate::agent::pods::status::LightState;
+use crate::agent::policy::rules::LocalPods;
 use crate::agent::prober;
-use crate::agent::register;
 use crate::agent::runtime::run::Health as RuntimeHealth;
-use crate::agent::runtime::{Failure, Runtime};
+use crate::agent::runtime::{Command, Failure, Runtime};
 use crate::agent::streams::Streams;
 use crate::agent::uplink::Uplink;
 use crate::api::image::{Platforms, tagged};
@@ -35,6 +36,7 @@ use crate::error::Chain;
 use crate::link::bus::{Bus, BusEvent, Publish};
 use crate::link::codec::{decode, encode};
 use crate::link::message::{Assignment, CallRequest, Credit, Head, Health, Info, NodeImage, SCHEMA, VolumeReport};
+use crate::link::mqtt::Place;
 use crate::link::session::{Session, SessionEffect, SessionInput};
 use crate::link::share::Share;
 use crate::link::{NodeTopic, Topics};
@@ -45,8 +47,8 @@ use crate::step::Machine;
 const HEALTH_AT_MOST: Duration = Duration::from_secs(1);
 /// What the bus could not take is offered again after this.
 const RETRY: Duration = Duration::from_millis(200);
-/// A runtime that does not say its version by then is asked again when it answers anew.
-const VERSION: Duration = Duration::from_secs(2);
+/// So many inputs are taken in at once, before the link is heard again.
+const FLOCK: usize = 64;
 
 /// One node's parts, and what they have to tell each other.
 pub(super) struct Agent {
@@ -54,6 +56,14 @@ pub(super) struct Agent {
     pub(super) clock: SystemClock,
     pub(super) node: Node,
     pub(super) session: Session,
+    /// The conversation about the network.
+    pub(super) net: Session,
+    /// What is known of the network, for all who work by it.
+    pub(super) net_share: watch::Sender<Arc<Share>>,
+    /// The same with its store, for who keeps it.
+    pub(super) net_keep: watch::Sender<Option<(String, Arc<Share>)>>,
+    /// The pods of this node by their addresses, for who makes rules about them.
+    pub(super) local_pods: watch::Sender<Arc<LocalPods>>,
     pub(super) shelf: Shelf,
     pub(super) uplink: Uplink,
     pub(super) streams: Streams,
@@ -69,6 +79,8 @@ pub(super) struct Agent {
     pub(super) hooks: mpsc::Sender<HookOrder>,
     pub(super) probes: mpsc::Sender<prober::Order>,
     pub(super) keep: watch::Sender<Option<(String, Arc<Share>)>>,
+    /// What the next agent is to know of the pods.
+    pub(super) remember: watch::Sender<Option<Arc<Past>>>,
     /// The images that pods name, for who removes the others.
     pub(super) wanted: watch::Sender<Wanted>,
     /// The images that are here.
@@ -78,6 +90,14 @@ pub(super) struct Agent {
     pub(super) discard: watch::Sender<Arc<Share>>,
     pub(super) volumes_dir: String,
     pub(super) connected: bool,
+    /// The same, for who looks for the master.
+    pub(super) linked: watch::Sender<bool>,
+    /// Where the broker is, if that is somewhere else than it was.
+    pub(super) moved: watch::Receiver<Option<Place>>,
+    /// The same, for who connects.
+    pub(super) moves: watch::Sender<Option<Place>>,
+    /// Counts up when the machine's interfaces or addresses changed.
+    pub(super) interfaces: watch::Receiver<u64>,
     pub(super) info: Option<Info>,
     pub(super) pressures: watch::Receiver<Pressures>,
     pub(super) runtime_is: RuntimeHealth,
@@ -101,23 +121,27 @@ pub(super) struct Inboxes {
 
 impl Agent {
     /// Runs until `stop`.
-    pub(super) async fn run(mut self, kept: Option<Arc<Share>>, inboxes: Inboxes, stop: CancellationToken) {
+    pub(super) async fn run(mut self, past: Past, kept: Option<Arc<Share>>, inboxes: Inboxes, stop: CancellationToken) {
         let Inboxes { mut events, mut inputs, mut runtime_is, mut discarded } = inboxes;
         self.light(ShelfInput::Link(false));
+        self.feed(Input::Past(past));
         let inventory = self.devices.borrow_and_update().clone();
         self.feed(Input::Devices(inventory));
+        let net = self.net_share.borrow().clone();
+        self.feed(Input::Network(net));
         if let Some(share) = kept {
             tracing::info!(node = self.config.node, pods = share.pods.len(), "starts with the share that was kept");
             self.tell_wanted(&share);
             self.discard.send_replace(share.clone());
-            self.feed(Input::Desired(share));
+            self.feed(Input::Kept(share));
         }
         loop {
-            let wake = [self.node.next_wake(), self.session.next_wake(), self.shelf.next_wake(), self.retry_at]
-                .into_iter()
-                .flatten()
-                .chain(self.connected.then_some(self.health_at))
-                .min();
+            let wake =
+                [self.node.next_wake(), self.session.next_wake(), self.net.next_wake(), self.shelf.next_wake(), self.retry_at]
+                    .into_iter()
+                    .flatten()
+                    .chain(self.connected.then_some(self.health_at))
+                    .min();
             tokio::select! { biased;
                 () = stop.cancelled() => return,
                 Some(event) = events.recv() => {
@@ -126,13 +150,31 @@ impl Agent {
                     }
                     self.hear(event);
                 }
-                Some(input) = inputs.recv() => self.feed(input),
+                Some(input) = inputs.recv() => {
+                    self.feed(input);
+                    // Answers of probes come in flocks: when to wake next is asked once for all of them.
+                    for _ in 1..FLOCK {
+                        let Ok(input) = inputs.try_recv() else { break };
+                        self.feed(input);
+                    }
+                }
                 Some(volumes) = discarded.recv() => self.uplink.volumes(volumes),
                 Ok(()) = runtime_is.changed() => {
                     self.runtime_is = runtime_is.borrow_and_update().clone();
-                    self.learn_runtime().await;
+                    // One that is away says nothing: the node, once it has registered, does not wait for it.
+                    if matches!(self.runtime_is, RuntimeHealth::Away(_)) && self.info.is_some() {
+                        self.health_soon();
+                    } else {
+                        self.learn_runtime().await;
+                    }
                 }
                 Ok(()) = self.pressures.changed() => self.health_soon(),
+                Ok(()) = self.interfaces.changed() => {
+                    if self.learn_addresses().await {
+                        // A connection from an address that is no more says nothing for many seconds.
+                        self.moves.send_modify(|_| {});
+                    }
+                }
                 Ok(()) = self.images.changed() => {
                     self.learn_runtime().await;
                 }
@@ -144,8 +186,26 @@ impl Agent {
                 () = self.clock.sleep_until(wake) => self.wake(),
                 else => return,
             }
+            self.tell_local_pods();
             self.tell();
         }
+    }
+
+    /// Tells whoever asks which pods have which addresses, when that is something else than before.
+    fn tell_local_pods(&self) {
+        if self.local_pods.receiver_count() == 0 {
+            return;
+        }
+        // Without policies nobody makes rules: nothing is collected then.
+        let none = self.net_share.borrow().policies.is_empty();
+        let pods = if none { LocalPods::new() } else { self.node.local_pods() };
+        self.local_pods.send_if_modified(|known| {
+            let other = **known != pods;
+            if other {
+                *known = Arc::new(pods);
+            }
+            other
+        });
     }
 
     fn wake(&mut self) {
@@ -156,6 +216,7 @@ impl Agent {
         let mut effects = Vec::new();
         self.session.wake(now, &mut effects);
         self.follow(effects);
+        self.wake_net();
         let mut effects = Vec::new();
         self.shelf.wake(now, &mut effects);
         self.show(effects);
@@ -165,7 +226,7 @@ impl Agent {
         }
     }
 
-    fn feed(&mut self, input: Input) {
+    pub(super) fn feed(&mut self, input: Input) {
         let mut effects = Vec::new();
         self.node.handle(self.clock.now(), input, &mut effects);
         self.carry_out(effects);
@@ -178,7 +239,10 @@ impl Agent {
                 Effect::Run(order) => {
                     if let Err(error) = self.orders.try_send(order) {
                         let (mpsc::error::TrySendError::Full(order) | mpsc::error::TrySendError::Closed(order)) = error;
-                        refused.push(order);
+                        // What could not be given up goes on, and its outcome comes.
+                        if order.command != Command::Cancel {
+                            refused.push(order);
+                        }
                     }
                 }
                 Effect::Hook(hook) => {
@@ -196,6 +260,9 @@ impl Agent {
                 Effect::Report(report) => self.uplink.report(report),
                 Effect::Event(event) => self.uplink.event(event),
                 Effect::Offer(offer) => self.offer(offer),
+                Effect::Keep(past) => {
+                    self.remember.send_replace(Some(Arc::new(past)));
+                }
                 Effect::Lights(lights) => self.light(ShelfInput::Pods(lights.into_iter().map(pod_light).collect())),
             }
         }
@@ -233,14 +300,18 @@ impl Agent {
         match event {
             BusEvent::Connected => {
                 self.connected = true;
+                self.linked.send_replace(true);
                 self.converse(SessionInput::Connected);
+                self.converse_net(SessionInput::Connected);
                 self.light(ShelfInput::Link(true));
                 self.introduce();
             }
             BusEvent::Disconnected => {
                 self.connected = false;
+                self.linked.send_replace(false);
                 self.streams.end_all();
                 self.converse(SessionInput::Disconnected);
+                self.converse_net(SessionInput::Disconnected);
                 self.light(ShelfInput::Link(false));
             }
             BusEvent::Alive { .. } => {}
@@ -278,6 +349,10 @@ impl Agent {
             NodeTopic::Assignment => {
                 decode::<Assignment>(payload).map(|assignment| self.converse(SessionInput::Assignment(Box::new(assignment))))
             }
+            NodeTopic::NetHead => decode::<Head>(payload).map(|head| self.converse_net(SessionInput::Head(head))),
+            NodeTopic::NetAssignment => {
+                decode::<Assignment>(payload).map(|assignment| self.converse_net(SessionInput::Assignment(Box::new(assignment))))
+            }
             NodeTopic::AskAll => {
                 let incarnation = self.rng.bits().max(1);
                 self.uplink.start_anew(incarnation, self.node.all_reports().cloned());
@@ -285,13 +360,18 @@ impl Agent {
                 self.health_soon();
                 Ok(())
             }
-            NodeTopic::CallRequest(id) => decode::<CallRequest>(payload).map(|request| self.streams.start(id, request)),
+            NodeTopic::CallRequest(id) => decode::<CallRequest>(payload).map(|request| match self.down() {
+                // Nobody waits for the time-out of a runtime that is known not to answer.
+                Some(words) => self.streams.refuse(&id, &request, words),
+                None => self.streams.start(id, request),
+            }),
             NodeTopic::CallCredit(id) => decode::<Credit>(payload).map(|credit| self.streams.credit(&id, credit)),
             NodeTopic::Info
             | NodeTopic::Health
             | NodeTopic::Report
             | NodeTopic::Leds
             | NodeTopic::Ask
+            | NodeTopic::NetAsk
             | NodeTopic::CallData(_) => Ok(()),
         };
         if let Err(error) = taken {
@@ -316,6 +396,10 @@ impl Agent {
         let mut effects = Vec::new();
         self.session.handle(self.clock.now(), input, &mut effects);
         self.follow(effects);
+        if let Some(store) = self.session.store() {
+            // One node, one store.
+            self.net.bind(store);
+        }
     }
 
     fn follow(&mut self, effects: Vec<SessionEffect>) {
@@ -329,6 +413,7 @@ impl Agent {
                     self.discard.send_replace(share.clone());
                     self.feed(Input::Desired(share));
                 }
+                SessionEffect::Confirmed => self.feed(Input::Confirmed),
                 SessionEffect::Ask(ask) => {
                     self.publish(&NodeTopic::Ask, encode(&ask), false);
                 }
@@ -348,13 +433,13 @@ impl Agent {
     }
 
     /// `health` as soon as it may be told again.
-    fn health_soon(&mut self) {
+    pub(super) fn health_soon(&mut self) {
         let now = self.clock.now().tick;
         let soonest = self.health_told.map_or(now, |told| told.after(HEALTH_AT_MOST).max(now));
         self.health_at = self.health_at.min(soonest);
     }
 
-    fn publish(&mut self, topic: &NodeTopic, payload: Bytes, retain: bool) -> bool {
+    pub(super) fn publish(&mut self, topic: &NodeTopic, payload: Bytes, retain: bool) -> bool {
         let topic = self.topics.node(&self.config.node, topic);
         let expiry_seconds = (!retain).then_some(60);
         self.bus.publish(Publish { topic, payload, retain, expiry_seconds }).is_ok()
@@ -395,12 +480,10 @@ impl Agent {
             under_voltage: reading.under_voltage,
             agent_written_bytes: reading.agent_written_bytes,
             ready: self.runtime_is == RuntimeHealth::Ready,
-            not_ready_because: match &self.runtime_is {
-                RuntimeHealth::Away(words) => Some(words.clone()),
-                RuntimeHealth::Ready | RuntimeHealth::Unknown => None,
-            },
+            not_ready_because: self.down(),
             memory_pressure: pressures.memory,
-            disk_pressure: pressures.disk,
+            disk_pressure: pressures.disk.is_some(),
+            disk_pressure_because: pressures.disk.map(|short| short.words().to_owned()),
             pid_pressure: pressures.pids,
             pods: u32::try_from(self.node.all_reports().count()).unwrap_or(u32::MAX),
             at: self.session.held(),
@@ -413,67 +496,20 @@ impl Agent {
         self.health_at = self.next_health(now.tick);
     }
 
+    /// Why nothing is to be had of the runtime: the kubelet's words, and the reason.
+    fn down(&self) -> Option<String> {
+        match &self.runtime_is {
+            RuntimeHealth::Away(words) => Some(format!("container runtime is down: {words}")),
+            RuntimeHealth::Ready | RuntimeHealth::Unknown => None,
+        }
+    }
+
     /// On the node's own beat, so that a thousand nodes do not speak at once.
     fn next_health(&self, now: Tick) -> Tick {
         let interval = u64::try_from(self.config.health_interval.as_millis()).unwrap_or(10_000).max(1000);
         let beat = beat(&self.config.node) % interval;
         let next = (now.0 / interval) * interval + beat;
         Tick(if next > now.0 + 500 { next } else { next + interval })
-    }
-
-    /// A new connection may be over another network, or the first since the network came up.
-    async fn learn_addresses(&mut self) {
-        let addresses = super::addresses(&self.config.mqtt.broker.host);
-        if addresses != self.addresses {
-            self.addresses.clone_from(&addresses);
-            self.feed(Input::Addresses(addresses));
-            self.learn_runtime().await;
-        }
-    }
-
-    /// Says what it has of devices now.
-    fn offer(&mut self, offer: Offer) {
-        if let Some(info) = &mut self.info {
-            register::offer(info, &offer);
-            let info = encode(info);
-            if self.connected {
-                self.publish(&NodeTopic::Info, info, true);
-            }
-        }
-        self.offer = offer;
-    }
-
-    /// The runtime answers, or does not: say what it is.
-    async fn learn_runtime(&mut self) {
-        // Docker that hangs must not hold up the node.
-        let asked = tokio::time::timeout(VERSION, self.runtime.version()).await;
-        let version = asked.ok().and_then(Result::ok).unwrap_or_default();
-        if let Ok(Ok(platforms)) = tokio::time::timeout(VERSION, self.runtime.platforms()).await {
-            self.platforms = platforms;
-        }
-        let images = self.images.borrow().clone();
-        let facts = register::Facts {
-            node: &self.config.node,
-            machine: &self.machine,
-            board: &self.board,
-            capacity: self.config.capacity,
-            runtime: self.config.runtime,
-            container_runtime: &version,
-            addresses: self.addresses.clone(),
-            storage_bytes: self.sensors.read().disk_total_bytes,
-            platforms: &self.platforms,
-            images: &images,
-            volumes_dir: &self.volumes_dir,
-            offer: self.offer.clone(),
-        };
-        let info = register::info(&facts);
-        if self.info.as_ref() != Some(&info) && !(version.is_empty() && self.info.is_some()) {
-            if self.connected {
-                self.publish(&NodeTopic::Info, encode(&info), true);
-            }
-            self.info = Some(info);
-        }
-        self.health_soon();
     }
 }
 

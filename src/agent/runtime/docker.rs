@@ -7,12 +7,19 @@
 //! Every request has a time-out of its own. The API version is agreed on again whenever Docker was away: `bollard` asks
 //! for one that older engines refuse, and an upgrade may have happened in between.
 
+mod engine;
+mod events;
 mod exec;
 mod host;
+mod image_volumes;
 mod images;
 mod last_words;
 mod logs;
+mod names;
+mod network;
 mod observe;
+mod oom;
+mod remove;
 mod usage;
 mod volumes;
 
@@ -21,30 +28,34 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU8, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use std::time::Duration;
 
 use bollard::errors::Error;
-use bollard::models::{ContainerCreateBody, EventMessage, NetworkCreateRequest};
-use bollard::query_parameters::{
-    CreateContainerOptions, EventsOptions, KillContainerOptions, ListContainersOptions, ListNetworksOptions,
-    RemoveContainerOptions, RemoveVolumeOptions,
-};
+use bollard::models::{ContainerCreateBody, ContainerStateStatusEnum};
+use bollard::query_parameters::{CreateContainerOptions, KillContainerOptions, ListContainersOptions};
 use bollard::{API_DEFAULT_VERSION, Docker};
-use futures_util::{Stream, StreamExt};
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use engine::Engine;
 use host::Started;
 
 use super::naming::{self, Owner};
 use super::{
-    Boxed, Changed, Changes, Command, ContainerPlan, Done, Executed, Failure, Listing, PodRef, Runtime, SandboxPlan, Signal,
+    Boxed, Changes, Command, ContainerPlan, Done, Executed, Failure, Listing, Note, PodRef, Runtime, SandboxPlan, Signal,
     translate,
 };
+use crate::agent::dns::NameServer;
+use crate::agent::dns::resolv_conf::OF_HOST;
 use crate::agent::images::credentials::Credential;
 use crate::agent::images::progress::{Layers, Progress};
 use crate::agent::images::{Disk, Fetched, ImageFacts};
+use crate::agent::node_network::NodeNetwork;
+use crate::agent::pod_network::PodNetwork;
+use crate::agent::pod_network::addresses::Addresses;
 use crate::agent::stats::{DiskUsage, Usage};
 use crate::agent::volumes::disk;
 use crate::api::Uid;
@@ -76,12 +87,23 @@ pub struct Settings {
     pub fetched: Option<mpsc::Sender<Fetched>>,
     /// Where the pods' directories lie (`pods/dir.rs`): a path that Docker sees as well.
     pub run_dir: PathBuf,
+    /// Where images are unpacked that volumes show: a path that Docker sees as well, and on a disk.
+    pub image_dir: PathBuf,
     /// Where seccomp profiles of type Localhost lie.
     pub seccomp_dir: PathBuf,
     /// The host's `resolv.conf`: the first of these that names a server within reach.
     pub resolv_conf: Vec<PathBuf>,
+    /// Whether this node answers names; `None` where nobody can say.
+    pub name_server: Option<watch::Receiver<NameServer>>,
     /// What runs in the sandbox: [`super::sandbox::PROGRAM`] and its arguments.
     pub sandbox_command: Vec<String>,
+    /// What the network of this node's pods is to be. A channel that nobody sends on: the engine chooses, for all nodes of the cluster on
+    /// this host together, as where the master is too old to say.
+    pub pod_network: watch::Receiver<Option<PodNetwork>>,
+    /// So long after the agent's start it is waited for.
+    pub network_patience: Duration,
+    /// Who hears what it is.
+    pub node_network: watch::Sender<Option<NodeNetwork>>,
     /// Every time-out is divided by this: 1, more where a test waits for a Docker that hangs.
     pub haste: u32,
 }
@@ -90,15 +112,21 @@ impl Settings {
     /// As the daemon uses it.
     #[must_use]
     pub fn new(socket: impl Into<String>, owner: Owner, run_dir: impl Into<PathBuf>) -> Self {
+        let run_dir = run_dir.into();
         Self {
             socket: socket.into(),
             owner,
             logs: translate::LogCap::default(),
-            run_dir: run_dir.into(),
+            image_dir: run_dir.join("image-volumes"),
+            run_dir,
             seccomp_dir: crate::agent::config::DEFAULT_SECCOMP_DIR.into(),
-            // Source: systemd-resolved(8); Docker and the kubelet look there as well.
-            resolv_conf: vec!["/etc/resolv.conf".into(), "/run/systemd/resolve/resolv.conf".into()],
+            resolv_conf: OF_HOST.iter().map(PathBuf::from).collect(),
             sandbox_command: vec![super::sandbox::PROGRAM.to_owned(), "sandbox".to_owned()],
+            pod_network: watch::channel(None).1,
+            // A master that was just started says nothing of the network before its own grace is over: 30 s.
+            network_patience: Duration::from_secs(40),
+            node_network: watch::Sender::new(None),
+            name_server: None,
             haste: 1,
             emulated: Vec::new(),
             auth_file: None,
@@ -116,20 +144,42 @@ pub struct DockerRuntime {
 struct Shared {
     settings: Settings,
     client: Mutex<Option<Docker>>,
+    /// What engine it was that was last connected to.
+    engine: Mutex<Engine>,
+    /// What engines said of starts that failed and do not keep in the container's state, by id.
+    failed_starts: Mutex<HashMap<String, String>>,
     /// Made or found once: the sandbox image's tag, and the id of the network.
     sandbox_image: tokio::sync::Mutex<Option<String>>,
-    network: tokio::sync::Mutex<Option<String>>,
+    network: tokio::sync::Mutex<Option<network::Known>>,
+    /// Which pod has which address on it; `None`: what the agent before had is not read yet.
+    addresses: Mutex<Option<Addresses>>,
+    /// Whether this agent turns round what leaves its pods' network; the engine does otherwise. Asked once.
+    translates: tokio::sync::OnceCell<bool>,
+    /// Whether the engine makes its bridges on another machine, or in another network namespace.
+    elsewhere: AtomicBool,
+    /// When the agent began.
+    born: tokio::time::Instant,
     digests: Mutex<HashMap<String, String>>,
     /// Containers of which a process was killed for its memory: Docker tells of a child's end by an event alone.
     oom: Arc<Mutex<BTreeSet<String>>>,
+    /// Rings when one came to them that no event of the engine tells of.
+    oom_news: Arc<Notify>,
+    /// The containers that the kernel is asked about, and who waits for its answers (`oom.rs`).
+    listened: Mutex<BTreeSet<String>>,
+    listeners: Mutex<JoinSet<()>>,
     /// What this node runs, as Docker said when it was last connected to.
     platforms: Mutex<Option<Platforms>>,
     /// The fetches that are under way, by image.
     fetches: Mutex<HashMap<String, Layers>>,
+    /// Whose the sandboxes are that were seen, by id: an event of a network names a container and no pod.
+    sandboxes: Mutex<HashMap<String, Uid>>,
     /// What was found of containers that ended at once, by id.
     exec_formats: Mutex<HashMap<String, Option<String>>>,
     /// By container id, of those that have ended.
     last_words: Mutex<HashMap<String, String>>,
+    /// The images that are unpacked for volumes, and who is at it.
+    images: Arc<disk::images::Images>,
+    unpacking: Arc<tokio::sync::Mutex<()>>,
     stamp: AtomicU64,
     places: Mutex<usage::Places>,
     /// Whether Docker may shelter containers from the kernel (`host.rs`).
@@ -144,14 +194,26 @@ impl DockerRuntime {
     pub fn new(settings: Settings) -> Self {
         Self {
             shared: Arc::new(Shared {
+                images: Arc::new(disk::images::Images::new(&settings.image_dir, &settings.run_dir)),
+                unpacking: Arc::default(),
                 settings,
                 client: Mutex::new(None),
+                engine: Mutex::default(),
+                failed_starts: Mutex::default(),
                 sandbox_image: tokio::sync::Mutex::new(None),
                 network: tokio::sync::Mutex::new(None),
+                addresses: Mutex::default(),
+                translates: tokio::sync::OnceCell::new(),
+                elsewhere: AtomicBool::new(false),
+                born: tokio::time::Instant::now(),
                 digests: Mutex::new(HashMap::new()),
                 oom: Arc::default(),
+                oom_news: Arc::default(),
+                listened: Mutex::default(),
+                listeners: Mutex::default(),
                 platforms: Mutex::new(None),
                 fetches: Mutex::new(HashMap::new()),
+                sandboxes: Mutex::default(),
                 exec_formats: Mutex::new(HashMap::new()),
                 last_words: Mutex::new(HashMap::new()),
                 stamp: AtomicU64::new(0),
@@ -164,8 +226,13 @@ impl DockerRuntime {
 }
 
 impl Runtime for DockerRuntime {
-    fn execute<'a>(&'a self, pod: &'a PodRef, command: &'a Command) -> Boxed<'a, Result<Done, Failure>> {
-        Box::pin(self.shared.execute(pod, command))
+    fn execute<'a>(
+        &'a self,
+        pod: &'a PodRef,
+        command: &'a Command,
+        given_up: &'a CancellationToken,
+    ) -> Boxed<'a, Result<Done, Failure>> {
+        Box::pin(self.shared.execute(pod, command, given_up))
     }
 
     fn observe<'a>(&'a self, only: Option<&'a Uid>) -> Boxed<'a, Result<Listing, Failure>> {
@@ -173,7 +240,7 @@ impl Runtime for DockerRuntime {
     }
 
     fn events(&self) -> Boxed<'_, Result<Box<dyn Changes>, Failure>> {
-        Box::pin(self.shared.events())
+        Box::pin(events::listen(&self.shared))
     }
 
     fn logs(&self, request: LogRequest) -> Chunks {
@@ -196,9 +263,16 @@ impl Runtime for DockerRuntime {
 
     fn version(&self) -> Boxed<'_, Result<String, Failure>> {
         Box::pin(async {
+            self.shared.client().await?;
+            let engine = self.shared.engine();
+            Ok(format!("{}://{}", engine.scheme(), engine.version))
+        })
+    }
+
+    fn lives(&self) -> Boxed<'_, Result<(), Failure>> {
+        Box::pin(async {
             let docker = self.shared.client().await?;
-            let version = self.shared.ask(QUICK, docker.version()).await?;
-            Ok(format!("docker://{}", version.version.unwrap_or_default()))
+            self.shared.ask(QUICK, docker.ping()).await.map(drop)
         })
     }
 
@@ -212,6 +286,14 @@ impl Runtime for DockerRuntime {
 
     fn remove_image<'a>(&'a self, id: &'a str, names: &'a [String]) -> Boxed<'a, Result<(), Failure>> {
         Box::pin(self.shared.remove_image(id, names))
+    }
+
+    fn tidy(&self) -> Boxed<'_, Result<(), Failure>> {
+        Box::pin(self.shared.tidy())
+    }
+
+    fn network(&self) -> Boxed<'_, Result<Option<NodeNetwork>, Failure>> {
+        Box::pin(self.shared.node_network())
     }
 
     fn progress(&self, image: &str) -> Option<Progress> {
@@ -267,8 +349,14 @@ impl Shared {
             .await
             .map_err(|_| Failure::Unavailable("Docker does not answer".to_owned()))?
             .map_err(|error| unavailable(&self.settings.socket, &error))?;
+        *lock(&self.engine) = Engine::of(self.ask(QUICK, agreed.version()).await?);
         *lock(&self.client) = Some(agreed.clone());
         Ok(agreed)
+    }
+
+    /// The engine that was last connected to.
+    fn engine(&self) -> Engine {
+        lock(&self.engine).clone()
     }
 
     /// Waits for an answer as long as these settings allow.
@@ -299,14 +387,14 @@ impl Shared {
         }
     }
 
-    async fn execute(&self, pod: &PodRef, command: &Command) -> Result<Done, Failure> {
+    async fn execute(&self, pod: &PodRef, command: &Command, given_up: &CancellationToken) -> Result<Done, Failure> {
         match command {
             Command::StartSandbox(plan) => self.start_sandbox(plan).await,
             Command::FindImage { image } => self.find_image(image).await,
             Command::PullImage { image, credentials } => self.pull_image(image, credentials).await,
             // Orders are given up by who carries them out.
             Command::Cancel => Ok(Done::Ok),
-            Command::StartContainer(plan) => self.start_container(plan).await,
+            Command::StartContainer(plan) => self.start_container(plan, given_up).await,
             Command::SetUpVolumes(plan) => self.set_up_volumes(pod, plan).await,
             Command::MeasureVolumes { volumes } => self.measure_volumes(pod, volumes).await,
             Command::Signal { ids, signal } => {
@@ -331,6 +419,11 @@ impl Shared {
             Command::RemovePod => {
                 self.remove_all(Some(&pod.uid)).await?;
                 self.remove_directory(&pod.uid).await?;
+                self.release_address(&pod.uid);
+                // What of it does not go now does at the next look: it is no part of the pod.
+                if let Err(failure) = self.tidy().await {
+                    tracing::debug!(%failure, "images that no pod uses stay unpacked until the next look");
+                }
                 Ok(Done::Ok)
             }
         }
@@ -338,55 +431,106 @@ impl Shared {
 
     async fn start_sandbox(&self, plan: &SandboxPlan) -> Result<Done, Failure> {
         let docker = self.client().await?;
+        // Before the name server, which answers at this network's own address.
+        let network = if plan.host_network { network::Known::default() } else { self.ensure_network(&docker).await? };
+        let server = self.name_server().await;
+        let plan = &names::in_domain(plan, server.as_ref());
+        let about_names = self.write_resolv_conf(plan, server).await?;
         let image = self.ensure_sandbox_image(&docker).await?;
-        let network = if plan.host_network { String::new() } else { self.ensure_network(&docker).await? };
-        let on = translate::SandboxHost {
+        let mut on = translate::SandboxHost {
             image,
             command: self.settings.sandbox_command.clone(),
-            network,
-            resolv_conf: self.resolv_conf(&plan.dns).await?,
+            network: network.id.clone(),
+            address: None,
             sheltered: true,
         };
         let name = naming::container_name(&plan.pod, naming::SANDBOX, plan.attempt);
-        let body = |sheltered| translate::sandbox_body(self.owner(), plan, &translate::SandboxHost { sheltered, ..on.clone() });
-        match self.make_and_start(&docker, &name, &plan.pod, true, &plan.volumes, body).await {
-            Ok((id, created, warnings)) => Ok(Done::Started { id, created, warnings }),
-            Err(Started::NotMade(failure)) => {
-                // A person may have removed the image or the network: look again next time.
-                *self.sandbox_image.lock().await = None;
-                *self.network.lock().await = None;
-                Err(failure)
-            }
-            Err(Started::NotStarted(id, failure)) => {
-                *self.network.lock().await = None;
-                // One whose port is taken stays as if it had never been; the failure is told, not shown.
-                if matches!(failure, Failure::Failed(_)) {
-                    self.remove_container(&id).await?;
+        let mut tries = network::ADDRESSES;
+        loop {
+            tries -= 1;
+            on.address = self.pick_address(&docker, &network, &plan.pod.uid).await?;
+            let body =
+                |sheltered| translate::sandbox_body(self.owner(), plan, &translate::SandboxHost { sheltered, ..on.clone() });
+            match self.make_and_start(&docker, &name, &plan.pod, true, Some(plan), body).await {
+                Ok((id, created, _)) => {
+                    let about_full_name = self.write_full_name(&docker, &id, plan).await?;
+                    self.tell_network(&network);
+                    let warnings = about_full_name.map(Note::of_runtime).into_iter().chain(about_names).collect();
+                    return Ok(Done::Started { id, created, warnings });
                 }
-                Err(failure)
+                Err(Started::NotMade(failure)) => {
+                    // A person may have removed the image or the network: look again next time.
+                    *self.sandbox_image.lock().await = None;
+                    *self.network.lock().await = None;
+                    return Err(failure);
+                }
+                Err(Started::NotStarted(id, failure)) => {
+                    *self.network.lock().await = None;
+                    // One whose port is taken stays as if it had never been; the failure is told, not shown.
+                    if let Failure::Failed(words) = &failure {
+                        self.remove_container(&id).await?;
+                        if self.refuses_address(&plan.pod.uid, on.address, words) && tries > 0 {
+                            continue;
+                        }
+                    }
+                    return Err(failure);
+                }
             }
         }
     }
 
-    async fn start_container(&self, plan: &ContainerPlan) -> Result<Done, Failure> {
+    async fn start_container(&self, plan: &ContainerPlan, given_up: &CancellationToken) -> Result<Done, Failure> {
         let docker = self.client().await?;
-        let (on, mut missing) = self.container_host(&docker, plan).await?;
-        let mut plan = self.place_mounts(&docker, plan).await?;
-        plan.mounts.extend(self.last_words_mount(&plan).await?);
+        let (plan, on, missing) = self.prepare(&docker, plan, given_up).await?;
         let plan = &plan;
         let name = naming::container_name(&plan.pod, &plan.name, plan.attempt);
         let body =
             |sheltered| translate::container_body(self.owner(), plan, &translate::ContainerHost { sheltered, ..on.clone() });
-        match self.make_and_start(&docker, &name, &plan.pod, plan.limits.oom_score < 0, &[], body).await {
-            Ok((id, created, mut warnings)) => {
-                warnings.append(&mut missing);
+        match self.make_and_start(&docker, &name, &plan.pod, plan.limits.oom_score < 0, None, body).await {
+            Ok((id, created, warnings)) => {
+                let warnings = warnings.into_iter().chain(missing).map(Note::of_runtime).collect();
                 Ok(Done::Started { id, created, warnings })
             }
-            Err(Started::NotMade(failure) | Started::NotStarted(_, failure)) => Err(failure),
+            Err(Started::NotMade(failure)) => {
+                // It was no attempt: its files must not count as one.
+                let (run_dir, plan) = (self.settings.run_dir.clone(), plan.clone());
+                self.on_disk(move || disk::remove_container(&run_dir, &plan.pod.uid, &plan.name, plan.attempt)).await?;
+                Err(failure)
+            }
+            Err(Started::NotStarted(_, failure)) => Err(failure),
         }
     }
 
-    /// Makes a container; one that has the name and our labels is taken over.
+    /// What there is to know and to make before this container is made; what of its rights this host cannot give.
+    async fn prepare(
+        &self,
+        docker: &Docker,
+        plan: &ContainerPlan,
+        given_up: &CancellationToken,
+    ) -> Result<(ContainerPlan, translate::ContainerHost, Vec<String>), Failure> {
+        let (on, missing) = self.container_host(docker, plan).await?;
+        let mut plan = self.place_mounts(docker, plan, given_up).await?;
+        // The last moment at which nothing is made yet.
+        if given_up.is_cancelled() {
+            return Err(Failure::given_up());
+        }
+        plan.mounts.extend(self.last_words_mount(&plan).await?);
+        plan.mounts.extend(self.resolv_conf_mount(&plan).await?);
+        Ok((plan, on, missing))
+    }
+
+    /// Makes the container that comes next, for a sandbox that starts; its id.
+    async fn make_early(&self, docker: &Docker, sandbox: &str, next: &ContainerPlan) -> Result<String, Failure> {
+        let next = ContainerPlan { sandbox_id: sandbox.to_owned(), ..next.clone() };
+        // Nothing that takes long: it has no volume that is an image.
+        let (plan, on, _) = self.prepare(docker, &next, &CancellationToken::new()).await?;
+        let name = naming::container_name(&plan.pod, &plan.name, plan.attempt);
+        let (id, ..) = self.create(docker, &name, translate::container_body(self.owner(), &plan, &on), &plan.pod).await?;
+        Ok(id)
+    }
+
+    /// Makes a container; one that has the name and our labels is taken over. The id, whether it has never run, and Docker's
+    /// warnings.
     async fn create(
         &self,
         docker: &Docker,
@@ -394,66 +538,50 @@ impl Shared {
         body: serde_json::Value,
         pod: &PodRef,
     ) -> Result<(String, bool, Vec<String>), Failure> {
-        let body: ContainerCreateBody = serde_json::from_value(body)
+        for volume in self.engine().volumes_first(&body, host::page_bytes()) {
+            self.ask(SLOW, docker.create_volume(volume)).await?;
+        }
+        let body: ContainerCreateBody = serde_json::from_value(self.engine().body(body))
             .map_err(|error| Failure::Failed(format!("cannot ask Docker for the container: {error}")))?;
         let options = CreateContainerOptions { name: Some(name.to_owned()), ..CreateContainerOptions::default() };
-        let made = self.within(SLOW, docker.create_container(Some(options), body)).await;
-        match made {
-            Ok(Ok(made)) => Ok((made.id, true, made.warnings)),
-            Ok(Err(Error::DockerResponseServerError { status_code: 409, message })) => {
-                let there = self.ask(QUICK, docker.inspect_container(name, None)).await?;
-                let labels = there.config.as_ref().and_then(|config| config.labels.as_ref());
-                let ours =
-                    labels.and_then(|labels| naming::read(self.owner(), labels)).is_some_and(|read| read.pod.uid == pod.uid);
-                match there.id {
-                    Some(id) if ours => Ok((id, false, Vec::new())),
-                    _ => Err(Failure::Failed(message)),
+        let wanted = body.labels.clone().unwrap_or_default();
+        let mut replaced = false;
+        loop {
+            let made = self.within(SLOW, docker.create_container(Some(options.clone()), body.clone())).await;
+            let message = match made {
+                Ok(Ok(made)) => return Ok((made.id, true, made.warnings)),
+                Ok(Err(Error::DockerResponseServerError { status_code, message }))
+                    if self.engine().says_taken(status_code, &message) =>
+                {
+                    message
                 }
+                Ok(Err(error)) => return Err(self.failure(&error)),
+                Err(_) => return Err(Failure::Unavailable("Docker did not make the container in time".to_owned())),
+            };
+            let Some(there) = self.look(docker, name).await? else {
+                if replaced || !self.engine().may_have_remains() {
+                    return Err(Failure::Failed(message));
+                }
+                self.remove_container(name).await?;
+                replaced = true;
+                continue;
+            };
+            let labels = there.config.and_then(|config| config.labels).unwrap_or_default();
+            let ours = naming::read(self.owner(), &labels).is_some_and(|read| read.pod.uid == pod.uid);
+            let Some(id) = there.id.filter(|_| ours) else { return Err(Failure::Failed(message)) };
+            let status = there.state.and_then(|state| state.status);
+            let fresh = status == Some(ContainerStateStatusEnum::CREATED);
+            let same = [naming::SANDBOX_ID, naming::SPEC_HASH, naming::DEVICES, naming::ADDRESS]
+                .iter()
+                .all(|key| labels.get(*key) == wanted.get(*key));
+            // It was made in advance, and something has changed since: its sandbox may be gone.
+            if fresh && !same && !replaced {
+                self.remove_container(&id).await?;
+                replaced = true;
+                continue;
             }
-            Ok(Err(error)) => Err(self.failure(&error)),
-            Err(_) => Err(Failure::Unavailable("Docker did not make the container in time".to_owned())),
+            return Ok((id, fresh, Vec::new()));
         }
-    }
-
-    /// The id of the host's network of this cluster; made when it is not there.
-    async fn ensure_network(&self, docker: &Docker) -> Result<String, Failure> {
-        let mut known = self.network.lock().await;
-        if let Some(id) = known.as_ref() {
-            return Ok(id.clone());
-        }
-        let mut found = self.networks(docker).await?;
-        if found.is_empty() {
-            let made = docker.create_network(NetworkCreateRequest {
-                name: self.owner().network(),
-                driver: Some("bridge".to_owned()),
-                labels: Some(HashMap::from([(naming::CLUSTER.to_owned(), self.owner().cluster_uid.clone())])),
-                ..NetworkCreateRequest::default()
-            });
-            let made = self.ask(SLOW, made).await?.id;
-            // Docker lets two nodes make the same network at the same moment: the first by time and id is kept.
-            found = self.networks(docker).await?;
-            if found.first().is_some_and(|first| *first != made) {
-                self.ask(QUICK, docker.remove_network(&made)).await?;
-            }
-        }
-        let id = found.into_iter().next().ok_or_else(|| Failure::Failed("the network is gone as soon as made".to_owned()))?;
-        *known = Some(id.clone());
-        Ok(id)
-    }
-
-    /// The ids of this cluster's networks on this host, oldest first.
-    async fn networks(&self, docker: &Docker) -> Result<Vec<String>, Failure> {
-        let label = format!("{}={}", naming::CLUSTER, self.owner().cluster_uid);
-        let options = ListNetworksOptions { filters: Some(HashMap::from([("label".to_owned(), vec![label])])) };
-        let mut found: Vec<(String, String)> = self
-            .ask(QUICK, docker.list_networks(Some(options)))
-            .await?
-            .into_iter()
-            .filter(|network| network.name.as_deref() == Some(self.owner().network().as_str()))
-            .filter_map(|network| Some((network.created.unwrap_or_default(), network.id?)))
-            .collect();
-        found.sort();
-        Ok(found.into_iter().map(|(_, id)| id).collect())
     }
 
     /// Signals one container; that it has ended or is gone is what was wanted.
@@ -480,63 +608,6 @@ impl Shared {
         }
     }
 
-    async fn remove_container(&self, id: &str) -> Result<(), Failure> {
-        let docker = self.client().await?;
-        // `v` takes the anonymous volumes that the image asked for; named ones stay.
-        let options = RemoveContainerOptions { v: true, force: true, ..RemoveContainerOptions::default() };
-        match self.within(SLOW, docker.remove_container(id, Some(options))).await {
-            Ok(Ok(())) | Ok(Err(Error::DockerResponseServerError { status_code: 404 | 409, .. })) => Ok(()),
-            Ok(Err(error)) => Err(self.failure(&error)),
-            Err(_) => Err(Failure::Unavailable("Docker does not answer".to_owned())),
-        }
-    }
-
-    /// Removes containers, then sandboxes, then volumes, of one pod or of all of this node.
-    async fn remove_all(&self, only: Option<&Uid>) -> Result<(), Failure> {
-        let docker = self.client().await?;
-        let mut found = self.list(&docker, only).await?;
-        found.sort_by_key(|(_, labels)| labels.container == naming::SANDBOX);
-        for (id, _) in &found {
-            self.remove_container(id).await?;
-        }
-        for name in self.volumes(&docker, only).await?.into_keys() {
-            let options = RemoveVolumeOptions { force: true };
-            match self.within(QUICK, docker.remove_volume(&name, Some(options))).await {
-                // In use for a moment longer: the next look finds it again.
-                Ok(Ok(())) | Ok(Err(Error::DockerResponseServerError { status_code: 404 | 409, .. })) => {}
-                Ok(Err(error)) => return Err(self.failure(&error)),
-                Err(_) => return Err(Failure::Unavailable("Docker does not answer".to_owned())),
-            }
-        }
-        Ok(())
-    }
-
-    async fn teardown(&self) -> Result<(), Failure> {
-        self.remove_all(None).await?;
-        let run_dir = self.settings.run_dir.clone();
-        for uid in self.on_disk(move || disk::pods(&run_dir)).await? {
-            self.remove_directory(&uid).await?;
-        }
-        let docker = self.client().await?;
-        let mut known = self.network.lock().await;
-        *known = None;
-        for id in self.networks(&docker).await? {
-            match self.within(QUICK, docker.remove_network(&id)).await {
-                // 403: another node of the cluster still uses it.
-                Ok(Ok(())) | Ok(Err(Error::DockerResponseServerError { status_code: 403 | 404 | 409, .. })) => {}
-                Ok(Err(error)) => return Err(self.failure(&error)),
-                Err(_) => return Err(Failure::Unavailable("Docker does not answer".to_owned())),
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes a pod's directory.
-    async fn remove_directory(&self, uid: &Uid) -> Result<(), Failure> {
-        let (run_dir, uid) = (self.settings.run_dir.clone(), uid.clone());
-        self.on_disk(move || disk::remove_pod(&run_dir, &uid)).await
-    }
-
     /// Does something that waits for the disk.
     async fn on_disk<T: Send + 'static>(&self, act: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> Result<T, Failure> {
         let done = tokio::task::spawn_blocking(act).await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
@@ -547,41 +618,11 @@ impl Shared {
     async fn list(&self, docker: &Docker, only: Option<&Uid>) -> Result<Vec<(String, naming::Labels)>, Failure> {
         let filters = HashMap::from([("label".to_owned(), self.owner().filter(only))]);
         let options = ListContainersOptions { all: true, filters: Some(filters), ..ListContainersOptions::default() };
-        let found = self.ask(QUICK, docker.list_containers(Some(options))).await?;
+        let found = self.containers(docker, options).await?;
         Ok(found
             .into_iter()
-            .filter_map(|summary| Some((summary.id?, naming::read(self.owner(), &summary.labels.unwrap_or_default())?)))
+            .filter_map(|summary| Some((summary.id?, naming::read_of(self.owner(), only, &summary.labels.unwrap_or_default())?)))
             .collect())
-    }
-
-    async fn events(&self) -> Result<Box<dyn Changes>, Failure> {
-        let docker = self.client().await?;
-        let words = ["create", "start", "die", "destroy", "oom"].map(str::to_owned).to_vec();
-        let filters = HashMap::from([
-            ("type".to_owned(), vec!["container".to_owned()]),
-            ("label".to_owned(), self.owner().filter(None)),
-            ("event".to_owned(), words),
-        ]);
-        let stream = docker.events(Some(EventsOptions { filters: Some(filters), ..EventsOptions::default() }));
-        Ok(Box::new(DockerChanges { stream: Box::pin(stream), oom: Arc::clone(&self.oom) }))
-    }
-}
-
-struct DockerChanges {
-    oom: Arc<Mutex<BTreeSet<String>>>,
-    stream: std::pin::Pin<Box<dyn Stream<Item = Result<EventMessage, Error>> + Send>>,
-}
-
-impl Changes for DockerChanges {
-    fn next(&mut self) -> Boxed<'_, Option<Changed>> {
-        Box::pin(async {
-            let message = self.stream.next().await?.ok()?;
-            if message.action.as_deref() == Some("oom") {
-                lock(&self.oom).extend(message.actor.as_ref().and_then(|actor| actor.id.clone()));
-            }
-            let uid = message.actor.and_then(|actor| actor.attributes?.get(naming::POD_UID).cloned());
-            Some(uid.map_or(Changed::All, |uid| Changed::Pod(Uid(uid))))
-        })
     }
 }
 

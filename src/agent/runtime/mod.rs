@@ -19,6 +19,7 @@ mod plans;
 pub mod run;
 pub mod sandbox;
 pub mod simulated;
+pub mod tail;
 pub mod tar;
 pub mod translate;
 mod volume_plans;
@@ -28,15 +29,19 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 pub use observed::{Listing, ObservedContainer, ObservedPod, ObservedSandbox, RunState, Trace};
-pub use plans::{AppArmor, ContainerPlan, Dns, Limits, Note, PidNamespace, PortPlan, SandboxPlan, Seccomp, Security};
+pub use plans::{AppArmor, ContainerPlan, Dns, DnsPolicy, Limits, Note, PidNamespace, PortPlan, SandboxPlan, Seccomp, Security};
 pub use volume_plans::{
-    ContentFile, ContentPlan, HostPathPlan, MountPlan, MountSource, Propagation, Recursive, VolumeKind, VolumePlan, VolumesPlan,
+    ContentFile, ContentPlan, HostPathPlan, MountPlan, MountSource, Point, Propagation, Recursive, VolumeKind, VolumePlan,
+    VolumesPlan,
 };
 
 use crate::agent::images::credentials::Credential;
 use crate::agent::images::progress::Progress;
 use crate::agent::images::{Disk, ImageFacts};
+use crate::agent::node_network::NodeNetwork;
 use crate::agent::prober::Sign;
 use crate::agent::stats::{DiskUsage, Usage};
 use crate::api::Uid;
@@ -71,7 +76,8 @@ pub enum Command {
         /// Shown to the registry one after the other; none: it is asked as anybody.
         credentials: Vec<Credential>,
     },
-    /// Gives up the order that has the same ticket: nobody wants it any more. The outcome is that order's.
+    /// Gives up the order that has the same ticket, as far as it can be left half way: nobody wants it any more. The outcome is that
+    /// order's.
     Cancel,
     /// Makes a container run; what is there under our labels is taken over.
     StartContainer(Box<ContainerPlan>),
@@ -136,10 +142,10 @@ pub enum Done {
     Started {
         /// The runtime's id.
         id: String,
-        /// Whether it was made now, and not found.
+        /// Whether it has never run before, and was not found running.
         created: bool,
-        /// In the runtime's words.
-        warnings: Vec<String>,
+        /// Events of these reasons.
+        warnings: Vec<Note>,
     },
     /// How many bytes are in each volume that could be looked into, by its name in the pod.
     Measured(Vec<(String, u64)>),
@@ -178,6 +184,14 @@ pub enum Failure {
     Unfit(String),
 }
 
+impl Failure {
+    /// The order was given up.
+    #[must_use]
+    pub fn given_up() -> Self {
+        Failure::Failed("given up: the pod ends".to_owned())
+    }
+}
+
 /// What became of a command that was run in a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Executed {
@@ -204,14 +218,20 @@ pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A stream of changes. `None`: it broke; list everything and subscribe again.
 pub trait Changes: Send {
-    /// The next change. Safe to drop half way.
+    /// The next change. Safe to drop half way. The first call may be what begins to listen.
     fn next(&mut self) -> Boxed<'_, Option<Changed>>;
 }
 
 /// What runs pods.
 pub trait Runtime: Send + Sync + 'static {
-    /// Does one thing for a pod.
-    fn execute<'a>(&'a self, pod: &'a PodRef, command: &'a Command) -> Boxed<'a, Result<Done, Failure>>;
+    /// Does one thing for a pod. `given_up` says that nobody wants it any more: a start that is not yet at the container itself then
+    /// fails. A fetch is simply dropped; nothing else may be.
+    fn execute<'a>(
+        &'a self,
+        pod: &'a PodRef,
+        command: &'a Command,
+        given_up: &'a CancellationToken,
+    ) -> Boxed<'a, Result<Done, Failure>>;
     /// What there is, of one pod or of all of this node.
     fn observe<'a>(&'a self, only: Option<&'a Uid>) -> Boxed<'a, Result<Listing, Failure>>;
     /// Subscribes to changes from now on.
@@ -225,8 +245,13 @@ pub trait Runtime: Send + Sync + 'static {
     fn answers(&self, _container: &str) -> Option<Sign> {
         None
     }
-    /// `docker://20.10.24`, the node's `containerRuntimeVersion`.
+    /// `docker://20.10.24` or `podman://4.3.1`, the node's `containerRuntimeVersion`; known from the connecting on, so it is no sign of
+    /// life.
     fn version(&self) -> Boxed<'_, Result<String, Failure>>;
+    /// Whether it answers, asked at this moment.
+    fn lives(&self) -> Boxed<'_, Result<(), Failure>> {
+        Box::pin(async { Ok(()) })
+    }
     /// All images that are here.
     fn images(&self) -> Boxed<'_, Result<Vec<ImageFacts>, Failure>> {
         Box::pin(async { Ok(Vec::new()) })
@@ -237,6 +262,10 @@ pub trait Runtime: Send + Sync + 'static {
     }
     /// Removes an image that was fetched by these names. One that has others as well, or is used, stays.
     fn remove_image<'a>(&'a self, _id: &'a str, _names: &'a [String]) -> Boxed<'a, Result<(), Failure>> {
+        Box::pin(async { Ok(()) })
+    }
+    /// Removes what was made for several pods and none uses any more, and what an agent that was killed left half done.
+    fn tidy(&self) -> Boxed<'_, Result<(), Failure>> {
         Box::pin(async { Ok(()) })
     }
     /// How far the fetch of this image is; `None` when nothing is known of one.
@@ -254,6 +283,10 @@ pub trait Runtime: Send + Sync + 'static {
         _credentials: &'a [Credential],
     ) -> Boxed<'a, Result<Vec<Platform>, Failure>> {
         Box::pin(async { Ok(Vec::new()) })
+    }
+    /// Makes the network of this node's pods, unless it is there, and says what it is; none where pods have no network of the node's own.
+    fn network(&self) -> Boxed<'_, Result<Option<NodeNetwork>, Failure>> {
+        Box::pin(async { Ok(None) })
     }
     /// Removes everything that this node has made, and what nobody else uses any more of what it shares.
     fn teardown(&self) -> Boxed<'_, Result<(), Failure>>;

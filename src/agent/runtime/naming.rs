@@ -3,6 +3,7 @@
 //! Labels are the truth: a container is ours by cluster uid *and* node, never by its name.
 
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::api::Uid;
@@ -10,6 +11,7 @@ use crate::clock::Wall;
 
 use super::{ContainerPlan, PodRef, SandboxPlan};
 use crate::agent::devices::Held;
+use crate::link::share::digest_of;
 
 /// The cluster's uid: nothing without it is ever listed or removed.
 pub const CLUSTER: &str = "bramble/cluster";
@@ -41,8 +43,13 @@ pub const SANDBOX_ID: &str = "bramble/sandbox-id";
 pub const LAST_WORDS: &str = "bramble/last-words";
 /// The devices that a container was given, as JSON: it keeps them when another agent finds it.
 pub const DEVICES: &str = "bramble/devices";
+/// The address that a sandbox was given: the pod keeps it when another sandbox is made.
+pub const ADDRESS: &str = "bramble/address";
 /// The volume's name in the pod.
 pub const VOLUME: &str = "bramble/volume";
+
+/// The image whose files a volume, or a container that never runs, is there for.
+pub const IMAGE_VOLUME: &str = "bramble/image-volume";
 
 /// The sandbox's container name. No container of a pod can have it: names are DNS labels.
 pub const SANDBOX: &str = "SANDBOX";
@@ -56,19 +63,50 @@ pub struct Owner {
     pub node: String,
 }
 
+/// What tells a node of a cluster from all others in the kernel: 8 hex digits, in the names of tables, bridges, rules and labels.
+#[must_use]
+pub fn node_id(cluster_uid: &str, node: &str) -> String {
+    digest_of(format!("{cluster_uid}/{node}").as_bytes()).chars().take(8).collect()
+}
+
 impl Owner {
-    /// The host's network of this cluster.
+    /// What tells this node of this cluster from all others in the kernel: [`node_id`].
+    #[must_use]
+    pub fn id(&self) -> String {
+        node_id(&self.cluster_uid, &self.node)
+    }
+
+    /// The network of this node's pods.
+    #[must_use]
+    pub fn node_network(&self) -> String {
+        format!("{}-{}", self.network(), self.node)
+    }
+
+    /// The bridge of that network, as the kernel knows it: at most 15 characters.
+    #[must_use]
+    pub fn bridge(&self) -> String {
+        format!("brm-{}", self.id())
+    }
+
+    /// The network of all pods of this cluster on this host, where the node has no range of its own.
     #[must_use]
     pub fn network(&self) -> String {
         format!("bramble-{}", self.cluster_uid.chars().filter(char::is_ascii_alphanumeric).take(8).collect::<String>())
     }
 
-    /// The filter that finds what is ours: all of it, or of one pod.
+    /// The filter that finds what is ours: all of it, or of one pod. An engine may answer with more ([`read_of`]).
     #[must_use]
     pub fn filter(&self, only: Option<&Uid>) -> Vec<String> {
         let mut labels = vec![format!("{CLUSTER}={}", self.cluster_uid), format!("{NODE}={}", self.node)];
         labels.extend(only.map(|uid| format!("{POD_UID}={uid}")));
         labels
+    }
+
+    /// Whether nothing in these labels says that it is another node's or another cluster's.
+    #[must_use]
+    pub fn may_own(&self, labels: &HashMap<String, String>) -> bool {
+        let ours = [(CLUSTER, &self.cluster_uid), (NODE, &self.node)];
+        ours.iter().all(|(key, ours)| labels.get(*key).is_none_or(|theirs| theirs == *ours))
     }
 
     /// Labels of anything of a pod.
@@ -108,9 +146,9 @@ impl Owner {
         labels
     }
 
-    /// Labels of a sandbox.
+    /// Labels of a sandbox with this address.
     #[must_use]
-    pub fn sandbox_labels(&self, plan: &SandboxPlan) -> HashMap<String, String> {
+    pub fn sandbox_labels(&self, plan: &SandboxPlan, address: Option<Ipv4Addr>) -> HashMap<String, String> {
         let mut labels = self.pod_labels(&plan.pod);
         labels.extend([
             (CONTAINER.to_owned(), SANDBOX.to_owned()),
@@ -118,7 +156,15 @@ impl Owner {
             (POD_START.to_owned(), plan.pod_start.0.to_string()),
             (GRACE.to_owned(), plan.grace.as_secs().to_string()),
         ]);
+        labels.extend(address.map(|address| (ADDRESS.to_owned(), address.to_string())));
         labels
+    }
+
+    /// Labels of a container that is made of an image to read its files, and never runs.
+    #[must_use]
+    pub fn reader_labels(&self, image: &str) -> HashMap<String, String> {
+        let own = [(CLUSTER, self.cluster_uid.as_str()), (NODE, self.node.as_str()), (IMAGE_VOLUME, image)];
+        own.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
     }
 
     /// Labels of a volume.
@@ -167,6 +213,8 @@ pub struct Labels {
     pub pod_start: Wall,
     /// The pod's grace period.
     pub grace: Duration,
+    /// The address that a sandbox was given.
+    pub address: Option<Ipv4Addr>,
 }
 
 /// Reads labels; `None` when they are not of a pod of `owner`. A damaged number reads as zero.
@@ -189,7 +237,14 @@ pub fn read(owner: &Owner, labels: &HashMap<String, String>) -> Option<Labels> {
         devices: labels.get(DEVICES).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default(),
         pod_start: Wall(text(POD_START).parse().unwrap_or_default()),
         grace: Duration::from_secs(text(GRACE).parse().unwrap_or(30)),
+        address: text(ADDRESS).parse().ok(),
     })
+}
+
+/// The same of one pod; `None` also when they are of another pod. To Podman one label of a filter is enough, for volumes and events.
+#[must_use]
+pub fn read_of(owner: &Owner, only: Option<&Uid>, labels: &HashMap<String, String>) -> Option<Labels> {
+    read(owner, labels).filter(|read| only.is_none_or(|uid| read.pod.uid == *uid))
 }
 
 #[cfg(test)]
@@ -227,6 +282,17 @@ mod tests {
         assert!(read(&owner(), &labels).is_some());
         assert!(read(&Owner { node: "pi-2".into(), ..owner() }, &labels).is_none());
         assert!(read(&Owner { cluster_uid: "other".into(), ..owner() }, &labels).is_none());
+        assert!(owner().may_own(&labels) && owner().may_own(&HashMap::new()));
+        assert!(!Owner { node: "pi-2".into(), ..owner() }.may_own(&labels));
+        assert!(!Owner { cluster_uid: "other".into(), ..owner() }.may_own(&labels));
+    }
+
+    #[test]
+    fn what_was_not_asked_for_is_not_taken() {
+        let labels = owner().volume_labels(&pod(), "data");
+        for (only, taken) in [(None, true), (Some(&pod().uid), true), (Some(&"u-2".into()), false)] {
+            assert_eq!(read_of(&owner(), only, &labels).is_some(), taken, "{only:?}");
+        }
     }
 
     #[test]
@@ -234,5 +300,8 @@ mod tests {
         assert_eq!(container_name(&pod(), "app", 4), "bramble_app_web_default_u-1_4");
         assert_eq!(volume_name(&pod(), "data"), "bramble_data_web_default_u-1");
         assert_eq!(owner().network(), "bramble-0a1b2c3d");
+        assert_eq!(owner().node_network(), "bramble-0a1b2c3d-pi-1");
+        assert_eq!((owner().bridge(), owner().bridge().len()), (format!("brm-{}", owner().id()), 12));
+        assert_ne!(Owner { node: "pi-2".into(), ..owner() }.id(), owner().id());
     }
 }

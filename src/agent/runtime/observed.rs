@@ -15,6 +15,8 @@ pub struct Listing {
     pub stamp: u64,
     /// Only this pod was looked for; `None`: everything of this node.
     pub only: Option<Uid>,
+    /// What stands before `://` in the ids of containers: which engine it is. `None`: as the node thinks.
+    pub scheme: Option<&'static str>,
     /// What was found. A pod that left nothing is not here.
     pub pods: BTreeMap<Uid, ObservedPod>,
 }
@@ -32,6 +34,8 @@ pub struct ObservedPod {
     pub volumes: Vec<String>,
     /// Whether it has a directory of its own on this node (`pods/dir.rs`).
     pub directory: bool,
+    /// The highest attempt of each container of which that directory has files, also of one that the runtime shows no more.
+    pub left: BTreeMap<String, u32>,
 }
 
 impl ObservedPod {
@@ -57,6 +61,8 @@ pub struct ObservedSandbox {
     pub state: RunState,
     /// The pod's address; none with the host's network.
     pub ip: Option<String>,
+    /// It is on no network at all, not even the host's: somebody took it off.
+    pub off_network: bool,
 }
 
 /// One container.

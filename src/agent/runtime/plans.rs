@@ -38,19 +38,34 @@ pub struct SandboxPlan {
     pub volumes: Vec<VolumePlan>,
     /// The pod's annotations under `bramble/`; the simulated runtime reads its script there.
     pub annotations: BTreeMap<String, String>,
+    /// The container that comes next, without its `sandbox_id`. It may be made, and not started, while the sandbox starts: that
+    /// takes as long, and so costs no time.
+    pub next: Option<Box<ContainerPlan>>,
 }
 
 /// Whom a pod asks for names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dns {
-    /// Only those named here, and not those of the host before them.
-    pub instead: bool,
+    /// Who is asked before those named here.
+    pub policy: DnsPolicy,
     /// Addresses.
     pub servers: Vec<String>,
     /// Domains.
     pub searches: Vec<String>,
     /// Name and value.
     pub options: Vec<(String, Option<String>)>,
+}
+
+/// Who is asked for names before those whom the pod names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DnsPolicy {
+    /// `Default`, and `ClusterFirst` on the host's network: the host's servers.
+    #[default]
+    Host,
+    /// `ClusterFirst`, and `ClusterFirstWithHostNet`: the node, which knows the cluster's names.
+    Cluster,
+    /// `None`: nobody.
+    Own,
 }
 
 /// A port of the node that leads to one of the pod.
@@ -130,6 +145,14 @@ pub struct Note {
     pub reason: &'static str,
     /// What it is.
     pub message: String,
+}
+
+impl Note {
+    /// What the engine or the host has to say.
+    #[must_use]
+    pub fn of_runtime(message: String) -> Self {
+        Self { reason: "RuntimeWarning", message }
+    }
 }
 
 /// Whose processes a container sees.

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Changed, Changes, Command, Failure, Runtime};
+use super::{Changed, Changes, Command, Failure, Listing, ObservedPod, Runtime};
 use crate::agent::node::{Input, Order, Outcome};
 use crate::api::Uid;
 use crate::backoff::Policy;
@@ -24,10 +24,15 @@ const AWAY: Policy = Policy { first: Duration::from_millis(250), cap: Duration::
 /// Changes come in flocks (die, destroy, create, start): one look serves them all.
 const FLOCK: Duration = Duration::from_millis(20);
 
-/// A runtime that tells of no change for so long is asked whether it still lives: one that hangs is silent as well.
+/// A runtime that tells of no change for so long is asked whether it still lives: one that hangs is silent as well …
 const LIVES: Duration = Duration::from_secs(15);
+/// … and when it has not answered by then it is away. Source: both together are the 30 s after which the kubelet calls a runtime down.
+const ANSWERS: Duration = Duration::from_secs(15);
 /// Everything is listed anew after so long, whatever the changes told: no event is ever needed.
 const RELIST: Duration = Duration::from_secs(300);
+/// A pod whose sandbox runs on no network is looked at once more after so long: one look alone makes nothing certain
+/// (`pods/address.rs`).
+const SECOND_LOOK: Duration = Duration::from_millis(1500);
 
 /// How often it is looked how far a fetch is.
 const FETCH: Duration = Duration::from_secs(1);
@@ -53,8 +58,8 @@ pub async fn drive(
     stop: CancellationToken,
 ) {
     let mut work = JoinSet::new();
-    // Fetches that are under way, by their tickets: they may be given up.
-    let mut fetches: BTreeMap<u64, CancellationToken> = BTreeMap::new();
+    // Orders that are under way, by their tickets: they may be given up.
+    let mut under_way: BTreeMap<u64, CancellationToken> = BTreeMap::new();
     // An outcome that could not be followed by a look: everything is listed anew. One slot: a second wish adds nothing.
     let (relist, mut lists) = mpsc::channel::<()>(1);
     let watcher = look(Arc::clone(&runtime), inputs.clone(), health, &mut lists);
@@ -63,21 +68,19 @@ pub async fn drive(
         tokio::select! { biased;
             () = stop.cancelled() => break,
             Some(ended) = work.join_next() => match ended {
-                Ok(ticket) => { fetches.remove(&ticket); }
+                Ok(ticket) => { under_way.remove(&ticket); }
                 Err(error) => tracing::error!(%error, "an order died"),
             },
             Some(order) = orders.recv() => {
                 if order.command == Command::Cancel {
-                    if let Some(given_up) = fetches.get(&order.ticket) {
+                    if let Some(given_up) = under_way.get(&order.ticket) {
                         given_up.cancel();
                     }
                     continue;
                 }
                 let ticket = order.ticket;
                 let given_up = CancellationToken::new();
-                if matches!(order.command, Command::PullImage { .. }) {
-                    fetches.insert(ticket, given_up.clone());
-                }
+                under_way.insert(ticket, given_up.clone());
                 let (runtime, inputs, relist) = (Arc::clone(&runtime), inputs.clone(), relist.clone());
                 work.spawn(async move {
                     let outcome = carry_out(&*runtime, order, &inputs, &given_up).await;
@@ -104,12 +107,17 @@ async fn carry_out(runtime: &dyn Runtime, order: Order, inputs: &mpsc::Sender<In
     let result = match &command {
         Command::PullImage { image, .. } => {
             tokio::select! { biased;
-                () = given_up.cancelled() => Err(Failure::Failed("given up: the pod is gone".to_owned())),
-                result = runtime.execute(&pod, &command) => result,
+                () = given_up.cancelled() => Err(Failure::given_up()),
+                result = runtime.execute(&pod, &command, given_up) => result,
                 never = tell(runtime, ticket, &pod.uid, image, inputs) => never,
             }
         }
-        _ => runtime.execute(&pod, &command).await,
+        Command::FindImage { .. } => {
+            // It changes nothing, so the pod may be looked at meanwhile.
+            let (result, after) = tokio::join!(runtime.execute(&pod, &command, given_up), runtime.observe(Some(&pod.uid)));
+            return Outcome { ticket, uid: pod.uid, result, after: after.ok() };
+        }
+        _ => runtime.execute(&pod, &command, given_up).await,
     };
     if let Err(failure) = &result {
         tracing::debug!(pod = %format_args!("{}/{}", pod.namespace, pod.name), command = command.name(), %failure, "order failed");
@@ -141,58 +149,97 @@ async fn look(
 ) {
     let mut failures = 0u32;
     loop {
-        match subscribe(&*runtime, &inputs).await {
-            Ok(changes) => {
+        let failure = match subscribe(&*runtime, &inputs).await {
+            Ok(seen) => {
                 if failures > 0 {
                     tracing::info!("the container runtime answers again");
                 }
                 failures = 0;
                 health.send_replace(Health::Ready);
-                if !follow(&*runtime, &inputs, changes, lists).await {
-                    return;
+                match follow(&*runtime, &inputs, seen, lists).await {
+                    Next::List => continue,
+                    Next::Away(failure) => failure,
+                    Next::End => return,
                 }
             }
-            Err(failure) => {
-                if failures == 0 {
-                    tracing::warn!(%failure, "the container runtime is away; pods go on, and it is asked again");
-                }
-                failures = failures.saturating_add(1);
-                health.send_replace(Health::Away(failure.to_string()));
-                tokio::time::sleep(AWAY.delay(failures)).await;
-            }
+            Err(failure) => failure,
+        };
+        if failures == 0 {
+            tracing::warn!(%failure, "the container runtime is away; pods go on, and it is asked again");
         }
+        failures = failures.saturating_add(1);
+        health.send_replace(Health::Away(failure.to_string()));
+        tokio::time::sleep(AWAY.delay(failures)).await;
     }
 }
 
-/// Subscribes first and lists then: what changes in between is seen twice rather than never.
-async fn subscribe(runtime: &dyn Runtime, inputs: &mpsc::Sender<Input>) -> Result<Box<dyn Changes>, Failure> {
-    let changes = runtime.events().await?;
-    let listing = runtime.observe(None).await?;
-    let _ = inputs.send(Input::Observed(listing)).await;
-    Ok(changes)
+/// What was found when everything was listed.
+struct Seen {
+    changes: Box<dyn Changes>,
+    /// What came while it was listed; `None`: the stream broke.
+    meanwhile: Vec<Option<Changed>>,
+    /// Pods that are to be looked at once more.
+    doubtful: BTreeSet<Uid>,
 }
 
-/// Looks at what changed; `false` when nobody listens any more, `true` when everything is to be listed.
-async fn follow(
-    runtime: &dyn Runtime,
-    inputs: &mpsc::Sender<Input>,
-    mut changes: Box<dyn Changes>,
-    lists: &mut mpsc::Receiver<()>,
-) -> bool {
+/// Subscribes, and lists at the same time: what changes in between is seen twice rather than never.
+async fn subscribe(runtime: &dyn Runtime, inputs: &mpsc::Sender<Input>) -> Result<Seen, Failure> {
+    let mut changes = runtime.events().await?;
+    let mut meanwhile = Vec::new();
+    let listing = {
+        let listing = runtime.observe(None);
+        tokio::pin!(listing);
+        loop {
+            let listens = !matches!(meanwhile.last(), Some(None));
+            tokio::select! { biased;
+                change = changes.next(), if listens => meanwhile.push(change),
+                listing = &mut listing => break listing?,
+            }
+        }
+    };
+    let doubtful = off_network(&listing);
+    let _ = inputs.send(Input::Observed(listing)).await;
+    Ok(Seen { changes, meanwhile, doubtful })
+}
+
+/// The pods whose sandbox runs and is on no network.
+fn off_network(listing: &Listing) -> BTreeSet<Uid> {
+    let off = |pod: &&ObservedPod| pod.sandboxes.last().is_some_and(|sandbox| sandbox.state.is_running() && sandbox.off_network);
+    listing.pods.values().filter(off).map(|pod| pod.pod.uid.clone()).collect()
+}
+
+/// What comes after a stream of changes.
+enum Next {
+    /// Everything is to be listed.
+    List,
+    /// The runtime does not answer.
+    Away(Failure),
+    /// Nobody listens any more.
+    End,
+}
+
+/// Looks at what changed, until that is no longer enough.
+async fn follow(runtime: &dyn Runtime, inputs: &mpsc::Sender<Input>, seen: Seen, lists: &mut mpsc::Receiver<()>) -> Next {
+    let Seen { mut changes, mut meanwhile, mut doubtful } = seen;
     let relist = tokio::time::sleep(RELIST);
     tokio::pin!(relist);
+    let second_look = tokio::time::sleep(SECOND_LOOK);
+    tokio::pin!(second_look);
     loop {
         let mut touched = BTreeSet::<Uid>::new();
+        let mut again = BTreeSet::<Uid>::new();
         tokio::select! {
-            change = changes.next() => match change {
+            change = next(&mut meanwhile, &mut *changes) => match change {
                 Some(Changed::Pod(uid)) => { touched.insert(uid); }
-                Some(Changed::All) | None => return true,
+                Some(Changed::All) | None => return Next::List,
             },
-            _ = lists.recv() => return true,
-            () = &mut relist => return true,
+            _ = lists.recv() => return Next::List,
+            () = &mut relist => return Next::List,
+            () = &mut second_look, if !doubtful.is_empty() => again.append(&mut doubtful),
             () = tokio::time::sleep(LIVES) => {
-                if runtime.version().await.is_err() {
-                    return true;
+                let silent = || Failure::Unavailable(format!("it did not answer within {} s", ANSWERS.as_secs()));
+                if let Err(failure) = tokio::time::timeout(ANSWERS, runtime.lives()).await.unwrap_or_else(|_| Err(silent())) {
+                    return Next::Away(failure);
                 }
             }
         }
@@ -201,17 +248,26 @@ async fn follow(
         loop {
             tokio::select! { biased;
                 () = &mut flock => break,
-                change = changes.next() => match change {
+                change = next(&mut meanwhile, &mut *changes) => match change {
                     Some(Changed::Pod(uid)) => { touched.insert(uid); }
-                    Some(Changed::All) | None => return true,
+                    Some(Changed::All) | None => return Next::List,
                 },
             }
         }
-        for uid in &touched {
-            let Ok(listing) = runtime.observe(Some(uid)).await else { return true };
+        for uid in touched.union(&again) {
+            let Ok(listing) = runtime.observe(Some(uid)).await else { return Next::List };
+            // One that has had its second look is the node's to mend.
+            if !again.contains(uid) && !off_network(&listing).is_empty() && doubtful.insert(uid.clone()) {
+                second_look.as_mut().reset(tokio::time::Instant::now() + SECOND_LOOK);
+            }
             if inputs.send(Input::Observed(listing)).await.is_err() {
-                return false;
+                return Next::End;
             }
         }
     }
+}
+
+/// The next change: one that came while everything was listed, or one that comes. Safe to drop half way.
+async fn next(meanwhile: &mut Vec<Option<Changed>>, changes: &mut dyn Changes) -> Option<Changed> {
+    if meanwhile.is_empty() { changes.next().await } else { meanwhile.remove(0) }
 }

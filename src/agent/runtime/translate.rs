@@ -3,6 +3,8 @@
 //! Never:    talks to Docker (`docker.rs`). What it writes is pinned by `tests/golden/docker/`.
 //! Source:   Docker Engine API 1.41, ContainerCreate; the kubelet's CPU conversions.
 
+use std::net::Ipv4Addr;
+
 use serde_json::{Map, Value, json};
 
 use super::naming::Owner;
@@ -15,7 +17,6 @@ mod network;
 mod rights;
 
 pub use mounts::root_mode;
-pub use network::{asks_resolv_conf, has_servers};
 pub use rights::{asks_image_user, user};
 
 use limits::{limits, oom_score};
@@ -36,10 +37,10 @@ pub struct SandboxHost {
     pub image: String,
     /// What runs in it.
     pub command: Vec<String>,
-    /// The id of the host's network of this cluster.
+    /// The id of the network that it is on.
     pub network: String,
-    /// The host's `resolv.conf`, where [`asks_resolv_conf`].
-    pub resolv_conf: String,
+    /// Its address there, where it is not the engine's to choose.
+    pub address: Option<Ipv4Addr>,
     /// Whether the host lets Docker make a container less likely to be ended than others.
     pub sheltered: bool,
 }
@@ -49,7 +50,7 @@ pub struct SandboxHost {
 pub struct ContainerHost {
     /// Who runs it: [`user`].
     pub user: Option<String>,
-    /// The content of the seccomp profile that it names.
+    /// The seccomp profile that it names, as the engine takes it: its text, or for Podman its path.
     pub seccomp: Option<String>,
     /// As [`SandboxHost::sheltered`].
     pub sheltered: bool,
@@ -60,6 +61,7 @@ pub struct ContainerHost {
 /// The body that makes a sandbox.
 #[must_use]
 pub fn sandbox_body(owner: &Owner, plan: &SandboxPlan, on: &SandboxHost) -> Value {
+    let address = on.address.filter(|_| !plan.host_network);
     let mounts: Vec<Value> = plan
         .volumes
         .iter()
@@ -78,9 +80,14 @@ pub fn sandbox_body(owner: &Owner, plan: &SandboxPlan, on: &SandboxHost) -> Valu
     let mut body = json!({
         "Image": on.image,
         "Entrypoint": on.command,
-        "Labels": owner.sandbox_labels(plan),
+        "Labels": owner.sandbox_labels(plan, address),
     });
-    network(&mut body, &mut host, plan, &on.resolv_conf);
+    if let Some(address) = address {
+        let endpoint = json!({"IPAMConfig": {"IPv4Address": address}});
+        let endpoints: Map<String, Value> = [(on.network.clone(), endpoint)].into_iter().collect();
+        set(&mut body, "NetworkingConfig", json!({"EndpointsConfig": endpoints}));
+    }
+    network(&mut body, &mut host, plan);
     oom_score(&mut host, SANDBOX_OOM_SCORE, on.sheltered);
     set(&mut body, "HostConfig", host);
     body

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::agent::pods::spec::{HostPathType, PullPolicy};
+use crate::agent::pods::spec::HostPathType;
 
 /// What a pod's volumes need on the node before a container of it starts, and again whenever the share changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -11,15 +11,13 @@ pub struct VolumesPlan {
     pub contents: Vec<ContentPlan>,
     /// Paths of the host that have to be there.
     pub host_paths: Vec<HostPathPlan>,
-    /// Images that have to be there: volume, reference, when to fetch.
-    pub images: Vec<(String, String, PullPolicy)>,
 }
 
 impl VolumesPlan {
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.contents.is_empty() && self.host_paths.is_empty() && self.images.is_empty()
+        self.contents.is_empty() && self.host_paths.is_empty()
     }
 
     /// The first half of SHA-256 over all of it: another one is to be made so again.
@@ -31,14 +29,14 @@ impl VolumesPlan {
             hash.update(bytes);
         };
         for content in &self.contents {
-            part(format!("{} {:?} {}", content.volume, content.group, content.files.len()).as_bytes());
+            part(format!("{} {:?} {} {:?}", content.volume, content.group, content.files.len(), content.points).as_bytes());
             for (path, file) in &content.files {
                 part(path.as_bytes());
                 part(&file.mode.to_le_bytes());
                 part(&file.content);
             }
         }
-        part(format!("{:?} {:?}", self.host_paths, self.images).as_bytes());
+        part(format!("{:?}", self.host_paths).as_bytes());
         let mut half = [0; 16];
         half.iter_mut().zip(hash.finish().as_ref()).for_each(|(to, from)| *to = *from);
         half
@@ -67,6 +65,17 @@ pub struct ContentPlan {
     pub files: BTreeMap<String, ContentFile>,
     /// `fsGroup`: whose group it all is.
     pub group: Option<u32>,
+    /// Where something else is mounted in it, and as what: nobody can make that place in a read-only mount.
+    pub points: BTreeMap<String, Point>,
+}
+
+/// What another mount needs to be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    /// A directory.
+    Folder,
+    /// A file.
+    File,
 }
 
 /// A file in a volume.
@@ -97,6 +106,13 @@ pub enum VolumeKind {
     Disk,
     /// In memory, at most so many bytes when a number is given.
     Memory(Option<u64>),
+    /// An image's files, unpacked on this node: the engine binds them so that nobody can write or run them.
+    Unpacked {
+        /// Which image: its id without what stands before the digits.
+        image: String,
+        /// Absolute; a directory.
+        path: String,
+    },
     /// A directory of another machine.
     Nfs {
         /// Host name or address.
@@ -139,8 +155,15 @@ pub enum MountSource {
         /// Whether the runtime makes a directory where there is nothing.
         make: bool,
     },
+    /// A path of an image's files, unpacked on this node, on an engine that binds it so that nobody can write or run what is there.
+    Unpacked(String),
     /// The files of an image.
-    Image(String),
+    Image {
+        /// The volume's name in the pod.
+        volume: String,
+        /// The image's name.
+        reference: String,
+    },
 }
 
 impl Default for MountSource {

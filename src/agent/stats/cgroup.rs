@@ -100,7 +100,7 @@ pub fn machine_cpu(stat: &str) -> Option<u64> {
 }
 
 /// A count of a file with a name and a number a line.
-fn field(text: &str, name: &str) -> Option<u64> {
+pub(crate) fn field(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 

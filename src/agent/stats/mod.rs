@@ -49,21 +49,38 @@ pub struct Usage {
     pub containers: Vec<ContainerUsage>,
 }
 
+/// What something takes on a disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OnDisk {
+    /// Blocks that it holds, in bytes.
+    pub bytes: u64,
+    /// Files and folders.
+    pub files: u64,
+}
+
+impl OnDisk {
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self { bytes: self.bytes.saturating_add(other.bytes), files: self.files.saturating_add(other.files) }
+    }
+}
+
 /// What one pod has on the node's disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DiskUsage {
     /// Whose.
     pub pod: PodRef,
-    /// By container: its log and what it has written outside of volumes, in bytes; all of its runs together.
-    pub containers: BTreeMap<String, u64>,
-    /// By the name of an emptyDir on disk, in bytes.
-    pub volumes: BTreeMap<String, u64>,
+    /// By container: its log and what it has written outside of volumes; all of its runs together.
+    pub containers: BTreeMap<String, OnDisk>,
+    /// By the name of an emptyDir on disk.
+    pub volumes: BTreeMap<String, OnDisk>,
 }
 
 impl DiskUsage {
-    /// All of it.
+    /// The bytes of all of it.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.containers.values().chain(self.volumes.values()).fold(0, |sum, bytes| sum.saturating_add(*bytes))
+        self.containers.values().chain(self.volumes.values()).fold(0, |sum, held| sum.saturating_add(held.bytes))
     }
 }

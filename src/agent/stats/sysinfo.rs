@@ -4,8 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::NodeUsage;
 use super::cgroup::{self, Place};
+use super::{NodeUsage, OnDisk};
 
 /// Reads files of control groups.
 #[derive(Clone, Debug)]
@@ -90,17 +90,16 @@ impl Groups {
     }
 }
 
-/// How many bytes the files below a folder take on disk; links are not followed, and what cannot be read counts as nothing.
-/// Blocks on the disk.
+/// What the files below a folder take on disk; links are not followed, and what cannot be read counts as nothing.
 #[must_use]
-pub fn folder_bytes(folder: &Path) -> u64 {
+pub fn folder_usage(folder: &Path) -> OnDisk {
     use std::os::unix::fs::MetadataExt as _;
-    let mut sum = 0u64;
+    let mut sum = OnDisk::default();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
             let Ok(metadata) = entry.metadata() else { continue };
-            sum = sum.saturating_add(metadata.blocks().saturating_mul(512));
+            sum = sum.and(OnDisk { bytes: metadata.blocks().saturating_mul(512), files: 1 });
             if metadata.is_dir() {
                 folders.push(entry.path());
             }
@@ -170,8 +169,10 @@ mod tests {
     fn folders_and_logs_are_counted_with_all_their_parts() {
         let root = tempfile::tempdir().unwrap();
         write(root.path(), &[("a/b/c", &"x".repeat(10_000)), ("log/id-json.log", "12345"), ("log/id-json.log.1", "678")]);
-        assert!((10_000..200_000).contains(&folder_bytes(root.path())));
+        let found = folder_usage(root.path());
+        assert!((10_000..200_000).contains(&found.bytes), "{found:?}");
+        assert_eq!(found.files, 6, "three files in three folders");
         assert_eq!(log_bytes(&root.path().join("log/id-json.log")), 8);
-        assert_eq!(folder_bytes(Path::new("/nowhere")), 0);
+        assert_eq!(folder_usage(Path::new("/nowhere")), OnDisk::default());
     }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::layout;
+use super::{layout, points};
 use crate::agent::pods::env::{self, ConfigError, Kind, Sources};
 use crate::agent::pods::resource_field::resource_field;
 use crate::agent::pods::spec::{Content, Fact, Files, Part, PodSpec, VolumeSource};
@@ -39,7 +39,8 @@ pub fn of_volume(spec: &PodSpec, volume: &str, content: &Content, sources: Sourc
     if spec.fs_group.is_some() {
         files.values_mut().for_each(|file| file.mode |= GROUP_READS);
     }
-    Ok(ContentPlan { volume: volume.to_owned(), files, group: spec.fs_group })
+    let points = points::of_volume(spec, volume, &files);
+    Ok(ContentPlan { volume: volume.to_owned(), files, group: spec.fs_group, points })
 }
 
 /// The content of all content volumes of a pod: those that are complete, and why the first of the others is not.
@@ -47,7 +48,7 @@ pub fn of_volume(spec: &PodSpec, volume: &str, content: &Content, sources: Sourc
 pub fn of_pod(spec: &PodSpec, sources: Sources<'_>) -> (Vec<ContentPlan>, Option<ConfigError>) {
     let mut missing = None;
     let mut complete = Vec::new();
-    for volume in &spec.volumes {
+    for volume in spec.mounted_volumes() {
         let VolumeSource::Content(content) = &volume.source else { continue };
         match of_volume(spec, &volume.name, content, sources) {
             Ok(plan) => complete.push(plan),
@@ -188,7 +189,7 @@ mod tests {
         let spec = spec::read(&Object::from_value(pod).unwrap());
         let share = share();
         let node = NodeAmounts { cpu_milli: 4000, ..NodeAmounts::default() };
-        let sources = Sources { share: &share, node_name: "pi", host_ips: &[], pod_ip: "", node };
+        let sources = Sources { share: &share, net: &Share::default(), node_name: "pi", host_ips: &[], pod_ip: "", node };
         let VolumeSource::Content(content) = &spec.volumes[0].source else { panic!("{:?}", spec.volumes[0]) };
         of_volume(&spec, "v", content, sources).map_err(|error| error.to_string())
     }

@@ -8,8 +8,11 @@ pub mod beneath;
 pub mod content;
 pub mod group;
 pub mod host_path;
+pub mod images;
+pub mod unpack;
 pub mod usage;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
@@ -46,6 +49,19 @@ pub fn pods(run_dir: &Path) -> io::Result<Vec<Uid>> {
 #[must_use]
 pub fn has_pod(run_dir: &Path, uid: &Uid) -> bool {
     dir::pod(run_dir, uid).symlink_metadata().is_ok()
+}
+
+/// The highest attempt of each of a pod's containers that has files here; nothing where nothing can be read.
+#[must_use]
+pub fn runs(run_dir: &Path, uid: &Uid) -> BTreeMap<String, u32> {
+    let mut runs = BTreeMap::new();
+    for entry in std::fs::read_dir(dir::containers(run_dir, uid)).into_iter().flatten().flatten() {
+        if let Some((container, attempt)) = entry.file_name().to_str().and_then(dir::run_of) {
+            let highest = runs.entry(container).or_default();
+            *highest = attempt.max(*highest);
+        }
+    }
+    runs
 }
 
 /// Removes a pod's directory with all that is in it; that it is gone is what was wanted.
@@ -87,6 +103,11 @@ mod tests {
         std::os::unix::fs::symlink(outside.path(), container.join("out")).unwrap();
         assert_eq!(pods(run.path()).unwrap(), std::slice::from_ref(&uid));
         assert_eq!(std::fs::metadata(dir::pod(run.path(), &uid)).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(runs(run.path(), &uid), [("app".to_owned(), 0)].into());
+        make(&dir::container(run.path(), &uid, "app", 10)).unwrap();
+        make(&dir::container(run.path(), &uid, "app", 9)).unwrap();
+        assert_eq!(runs(run.path(), &uid), [("app".to_owned(), 10)].into());
+        assert_eq!(runs(run.path(), &Uid::from("u-2")), [].into());
         remove_container(run.path(), &uid, "app", 0).unwrap();
         assert!(!container.exists() && has_pod(run.path(), &uid));
         remove_pod(run.path(), &uid).unwrap();

@@ -2,6 +2,8 @@
 //!
 //! Never:    judges whether a node lives (`controller/node_lifecycle.rs`).
 
+use std::net::Ipv4Addr;
+
 use serde_json::{Value, json};
 
 use super::condition::Condition;
@@ -14,6 +16,11 @@ use crate::clock::Wall;
 
 /// The annotation that says which images a node runs, its own platform first: `linux/arm64,linux/amd64`.
 pub const PLATFORMS: &str = "bramble/platforms";
+/// The annotation by which a person says that this node shall obey the master's store, whichever it obeyed before: the uid of the Node
+/// object, so that it counts in no other store. It goes when the node obeys.
+pub const ADOPT: &str = "bramble/adopt";
+/// The condition of a node that obeys another store than its master's.
+pub const OTHER_STORE: &str = "OtherStore";
 /// The taint of a node that does not answer.
 pub const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 /// The taint of a node that answers and says that it is not ready.
@@ -30,6 +37,9 @@ pub const PRESSURES: [(&str, &str); 3] = [
 /// The taint of a node with little memory left. Pods that have asked for some tolerate it.
 pub const MEMORY_PRESSURE: &str = "node.kubernetes.io/memory-pressure";
 
+/// The label of a node that load balancers leave out.
+pub const NO_BALANCER: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+
 /// A node, read.
 #[derive(Clone, Copy, Debug)]
 pub struct Node<'a>(pub &'a Object);
@@ -45,6 +55,49 @@ impl<'a> Node<'a> {
     #[must_use]
     pub fn is_ready(self) -> bool {
         self.ready() == "True"
+    }
+
+    /// Whether its pods are only a model.
+    #[must_use]
+    pub fn is_simulated(self) -> bool {
+        self.0.str_at(&["status", "nodeInfo", "containerRuntimeVersion"]).starts_with("simulated")
+    }
+
+    /// Its own addresses, the one towards the master first.
+    pub fn addresses(self) -> impl Iterator<Item = &'a str> {
+        let entries = self.0.list_at(&["status", "addresses"]).iter();
+        let own = |entry: &&Value| entry.get("type").and_then(Value::as_str) == Some("InternalIP");
+        entries.filter(own).filter_map(|entry| entry.get("address")?.as_str())
+    }
+
+    /// Whether it serves now what its pods offer.
+    #[must_use]
+    pub fn serves(self) -> bool {
+        self.is_ready() && !self.is_simulated() && !self.0.is_deleting()
+    }
+
+    /// Where those outside reach what it serves; `None` when it serves nothing now.
+    #[must_use]
+    pub fn reached_at(self) -> Option<&'a str> {
+        self.addresses().next().filter(|_| self.serves())
+    }
+
+    /// The same, by IPv4.
+    #[must_use]
+    pub fn reached_at_ipv4(self) -> Option<Ipv4Addr> {
+        self.addresses().find_map(|address| address.parse().ok()).filter(|_| self.serves())
+    }
+
+    /// Whether a person wants it to obey this store.
+    #[must_use]
+    pub fn is_to_adopt(self) -> bool {
+        self.0.annotation(ADOPT).is_some_and(|uid| !uid.is_empty() && uid == self.0.uid().0)
+    }
+
+    /// Whether it obeys another store.
+    #[must_use]
+    pub fn is_of_another_store(self) -> bool {
+        Condition::of(self.0, OTHER_STORE).is_some_and(|condition| condition.status == "True")
     }
 
     /// What images it runs; `None` while it has not said.

@@ -10,6 +10,7 @@
 pub mod deployment;
 pub mod endpoints;
 pub mod namespace;
+pub mod networking;
 pub mod pod;
 pub mod replicaset;
 pub mod resources;

@@ -5,12 +5,14 @@
 //! Never:    fails: what is missing is `<none>`, `<unknown>` or 0, as upstream shows it.
 //! Source:   `pkg/printers/internalversion/printers.go` of Kubernetes 1.33.
 
+pub mod certificate;
 pub mod configmap;
 pub mod deployment;
 pub mod endpoints;
 pub mod event;
 pub mod lease;
 pub mod namespace;
+pub mod networking;
 pub mod node;
 pub mod pod;
 pub mod replicaset;
@@ -214,6 +216,10 @@ mod tests {
             "source",
             "loadBalancer",
             "ingress",
+            "rules",
+            "host",
+            "parameters",
+            "podSelector",
             "data",
             "secrets",
             "readinessGates",

@@ -9,14 +9,15 @@ use crate::api::Object;
 pub(super) fn wide_cells(object: &Object) -> [Value; 3] {
     let containers = object.list_at(&["spec", "template", "spec", "containers"]);
     let join = |key: &str| containers.iter().map(|container| text(container, key)).collect::<Vec<_>>().join(",");
-    [join("name").into(), join("image").into(), selector(object).into()]
+    [join("name").into(), join("image").into(), selector_at(object, &["spec", "selector"]).into()]
 }
 
-/// `spec.selector` as one would type it: `app=web,tier in (a,b),!old`, ordered by key.
-fn selector(object: &Object) -> String {
+/// A selector as one would type it: `app=web,tier in (a,b),!old`, ordered by key.
+pub(super) fn selector_at(object: &Object, path: &[&str]) -> String {
+    let of = |part: &'static str| path.iter().copied().chain([part]).collect::<Vec<_>>();
     let mut parts: Vec<(&str, String)> =
-        object.strings_at(&["spec", "selector", "matchLabels"]).map(|(key, value)| (key, format!("{key}={value}"))).collect();
-    for expression in object.list_at(&["spec", "selector", "matchExpressions"]) {
+        object.strings_at(&of("matchLabels")).map(|(key, value)| (key, format!("{key}={value}"))).collect();
+    for expression in object.list_at(&of("matchExpressions")) {
         let key = text(expression, "key");
         let mut values: Vec<&str> =
             expression.get("values").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
@@ -56,7 +57,7 @@ mod tests {
         ] {
             let object = Object::from_value(json!({"spec": {"selector": given}})).unwrap();
             // "!b" is ordered by its key, not by its exclamation mark.
-            assert_eq!(selector(&object), shown, "{given}");
+            assert_eq!(selector_at(&object, &["spec", "selector"]), shown, "{given}");
         }
     }
 }

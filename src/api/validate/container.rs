@@ -3,6 +3,7 @@
 //! Source:   `validateContainers`, `validateInitContainers`, `validateContainerCommon` of core.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use super::at::At;
 use super::{Errors, FieldError, each, name, one_of, one_of_or_none, probe, resources, security};
@@ -28,6 +29,8 @@ const RESOURCE_FIELDS: [&str; 6] =
 pub(super) struct Surroundings<'a> {
     /// Names of the pod's volumes.
     pub volumes: BTreeSet<&'a str>,
+    /// Names of those that are a claim's: only they can be a raw block device.
+    pub claims: BTreeSet<&'a str>,
     /// Whether the pod is on the node's own network.
     pub host_network: bool,
     /// How long its containers have to stop, in seconds.
@@ -163,6 +166,10 @@ fn ports(container: &At<'_>, around: &Surroundings<'_>, out: &mut Errors) {
             }
         }
         one_of(&port.get("protocol"), &PROTOCOLS, out);
+        let address = port.get("hostIP");
+        if !address.text().is_empty() && address.text().parse::<IpAddr>().is_err() {
+            out.push(address.invalid("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"));
+        }
     }
 }
 
@@ -266,6 +273,30 @@ pub(super) fn resource_ref(at: &At<'_>, of_a_volume: bool, out: &mut Errors) {
         && !resource.text().starts_with("requests.hugepages-")
     {
         out.push(FieldError::not_supported(&resource.path, resource.text(), &RESOURCE_FIELDS));
+    } else {
+        divisor(&at.get("divisor"), resource.text(), out);
+    }
+}
+
+/// The unit that a resource is told in: one, or one with a prefix. 0 and nothing stand for 1.
+fn divisor(at: &At<'_>, resource: &str, out: &mut Errors) {
+    if !at.is_set() {
+        return;
+    }
+    let Some(amount) = resources::amount(at, out).filter(|amount| amount.milli != 0) else { return };
+    let sizes = "1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei";
+    let (values, what) = match resource.split_once('.').map(|(_, resource)| resource) {
+        Some("cpu") => ("1m and 1", "cpu"),
+        Some("memory") => (sizes, "memory"),
+        Some("ephemeral-storage") => (sizes, "local ephemeral storage"),
+        _ => (sizes, "hugepages"),
+    };
+    let base = if at.text().ends_with('i') { 1024 } else { 1000 };
+    let is_size = || (0..=6).any(|power| amount.milli == i128::pow(base, power) * 1000);
+    let good = if what == "cpu" { matches!(amount.milli, 1 | 1000) } else { is_size() };
+    if !good {
+        let words = format!("only divisor's values {values} are supported with the {what} resource");
+        out.push(FieldError::invalid(&at.path, resource, &words));
     }
 }
 
@@ -334,6 +365,8 @@ fn mounts(container: &At<'_>, around: &Surroundings<'_>, out: &mut Errors) {
         let (volume, path) = (device.get("name"), device.get("devicePath"));
         if !around.volumes.contains(volume.text()) {
             out.push(FieldError::not_found(&volume.path, volume.text()));
+        } else if !around.claims.contains(volume.text()) {
+            out.push(volume.invalid("can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode"));
         }
         if path.text().is_empty() {
             out.push(path.required());

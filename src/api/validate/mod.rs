@@ -8,10 +8,12 @@
 //! Flow:     `object.rs` for every kind, then the file of the kind, which calls the files for the parts of pods.
 
 mod at;
+pub mod certificate;
 pub mod configmap;
 mod container;
 pub mod deployment;
 mod dns;
+pub mod ingress;
 mod labels;
 pub mod name;
 pub mod namespace;
@@ -19,6 +21,7 @@ pub mod network;
 pub mod node;
 pub mod object;
 pub mod pod;
+pub mod policy;
 mod probe;
 pub mod record;
 mod resources;
@@ -323,6 +326,18 @@ mod tests {
             "taints",
             "targetPort",
             "clusterIP",
+            "rules",
+            "http",
+            "paths",
+            "pathType",
+            "backend",
+            "service",
+            "tls",
+            "ingress",
+            "from",
+            "ipBlock",
+            "cidr",
+            "except",
             "externalName",
             "involvedObject",
             "subsets",

@@ -69,6 +69,23 @@ pub fn dns1123_subdomain(text: &str) -> Vec<String> {
     faults
 }
 
+/// `*.example.com`: any one label, and the rest. At most 253 bytes.
+#[must_use]
+pub fn wildcard_subdomain(text: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    if text.len() > 253 {
+        faults.push(too_long(253));
+    }
+    if !text.strip_prefix("*.").is_some_and(|rest| rest.split('.').all(|label| framed(label, lower, b"-"))) {
+        faults.push(pattern(
+            "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character",
+            &format!(r"\*\.{LABEL}(\.{LABEL})*"),
+            &["*.example.com"],
+        ));
+    }
+    faults
+}
+
 /// `abc-123`, beginning with a letter: the name of a service. At most 63 bytes.
 #[must_use]
 pub fn dns1035_label(text: &str) -> Vec<String> {

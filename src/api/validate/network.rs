@@ -1,6 +1,6 @@
 //! Endpoints and endpoint slices. Source: `ValidateEndpoints` of core, `ValidateEndpointSlice` of discovery.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::at::At;
 use super::{Errors, FieldError, each, immutable, name, one_of};
@@ -73,9 +73,30 @@ pub fn slice_update_errors(old: &Object, new: &Object) -> Vec<FieldError> {
     out
 }
 
-fn ip(at: &At<'_>, out: &mut Errors) {
-    if at.text().parse::<IpAddr>().is_err() {
-        out.push(FieldError::invalid(&at.path, at.text(), "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"));
+/// An address that traffic may be sent to: of a machine, and the same one wherever it is spoken of. Source: `ValidateNonSpecialIP`.
+pub(super) fn ip(at: &At<'_>, out: &mut Errors) {
+    let words = match at.text().parse::<IpAddr>() {
+        Err(_) => "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+        Ok(address) if address.is_unspecified() => "may not be unspecified (0.0.0.0 or ::)",
+        Ok(address) if address.is_loopback() => "may not be in the loopback range (127.0.0.0/8, ::1/128)",
+        Ok(address) if is_of_one_link(address) => "may not be in the link-local range (169.254.0.0/16, fe80::/10)",
+        Ok(address) if is_group_of_one_link(address) => "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)",
+        Ok(_) => return,
+    };
+    out.push(FieldError::invalid(&at.path, at.text(), words));
+}
+
+fn is_of_one_link(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
+
+fn is_group_of_one_link(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => (Ipv4Addr::new(224, 0, 0, 0)..=Ipv4Addr::new(224, 0, 0, 255)).contains(&address),
+        IpAddr::V6(address) => address.segments().first().is_some_and(|first| first & 0xff0f == 0xff02),
     }
 }
 
@@ -94,6 +115,31 @@ mod tests {
             found(json!({"addresses": [{"ip": "here"}]}))
                 .starts_with("subsets[0].addresses[0].ip: Invalid value: \"here\": must be a valid IP address")
         );
+    }
+
+    #[test]
+    fn addresses_are_somebodys_and_the_same_everywhere() {
+        for (address, words) in [
+            ("127.0.0.1", "may not be in the loopback range (127.0.0.0/8, ::1/128)"),
+            ("::1", "may not be in the loopback range (127.0.0.0/8, ::1/128)"),
+            ("0.0.0.0", "may not be unspecified (0.0.0.0 or ::)"),
+            ("169.254.169.254", "may not be in the link-local range (169.254.0.0/16, fe80::/10)"),
+            ("fe80::1", "may not be in the link-local range (169.254.0.0/16, fe80::/10)"),
+            ("224.0.0.251", "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"),
+            ("ff02::fb", "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"),
+        ] {
+            let endpoints = json!({"subsets": [{"addresses": [{"ip": address}]}]});
+            let found = sentence(&errors(&Object::from_value(endpoints).unwrap()));
+            assert_eq!(found, format!("subsets[0].addresses[0].ip: Invalid value: \"{address}\": {words}"));
+            let slice = json!({"addressType": "IPv4", "endpoints": [{"addresses": [address]}]});
+            let found = sentence(&slice_errors(&Object::from_value(slice).unwrap()));
+            assert_eq!(found, format!("endpoints[0].addresses[0]: Invalid value: \"{address}\": {words}"));
+        }
+        // Machines of the LAN, of the outside, and of other ranges serve as well as pods do.
+        for address in ["192.168.1.9", "203.0.113.7", "224.0.1.1", "2001:db8::1"] {
+            let endpoints = json!({"subsets": [{"addresses": [{"ip": address}]}]});
+            assert_eq!(errors(&Object::from_value(endpoints).unwrap()), Vec::new(), "{address}");
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Nodes. Source: `ValidateNode`, `ValidateNodeUpdate` of core.
 
+use ipnet::IpNet;
+
 use super::at::At;
 use super::{FieldError, immutable, scheduling};
 use crate::api::Object;
@@ -8,8 +10,29 @@ use crate::api::Object;
 #[must_use]
 pub fn errors(object: &Object) -> Vec<FieldError> {
     let mut out = Vec::new();
-    scheduling::taints(&At::field(object, "spec").get("taints"), &mut out);
+    let spec = At::field(object, "spec");
+    scheduling::taints(&spec.get("taints"), &mut out);
+    pod_cidrs(&spec, &mut out);
     out
+}
+
+/// Ranges, one of each family at most, and the first of them is `podCIDR`. Source: `ValidateNodeSpec`, and the conversion of v1.
+fn pod_cidrs(spec: &At<'_>, out: &mut Vec<FieldError>) {
+    let (one, all) = (spec.get("podCIDR"), spec.get("podCIDRs"));
+    let given: Vec<At<'_>> = all.items().collect();
+    for cidr in std::iter::once(&one).filter(|one| !one.text().is_empty()).chain(&given) {
+        if cidr.text().parse::<IpNet>().is_err() {
+            out.push(cidr.invalid("must be a range of addresses, like 10.244.3.0/24"));
+        }
+    }
+    if given.len() > 2 {
+        out.push(all.invalid("may hold no more than one range of each family"));
+    }
+    if let (Some(first), false) = (given.first(), one.text().is_empty())
+        && first.text() != one.text()
+    {
+        out.push(all.invalid("the first must be podCIDR"));
+    }
 }
 
 /// What is wrong with the change: what names the machine is said once.
@@ -21,6 +44,9 @@ pub fn update_errors(old: &Object, new: &Object) -> Vec<FieldError> {
         if !before.get(key).text().is_empty() {
             immutable(&before.get(key), &after.get(key), &mut out);
         }
+    }
+    if before.get("podCIDRs").is_set() {
+        immutable(&before.get("podCIDRs"), &after.get("podCIDRs"), &mut out);
     }
     out
 }
@@ -68,5 +94,19 @@ mod tests {
             sentence(&update_errors(&node("pi://1"), &node("pi://2"))),
             "spec.providerID: Invalid value: \"pi://2\": field is immutable"
         );
+    }
+
+    #[test]
+    fn a_nodes_part_of_the_pod_network_is_given_once_and_is_a_range() {
+        let node = |spec: Value| Object::from_value(json!({"spec": spec})).unwrap();
+        let with = |part: &str| node(json!({"podCIDR": part, "podCIDRs": [part]}));
+        assert_eq!(errors(&with("10.244.3.0/24")), Vec::new());
+        assert_eq!(update_errors(&node(json!({})), &with("10.244.3.0/24")), Vec::new());
+        assert_eq!(update_errors(&with("10.244.3.0/24"), &with("10.244.3.0/24")), Vec::new());
+        for after in [with("10.244.4.0/24"), node(json!({}))] {
+            assert_eq!(update_errors(&with("10.244.3.0/24"), &after).len(), 2, "{after:?}");
+        }
+        assert!(sentence(&errors(&with("10.244.3.0"))).contains("must be a range of addresses"));
+        assert!(!errors(&node(json!({"podCIDR": "10.1.0.0/24", "podCIDRs": ["10.2.0.0/24"]}))).is_empty());
     }
 }

@@ -67,6 +67,7 @@ pub(super) fn template_errors(template: &At<'_>, out: &mut Errors) {
 fn pod_spec(spec: &At<'_>, out: &mut Errors) {
     let around = container::Surroundings {
         volumes: volume::all(&spec.get("volumes"), out),
+        claims: volume::claims(&spec.get("volumes")),
         host_network: spec.get("hostNetwork").flag(),
         grace: spec.get("terminationGracePeriodSeconds").int().unwrap_or_default(),
     };
@@ -100,6 +101,7 @@ fn pod_spec(spec: &At<'_>, out: &mut Errors) {
     scheduling::affinity(&spec.get("affinity"), out);
     scheduling::spread(&spec.get("topologySpreadConstraints"), out);
     security::of_pod(spec, out);
+    security::of_system(spec, out);
     for gate in spec.get("readinessGates").items() {
         let condition = gate.get("conditionType");
         each(&condition, name::qualified(condition.text()), out);

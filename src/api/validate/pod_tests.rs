@@ -687,3 +687,130 @@ fn of_a_pod_only_little_may_change() {
     let text = change(|_| (), |spec| spec["containers"][0]["args"] = json!(["x"]));
     assert!(text.ends_with("\nchanged: spec.containers"), "{text}");
 }
+
+#[test]
+fn a_host_ports_address_is_an_address() {
+    let port = |ip: &str| json!({"ports": [{"containerPort": 80, "hostPort": 80, "hostIP": ip}]});
+    check(vec![
+        (container, port(""), "[]"),
+        (container, port("127.0.0.1"), "[]"),
+        (container, port("fd00::1"), "[]"),
+        (
+            container,
+            port("localhost"),
+            "spec.containers[0].ports[0].hostIP: Invalid value: \"localhost\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+        ),
+    ]);
+}
+
+#[test]
+fn a_resource_is_told_in_units() {
+    let told = |resource: &str, divisor: Value| json!({"env": [{"name": "A", "valueFrom": {"resourceFieldRef": {"resource": resource, "divisor": divisor}}}]});
+    for (resource, divisors) in [
+        ("limits.cpu", &["1", "1m", "1000m", "0"][..]),
+        ("requests.memory", &["1", "1k", "1M", "1G", "1E", "1Ki", "1024Ki", "1Gi", "1Ei", "0"]),
+        ("limits.ephemeral-storage", &["1Mi"]),
+        ("limits.hugepages-2Mi", &["1Mi"]),
+    ] {
+        for divisor in divisors {
+            assert_eq!(container(&told(resource, json!(divisor))), "[]", "{resource} {divisor}");
+        }
+    }
+    let path = "spec.containers[0].env[0].valueFrom.resourceFieldRef.divisor: Invalid value";
+    let sizes = "1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei";
+    for (resource, divisor, words) in [
+        (
+            "limits.cpu",
+            json!("3m"),
+            "\"limits.cpu\": only divisor's values 1m and 1 are supported with the cpu resource".to_owned(),
+        ),
+        ("limits.cpu", json!(2), "\"limits.cpu\": only divisor's values 1m and 1 are supported with the cpu resource".to_owned()),
+        (
+            "limits.memory",
+            json!("1024"),
+            format!("\"limits.memory\": only divisor's values {sizes} are supported with the memory resource"),
+        ),
+        (
+            "requests.ephemeral-storage",
+            json!("2Mi"),
+            format!(
+                "\"requests.ephemeral-storage\": only divisor's values {sizes} are supported with the local ephemeral storage resource"
+            ),
+        ),
+        (
+            "limits.hugepages-2Mi",
+            json!("1m"),
+            format!("\"limits.hugepages-2Mi\": only divisor's values {sizes} are supported with the hugepages resource"),
+        ),
+    ] {
+        assert_eq!(container(&told(resource, divisor)), format!("{path}: {words}"));
+    }
+    assert!(container(&told("limits.cpu", json!("much"))).contains("quantities must match"));
+}
+
+#[test]
+fn huge_pages_come_with_cpu_or_memory_and_whole() {
+    let resources = |resources: Value| json!({"resources": resources});
+    check(vec![
+        (container, resources(json!({"limits": {"hugepages-2Mi": "4Mi", "cpu": "1"}})), "[]"),
+        (container, resources(json!({"limits": {"hugepages-2Mi": "4Mi"}, "requests": {"memory": "1Mi"}})), "[]"),
+        (
+            container,
+            resources(json!({"limits": {"hugepages-2Mi": "4Mi"}})),
+            "spec.containers[0].resources: Forbidden: HugePages require cpu or memory",
+        ),
+        (
+            container,
+            resources(json!({"limits": {"hugepages-2Mi": "4Mi", "cpu": "1"}, "requests": {"hugepages-2Mi": "2Mi"}})),
+            "spec.containers[0].resources.requests: Invalid value: \"2Mi\": must be equal to hugepages-2Mi limit of 4Mi",
+        ),
+    ]);
+}
+
+#[test]
+fn a_pod_of_another_system_has_nothing_of_this_one() {
+    check(vec![
+        (spec, json!({"os": {"name": "linux"}, "securityContext": {"runAsUser": 7}}), "[]"),
+        (spec, json!({"os": {"name": "windows"}, "hostNetwork": false, "securityContext": {"windowsOptions": {}}}), "[]"),
+        (spec, json!({"os": {}}), "spec.os.name: Required value: cannot be empty"),
+        (
+            spec,
+            json!({"os": {"name": "plan9"}}),
+            "spec.os: Unsupported value: \"plan9\": supported values: \"linux\", \"windows\"",
+        ),
+        (
+            spec,
+            json!({"os": {"name": "windows"}, "securityContext": {"runAsUser": 7}}),
+            "spec.securityContext.runAsUser: Forbidden: cannot be set for a windows pod",
+        ),
+        (spec, json!({"os": {"name": "windows"}, "hostPID": true}), "spec.hostPID: Forbidden: cannot be set for a windows pod"),
+        (
+            spec,
+            json!({"os": {"name": "windows"}, "shareProcessNamespace": false}),
+            "spec.shareProcessNamespace: Forbidden: cannot be set for a windows pod",
+        ),
+        (
+            spec,
+            json!({"os": {"name": "windows"}, "containers": [{"name": "a", "image": "i", "securityContext": {"privileged": false}}]}),
+            "spec.containers[0].securityContext.privileged: Forbidden: cannot be set for a windows pod",
+        ),
+        (
+            spec,
+            json!({"os": {"name": "linux"}, "securityContext": {"windowsOptions": {}}}),
+            "spec.securityContext.windowsOptions: Forbidden: windows options cannot be set for a linux pod",
+        ),
+    ]);
+}
+
+#[test]
+fn only_a_claim_is_a_raw_device() {
+    let device = |volume: Value| {
+        with(|spec| {
+            spec["volumes"] = json!([volume]);
+            spec["containers"][0]["volumeDevices"] = json!([{"name": "v", "devicePath": "/dev/xvda"}]);
+        })
+    };
+    assert_eq!(device(json!({"name": "v", "persistentVolumeClaim": {"claimName": "c"}})), "[]");
+    let words = "spec.containers[0].volumeDevices[0].name: Invalid value: \"v\": can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
+    assert_eq!(device(json!({"name": "v", "emptyDir": {}})), words);
+}

@@ -14,11 +14,12 @@ pub(super) fn requirements(at: &At<'_>, out: &mut Errors) {
     for (resource, value) in limits.entries() {
         list_entry(resource, &value, out);
     }
+    let names = || limits.entries().chain(requests.entries()).map(|(resource, _)| resource);
     for (resource, value) in requests.entries() {
         let Some(request) = list_entry(resource, &value, out) else { continue };
         let limit = limits.get(resource);
         match quantity(&limit) {
-            Some(most) if is_extended(resource) && request != most => {
+            Some(most) if is_never_shared(resource) && request != most => {
                 out.push(FieldError::invalid(
                     &requests.path,
                     shown(&value),
@@ -29,11 +30,14 @@ pub(super) fn requirements(at: &At<'_>, out: &mut Errors) {
                 let words = format!("must be less than or equal to {resource} limit of {}", shown(&limit));
                 out.push(FieldError::invalid(&requests.path, shown(&value), &words));
             }
-            None if is_extended(resource) && !limit.is_set() => {
+            None if is_never_shared(resource) && !limit.is_set() => {
                 out.push(FieldError::required(&limits.path, "Limit must be set for non overcommitable resources"));
             }
             _ => {}
         }
+    }
+    if names().any(is_huge) && !names().any(|resource| matches!(resource, "cpu" | "memory")) {
+        out.push(at.forbidden("HugePages require cpu or memory"));
     }
 }
 
@@ -66,7 +70,16 @@ pub(super) fn amount(value: &At<'_>, out: &mut Errors) -> Option<Quantity> {
 }
 
 fn is_standard(resource: &str) -> bool {
-    matches!(resource, "cpu" | "memory" | "ephemeral-storage") || resource.starts_with("hugepages-")
+    matches!(resource, "cpu" | "memory" | "ephemeral-storage") || is_huge(resource)
+}
+
+fn is_huge(resource: &str) -> bool {
+    resource.starts_with("hugepages-")
+}
+
+/// What is given to one container as a whole: a request is a limit.
+fn is_never_shared(resource: &str) -> bool {
+    is_extended(resource) || is_huge(resource)
 }
 
 /// A device or other thing that is not shared: `example.com/camera`.

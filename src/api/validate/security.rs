@@ -4,6 +4,8 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use super::at::At;
 use super::{Errors, FieldError, each, name, not_negative, one_of_or_none};
 
@@ -11,6 +13,35 @@ const SYSCTL: &str =
     "must have at most 253 characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$";
 /// Those that belong to the host's own IPC and network when the pod has these; by how they begin.
 const IPC_SYSCTLS: [&str; 4] = ["kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."];
+
+/// What a pod of Windows has not: of the pod, of its security context, of its containers'.
+const NOT_OF_WINDOWS: ([&str; 4], [&str; 10], [&str; 10]) = (
+    ["hostPID", "hostIPC", "hostUsers", "shareProcessNamespace"],
+    [
+        "appArmorProfile",
+        "seLinuxOptions",
+        "seccompProfile",
+        "fsGroup",
+        "fsGroupChangePolicy",
+        "sysctls",
+        "runAsUser",
+        "runAsGroup",
+        "supplementalGroups",
+        "supplementalGroupsPolicy",
+    ],
+    [
+        "appArmorProfile",
+        "seLinuxOptions",
+        "seccompProfile",
+        "capabilities",
+        "readOnlyRootFilesystem",
+        "privileged",
+        "allowPrivilegeEscalation",
+        "procMount",
+        "runAsUser",
+        "runAsGroup",
+    ],
+);
 
 /// The security context of a whole pod, by its `spec`.
 pub(super) fn of_pod(spec: &At<'_>, out: &mut Errors) {
@@ -56,6 +87,48 @@ pub(super) fn of_container(at: &At<'_>, out: &mut Errors) {
     one_of_or_none(&at.get("procMount"), &["Default", "Unmasked"], out);
     seccomp(&at.get("seccompProfile"), out);
     ids(at, out);
+}
+
+/// What a pod of another system cannot have, by its `spec`. Source: `validateOS`, `validateWindows`, `validateLinux` of core.
+pub(super) fn of_system(spec: &At<'_>, out: &mut Errors) {
+    let os = spec.get("os");
+    if !os.is_set() {
+        return;
+    }
+    let title = os.get("name");
+    let (of_host, of_pod, of_container, words): (&[&str], &[&str], &[&str], &str) = match title.text() {
+        "" => {
+            out.push(FieldError::required(&title.path, "cannot be empty"));
+            return;
+        }
+        "linux" => (&[], &["windowsOptions"], &["windowsOptions"], "windows options cannot be set for a linux pod"),
+        "windows" => (&NOT_OF_WINDOWS.0, &NOT_OF_WINDOWS.1, &NOT_OF_WINDOWS.2, "cannot be set for a windows pod"),
+        other => {
+            out.push(FieldError::not_supported(&os.path, other, &["linux", "windows"]));
+            return;
+        }
+    };
+    let mut forbid = |at: &At<'_>, keys: &[&str]| {
+        for (key, field) in keys.iter().map(|key| (key, at.get(key))) {
+            // Upstream cannot tell `hostPID: false` and an empty list from nothing.
+            let is_said = match field.value() {
+                Value::Null => false,
+                Value::Bool(on) => *on || !matches!(*key, "hostPID" | "hostIPC"),
+                Value::Array(list) => !list.is_empty(),
+                _ => true,
+            };
+            if is_said {
+                out.push(field.forbidden(words));
+            }
+        }
+    };
+    forbid(spec, of_host);
+    forbid(&spec.get("securityContext"), of_pod);
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
+        for container in spec.get(list).items() {
+            forbid(&container.get("securityContext"), of_container);
+        }
+    }
 }
 
 /// User and group ids of a security context.

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use serde_json::json;
 
 use super::at::At;
-use super::{Errors, FieldError, each, labels, name, one_of, one_of_or_none, probe};
+use super::{Errors, FieldError, each, labels, name, network, one_of, one_of_or_none, probe};
 use crate::api::Object;
 
 const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
@@ -44,9 +44,7 @@ pub fn errors(object: &Object) -> Vec<FieldError> {
     one_of_or_none(&spec.get("internalTrafficPolicy"), &["Cluster", "Local"], &mut out);
     traffic(&spec.get("externalTrafficPolicy"), kind, spec.get("externalIPs").len() > 0, &mut out);
     for ip in spec.get("externalIPs").items() {
-        if ip.text().parse::<IpAddr>().is_err() {
-            out.push(ip.invalid("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"));
-        }
+        network::ip(&ip, &mut out);
     }
     out
 }
@@ -202,6 +200,10 @@ mod tests {
             (
                 json!({"ports": [{"port": 1}], "externalTrafficPolicy": "Local"}),
                 "spec.externalTrafficPolicy: Invalid value: \"Local\": may only be set for externally-accessible services",
+            ),
+            (
+                json!({"ports": [{"port": 1}], "externalIPs": ["127.0.0.1"]}),
+                "spec.externalIPs[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)",
             ),
             (
                 json!({"ports": [{"port": 1}], "clusterIP": "here"}),

@@ -29,6 +29,12 @@ pub(super) fn all<'a>(volumes: &At<'a>, out: &mut Errors) -> BTreeSet<&'a str> {
     names
 }
 
+/// The names of those that are a claim's, or become one.
+pub(super) fn claims<'a>(volumes: &At<'a>) -> BTreeSet<&'a str> {
+    let is_claim = |volume: &At<'_>| volume.get("persistentVolumeClaim").is_set() || volume.get("ephemeral").is_set();
+    volumes.items().filter(is_claim).map(|volume| volume.get("name").text()).collect()
+}
+
 fn source(volume: &At<'_>, out: &mut Errors) {
     let sources: Vec<(&str, At<'_>)> = volume
         .value()

@@ -6,6 +6,7 @@ use crate::api::status::ApiError;
 use crate::api::validate::{self, FieldError, FieldErrorKind};
 use crate::api::{Key, Object, Resource, registry};
 use crate::apiserver::admission::{self, Cluster};
+use crate::apiserver::allocate;
 use crate::apiserver::intake::Intake;
 use crate::apiserver::options::{DryRun, WriteOptions};
 use crate::clock::Now;
@@ -50,9 +51,12 @@ pub fn create(view: &View, new: &New<'_>, cluster: &Cluster, now: Now, ids: &mut
     (resource.strategy.default)(&mut object);
     if *resource == registry::PODS {
         admission::complete_pod_status(&mut object);
+    } else if *resource == registry::SERVICES {
+        allocate::allot(view, cluster.services, None, &mut object)
+            .map_err(|errors| ApiError::invalid(resource, object.name(), errors))?;
     }
     admission::stamp(resource, &mut object, now.wall, ids);
-    let warnings: Vec<String> = taken.warnings.iter().cloned().chain(admission::admit(view, resource, &object)?).collect();
+    admission::admit(view, resource, &object)?;
     let mut errors = validate::object::errors(resource, &object);
     errors.extend((resource.strategy.validate)(&object));
     if *resource == registry::PODS {
@@ -68,7 +72,7 @@ pub fn create(view: &View, new: &New<'_>, cluster: &Cluster, now: Now, ids: &mut
     if *resource == registry::NAMESPACES && options.dry_run == DryRun::No {
         ops.extend(admission::with_namespace(view, object.name(), cluster, now.wall, ids));
     }
-    Ok(Outcome::write(options.dry_run, ops, Answer::object(object).with_code(201).with_warnings(warnings)))
+    Ok(Outcome::write(options.dry_run, ops, Answer::object(object).with_code(201).with_warnings(taken.warnings.clone())))
 }
 
 /// Puts an object into the namespace of the path.
@@ -188,13 +192,13 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_comes_with_its_service_account_and_a_service_with_a_warning() {
+    fn a_namespace_comes_with_its_service_account_and_a_service_without_a_warning() {
         let (ops, object, _) = made(&world(), &registry::NAMESPACES, "", json!({"metadata": {"name": "home"}})).unwrap();
         assert_eq!(ops.len(), 2);
         assert_eq!((object.label("kubernetes.io/metadata.name"), object.str_at(&["status", "phase"])), (Some("home"), "Active"));
         let service =
             json!({"metadata": {"name": "web"}, "spec": {"ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}]}});
         let (_, _, warnings) = made(&world(), &registry::SERVICES, "default", service).unwrap();
-        assert_eq!(warnings, [admission::SERVICES_WAIT]);
+        assert!(warnings.is_empty(), "{warnings:?}");
     }
 }

@@ -9,7 +9,8 @@ use crate::api::registry::Subresource;
 use crate::api::status::{ApiError, MODIFIED};
 use crate::api::validate::{self, FieldError, FieldErrorKind};
 use crate::api::{Key, Object, Resource, registry};
-use crate::apiserver::admission;
+use crate::apiserver::admission::{self, Cluster};
+use crate::apiserver::allocate;
 use crate::apiserver::decode;
 use crate::apiserver::intake::{self, Intake};
 use crate::apiserver::options::WriteOptions;
@@ -27,6 +28,8 @@ pub enum Part {
     Status,
     /// A pod's ephemeral containers.
     EphemeralContainers,
+    /// The conditions of a request for a certificate.
+    Approval,
 }
 
 /// The part that a path names.
@@ -35,6 +38,7 @@ pub fn part(subresource: Option<Subresource>) -> Part {
     match subresource {
         Some(Subresource::Status) => Part::Status,
         Some(Subresource::EphemeralContainers) => Part::EphemeralContainers,
+        Some(Subresource::Approval) => Part::Approval,
         _ => Part::Main,
     }
 }
@@ -43,9 +47,17 @@ pub fn part(subresource: Option<Subresource>) -> Part {
 ///
 /// # Errors
 /// 400, 404, 409 and 422.
-pub fn update(view: &View, key: &Key, part: Part, taken: &Intake, options: WriteOptions) -> Result<Outcome, ApiError> {
+pub fn update(
+    view: &View,
+    key: &Key,
+    part: Part,
+    taken: &Intake,
+    cluster: &Cluster,
+    options: WriteOptions,
+) -> Result<Outcome, ApiError> {
     let current = read::get(view, key)?;
-    let outcome = replace(current, key, part, taken.object.clone(), taken.warnings.clone(), options)?;
+    let candidate = completed(view, current, key, part, taken.object.clone(), cluster)?;
+    let outcome = replace(current, key, part, candidate, taken.warnings.clone(), options)?;
     admitted(view, current, key, part, outcome)
 }
 
@@ -97,12 +109,39 @@ impl Patch {
 ///
 /// # Errors
 /// 400, 404, 409 and 422.
-pub fn patch(view: &View, key: &Key, part: Part, patch: &Patch, options: WriteOptions) -> Result<Outcome, ApiError> {
+pub fn patch(
+    view: &View,
+    key: &Key,
+    part: Part,
+    patch: &Patch,
+    cluster: &Cluster,
+    options: WriteOptions,
+) -> Result<Outcome, ApiError> {
     let current = read::get(view, key)?;
     let value = patch.apply(key.resource, &key.name, &current.to_value())?;
     let taken = intake::pruned(key.resource, value, &patch.duplicates, options.validation)?;
-    let outcome = replace(current, key, part, taken.object, taken.warnings, options)?;
+    let candidate = completed(view, current, key, part, taken.object, cluster)?;
+    let outcome = replace(current, key, part, candidate, taken.warnings, options)?;
     admitted(view, current, key, part, outcome)
+}
+
+/// The candidate with what it is given by what else there is in the cluster.
+fn completed(
+    view: &View,
+    current: &Object,
+    key: &Key,
+    part: Part,
+    mut candidate: Object,
+    cluster: &Cluster,
+) -> Result<Object, ApiError> {
+    if part == Part::Main && *key.resource == registry::SERVICES {
+        // Its place, where the body leaves it out.
+        candidate.set_at(&["metadata", "namespace"], key.namespace.as_str());
+        (key.resource.strategy.default)(&mut candidate);
+        allocate::allot(view, cluster.services, Some(current), &mut candidate)
+            .map_err(|errors| ApiError::invalid(key.resource, &key.name, errors))?;
+    }
+    Ok(candidate)
 }
 
 /// The outcome, when the rest of the cluster has nothing against it.
@@ -133,9 +172,10 @@ pub fn replace(
         Part::Main => main_part(resource, current, candidate),
         Part::Status => status_part(current, &candidate),
         Part::EphemeralContainers => ephemeral_part(current, &candidate),
+        Part::Approval => approval_part(current, &candidate),
     };
     keep_identity(current, &mut next);
-    if part != Part::Status {
+    if !matches!(part, Part::Status | Part::Approval) {
         (resource.strategy.default)(&mut next);
     }
     if next == *current {
@@ -221,6 +261,14 @@ fn ephemeral_part(current: &Object, candidate: &Object) -> Object {
     next
 }
 
+/// What is there with the candidate's conditions.
+fn approval_part(current: &Object, candidate: &Object) -> Object {
+    const PATH: [&str; 2] = ["status", "conditions"];
+    let mut next = current.clone();
+    next.set_at(&PATH, candidate.list_at(&PATH).to_vec());
+    next
+}
+
 fn put_back(from: &Map<String, Value>, to: &mut Map<String, Value>, field: &str) {
     match from.get(field) {
         Some(value) => to.insert(field.to_owned(), value.clone()),
@@ -260,6 +308,9 @@ fn update_errors(resource: &Resource, part: Part, current: &Object, next: &Objec
         errors.extend(validate::object::errors(resource, next));
         errors.extend((resource.strategy.validate)(next));
         errors.extend((resource.strategy.validate_update)(current, next));
+    }
+    if *resource == registry::CERTIFICATE_SIGNING_REQUESTS && part != Part::Main {
+        errors.extend(validate::certificate::answer_errors(current, next));
     }
     if part == Part::EphemeralContainers {
         errors.extend((resource.strategy.validate)(next));

@@ -87,6 +87,8 @@ pub enum Input {
     Closed { connection: ConnectionId },
     /// The master publishes.
     Publish(bus::Publish),
+    /// A node is no node any more, or has another key: its sessions end, and its wills are sent.
+    Expel { node: String },
     /// The broker stops: everybody is told, and no will is sent.
     Stop,
 }
@@ -320,6 +322,19 @@ impl Machine for Broker {
                 self.closing.remove(&connection);
             }
             Input::Publish(message) => self.publish_from_master(now, message, out),
+            Input::Expel { node } => {
+                let client = Client::Node(node);
+                let of_it = self.connections.iter().filter(|(_, connection)| connection.client == client);
+                let all: Vec<ConnectionId> = of_it.map(|(id, _)| *id).collect();
+                for id in all {
+                    self.close(now, id, Some(reason::NOT_AUTHORIZED), LastWill::Send, out);
+                }
+                let sessions: Vec<SessionId> =
+                    self.sessions.iter().filter(|(_, held)| held.client == client).map(|(id, _)| *id).collect();
+                for id in sessions {
+                    self.remove_session(now, id, out);
+                }
+            }
             Input::Stop => {
                 self.stopping = true;
                 let all: Vec<ConnectionId> = self.connections.keys().copied().collect();

@@ -1,17 +1,15 @@
 //! The node must have the labels that the pod's `nodeSelector` and required node affinity ask for.
 
 use super::{Candidate, Misfit, NodeInfo, Rule};
+use crate::api::node_terms::MISFIT;
 
 /// Whether the pod selects this node.
 ///
 /// # Errors
 /// When it selects others.
 pub fn fits(pod: &Candidate<'_>, node: &NodeInfo) -> Result<(), Misfit> {
-    let selected = node.object.as_ref().is_some_and(|object| {
-        pod.node_selector.as_ref().is_some_and(|selector| selector.matches(|key| object.label(key)))
-            && pod.required.as_ref().is_none_or(|terms| terms.fit(object))
-    });
-    if selected { Ok(()) } else { Err(Misfit::new(Rule::NodeAffinity, "node(s) didn't match Pod's node affinity/selector")) }
+    let selected = node.object.as_ref().is_some_and(|object| pod.selection.fits(object));
+    if selected { Ok(()) } else { Err(Misfit::new(Rule::NodeAffinity, MISFIT)) }
 }
 
 #[cfg(test)]

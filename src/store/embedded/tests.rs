@@ -66,7 +66,11 @@ impl Master {
 
     /// What would be there after a start.
     fn kept(&self) -> State {
-        self.view.iter().filter(|(key, _)| !is_never_stored(key)).map(|(key, object)| (key.clone(), object.clone())).collect()
+        self.view
+            .iter()
+            .filter(|(key, object)| !is_never_stored(key, object))
+            .map(|(key, object)| (key.clone(), object.clone()))
+            .collect()
     }
 }
 

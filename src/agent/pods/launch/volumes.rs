@@ -6,21 +6,31 @@
 
 use crate::agent::pods::env::{ConfigError, Sources, expand};
 use crate::agent::pods::mount::resolved;
+use crate::agent::pods::resource_field::NodeAmounts;
 use crate::agent::pods::spec::{ContainerSpec, HostPathType, MountSpec, Nfs, PodSpec, VolumeSource};
 use crate::agent::runtime::{MountPlan, MountSource, Propagation, VolumeKind, VolumePlan};
 
 /// The volumes that the sandbox holds: what lives as long as the pod does.
-pub(super) fn of_sandbox(spec: &PodSpec) -> Vec<VolumePlan> {
-    let volumes = spec.volumes.iter().filter_map(|volume| match &volume.source {
-        VolumeSource::EmptyDir { memory, limit } => Some(empty_dir(spec, &volume.name, *memory, *limit)),
+pub(super) fn of_sandbox(spec: &PodSpec, node: NodeAmounts) -> Vec<VolumePlan> {
+    let volumes = spec.mounted_volumes().filter_map(|volume| match &volume.source {
+        VolumeSource::EmptyDir { memory, limit } => Some(empty_dir(spec, &volume.name, *memory, *limit, node)),
         _ => None,
     });
     volumes.collect()
 }
 
-fn empty_dir(spec: &PodSpec, name: &str, memory: bool, limit: Option<u64>) -> VolumePlan {
-    let kind = if memory { VolumeKind::Memory(limit) } else { VolumeKind::Disk };
+fn empty_dir(spec: &PodSpec, name: &str, memory: bool, limit: Option<u64>, node: NodeAmounts) -> VolumePlan {
+    let kind = if memory { VolumeKind::Memory(memory_size(spec, limit, node)) } else { VolumeKind::Disk };
     VolumePlan { name: name.to_owned(), kind, group: spec.fs_group }
+}
+
+/// What an emptyDir in memory may hold: its own limit, else what all of the pod may take, else what the node gives to pods; the
+/// least of them. Source: the kubelet's calculateEmptyDirMemorySize.
+fn memory_size(spec: &PodSpec, limit: Option<u64>, node: NodeAmounts) -> Option<u64> {
+    let limits = spec.containers.iter().map(|container| container.cgroup.memory_bytes);
+    let of_pod = limits.sum::<Option<u64>>().filter(|&bytes| bytes > 0);
+    let of_node = Some(node.memory_bytes).filter(|&bytes| bytes > 0);
+    [limit, of_pod, of_node].into_iter().flatten().min()
 }
 
 /// A container's mounts, and the volumes of the runtime among them.
@@ -50,7 +60,7 @@ pub(super) fn of_container(
         }
         let source = match resolved(spec, &volume.source, sources).map_err(in_volume)? {
             VolumeSource::HostPath { path, kind } => MountSource::Host { path, make: kind == HostPathType::Unset },
-            VolumeSource::EmptyDir { memory, limit } => keep(empty_dir(spec, name, memory, limit)),
+            VolumeSource::EmptyDir { memory, limit } => keep(empty_dir(spec, name, memory, limit, sources.node)),
             // Upstream mounts them read-only whatever is asked for.
             VolumeSource::Content(_) => {
                 read_only = true;
@@ -58,12 +68,13 @@ pub(super) fn of_container(
             }
             VolumeSource::Image { reference, .. } => {
                 read_only = true;
-                MountSource::Image(reference)
+                MountSource::Image { volume: name.clone(), reference }
             }
             VolumeSource::Nfs(Nfs { server, path, read_only: never, options }) => {
                 read_only |= never;
                 keep(VolumePlan { name: name.clone(), kind: VolumeKind::Nfs { server, path, options }, group: None })
             }
+            VolumeSource::NoMedium(why) => return Err(in_volume(ConfigError::Refused(why))),
             VolumeSource::Refused(why) => return Err(ConfigError::Refused(why)),
             VolumeSource::Claim { .. } => return Err(ConfigError::Refused(format!("volume \"{name}\" is a claim of a claim"))),
         };
@@ -131,7 +142,6 @@ fn unknown<'a>(expression: &'a str, env: &[(String, String)]) -> Option<&'a str>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::pods::resource_field::NodeAmounts;
     use crate::agent::pods::spec;
     use crate::api::Object;
     use crate::link::share::Share;
@@ -152,7 +162,14 @@ mod tests {
             claims: [("default/bound".to_owned(), Arc::new(Object::from_value(claim).unwrap()))].into(),
             ..Share::default()
         };
-        let sources = Sources { share: &share, node_name: "pi", host_ips: &[], pod_ip: "", node: NodeAmounts::default() };
+        let sources = Sources {
+            share: &share,
+            net: &Share::default(),
+            node_name: "pi",
+            host_ips: &[],
+            pod_ip: "",
+            node: NodeAmounts::default(),
+        };
         let env = [("POD".to_owned(), "web-0".to_owned()), ("UP".to_owned(), "../..".to_owned())];
         of_container(&spec, &spec.containers[0], &env, sources).map_err(|error| error.to_string())
     }
@@ -218,5 +235,24 @@ mod tests {
             assert!(mounts(volume, mount, false).is_err_and(|told| told.contains(words)), "{words}");
         }
         assert!(mounts(json!({"hostPath": {"path": "/x"}}), json!({"mountPropagation": "Bidirectional"}), true).is_ok());
+    }
+
+    #[test]
+    fn what_is_in_memory_is_bounded_by_the_pod_and_by_the_node() {
+        let pod = |limit: Value| {
+            let pod = json!({"metadata": {"name": "w", "uid": "u"},
+                "spec": {"containers": [{"name": "a", "resources": {"limits": limit}}]}});
+            spec::read(&Object::from_value(pod).unwrap())
+        };
+        let node = NodeAmounts { memory_bytes: 1 << 30, ..NodeAmounts::default() };
+        for (limit, own, size) in [
+            (json!({}), None, 1 << 30),
+            (json!({"memory": "64Mi"}), None, 64 << 20),
+            (json!({"memory": "64Mi"}), Some(1 << 20), 1 << 20),
+            (json!({"memory": "64Mi"}), Some(1 << 40), 64 << 20),
+        ] {
+            assert_eq!(memory_size(&pod(limit.clone()), own, node), Some(size), "{limit} {own:?}");
+        }
+        assert_eq!(memory_size(&pod(json!({})), None, NodeAmounts::default()), None, "nothing is known");
     }
 }

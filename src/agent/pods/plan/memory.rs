@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::agent::devices::Held;
+use crate::agent::past::GivenUp;
+use crate::agent::pods::address::Address;
 use crate::agent::pods::env::ConfigError;
 use crate::agent::pods::image::ImageState;
 use crate::agent::pods::mount::Mounts;
@@ -96,6 +100,8 @@ pub struct Memory {
     pub probes: Watch,
     /// By container: the highest attempt seen.
     pub attempts: BTreeMap<String, u32>,
+    /// By container: the highest attempt of which an earlier agent left files.
+    pub left: BTreeMap<String, u32>,
     /// When the deadline of its activity was first looked at, and how long it had been active by then.
     pub active: Option<(Tick, Duration)>,
     /// What was done for its volumes.
@@ -105,22 +111,33 @@ pub struct Memory {
     /// Why it has not all the devices that it asks for.
     pub no_device: Option<String>,
     /// Why the node gave it up.
-    pub failure: Option<PodFailure>,
+    pub failure: Option<GivenUp>,
+    /// When this agent first saw that it is to run.
+    pub begun: Option<Wall>,
+    /// Its address.
+    pub address: Address,
+    /// A sandbox of it was seen: the next one is another one.
+    pub sandboxed: bool,
 }
 
 /// Why a pod has failed as a whole, by the node's own decision. Worded as the kubelet words it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PodFailure {
     /// `status.reason`: `Evicted`, `DeadlineExceeded`, …
     pub reason: String,
     /// `status.message`.
     pub message: String,
     /// One more condition that is true of it, since the moment given: `DisruptionTarget`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub condition: Option<(FailureCondition, Wall)>,
+    /// It was not taken at all, at this moment: nothing of it was ever made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Wall>,
 }
 
 /// A condition that is true of a pod that the node gave up.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailureCondition {
     /// `DisruptionTarget`.
     pub kind: String,

@@ -2,14 +2,15 @@
 
 use super::memory::Memory;
 use super::{About, Next, View, again, newest, stop};
-use crate::agent::pods::env::ConfigError;
+use crate::agent::pods::env::{ConfigError, Sources};
 use crate::agent::pods::image::{self, ImageState};
 use crate::agent::pods::launch;
-use crate::agent::pods::mount;
+use crate::agent::pods::mount::{self, VOLUMES};
+use crate::agent::pods::need;
 use crate::agent::pods::restart::{self, Turn};
-use crate::agent::pods::spec::{ContainerSpec, PodSpec};
+use crate::agent::pods::spec::{ContainerSpec, PodSpec, PullPolicy};
 use crate::agent::runtime::naming::SANDBOX;
-use crate::agent::runtime::{Command, ObservedSandbox, RunState};
+use crate::agent::runtime::{Command, ContainerPlan, ObservedSandbox, RunState};
 
 /// A sandbox that ran for less (milliseconds) died of itself.
 const YOUNG_MS: i64 = 10_000;
@@ -37,8 +38,42 @@ pub(super) fn start_sandbox(view: View<'_>, spec: &PodSpec, last: Option<&Observ
         Some(made) if made.state == RunState::Created && !troubled => made.attempt,
         Some(dead) => dead.attempt.saturating_add(1),
     };
-    let pod_start = last.map_or(view.now.wall, |last| last.pod_start);
-    Next::order(Command::StartSandbox(Box::new(launch::sandbox(spec, attempt, pod_start))), About::Sandbox)
+    let pod_start = last.map(|last| last.pod_start).or(memory.begun).unwrap_or(view.now.wall);
+    let mut plan = launch::sandbox(spec, attempt, pod_start, view.sources.node);
+    plan.next = early(view, spec, memory).map(Box::new);
+    Next::order(Command::StartSandbox(Box::new(plan)), About::Sandbox)
+}
+
+/// The pod's first container, if nothing has to be waited for but its sandbox, whose address it does not name.
+fn early(view: View<'_>, spec: &PodSpec, memory: &Memory) -> Option<ContainerPlan> {
+    let container = spec.init.iter().chain(&spec.containers).next()?;
+    let name = &container.name;
+    let hindered = memory.trouble.contains_key(name) || memory.trouble.contains_key(VOLUMES) || memory.mounts.missing.is_some();
+    // Whether its image is the newest is not known yet, nor whether those of its volumes are here.
+    if hindered
+        || !need::volumes_of(spec, container).is_empty()
+        || container.pull == PullPolicy::Always
+        || !container.devices.is_empty()
+        || newest(view.observed, name).is_some()
+    {
+        return None;
+    }
+    let (turn, sandbox) = (first_turn(spec, memory, name), ObservedSandbox::default());
+    // What cannot be made in advance is said when its own turn comes.
+    let with = |pod_ip| launch::container(spec, container, &sandbox, turn, Sources { pod_ip, ..view.sources }, &[]).ok();
+    // Documentation addresses (RFC 5737): no pod has one.
+    with("192.0.2.1").filter(|plan| with("192.0.2.2").is_some_and(|other| other == *plan))
+}
+
+/// The highest attempt that is known of a container of which the runtime shows no run: what its files tell, or the master.
+pub(super) fn known_runs(spec: &PodSpec, memory: &Memory, name: &str) -> Option<u32> {
+    memory.left.get(name).copied().max(spec.known_restarts.get(name).copied())
+}
+
+/// The turn of a container of which the runtime shows no run.
+fn first_turn(spec: &PodSpec, memory: &Memory, name: &str) -> Turn {
+    let seen = memory.attempts.get(name).copied().max(known_runs(spec, memory, name));
+    Turn { attempt: seen.map_or(0, |seen| seen.saturating_add(1)), streak: 0 }
 }
 
 /// What one container needs, if it is its turn.
@@ -53,10 +88,7 @@ pub(super) fn turn(
     let now = view.now.tick;
     let devices = memory.devices.get(name).cloned().unwrap_or_default();
     let turn = match newest(view.observed, name) {
-        None => {
-            let seen = memory.attempts.get(name).copied().max(spec.known_restarts.get(name).copied());
-            Turn { attempt: seen.map_or(0, |seen| seen.saturating_add(1)), streak: 0 }
-        }
+        None => first_turn(spec, memory, name),
         Some(run) => match &run.state {
             // A device that was plugged in again as another file is another device for what runs.
             RunState::Running { .. } if run.spec_hash != container.hash || run.devices != devices => {
@@ -89,6 +121,14 @@ pub(super) fn turn(
     if let Some(trouble) = memory.trouble.get(name).filter(|trouble| trouble.due > now) {
         return Next::wait(trouble.due);
     }
+    let mut images = need::volumes_of(spec, container);
+    images.push(name.clone());
+    for key in &images {
+        if let Some(words) = need::find(spec, key).and_then(|need| image::misnamed(need.image)) {
+            memory.images.insert(key.clone(), ImageState::Misnamed(words));
+            return Next::default();
+        }
+    }
     if let Some(words) = memory.no_device.as_ref().filter(|_| !container.devices.is_empty()) {
         memory.config.insert(name.clone(), ConfigError::Refused(words.clone()));
         return Next::default();
@@ -115,8 +155,13 @@ pub(super) fn turn(
         }
     }
     memory.config.remove(name);
-    let image = memory.images.get(name).unwrap_or(&ImageState::Unknown);
-    image::next(spec, container, image, view.fetches, view.sources.share, now)
+    let of_image = |key: &String| {
+        let state = memory.images.get(key).unwrap_or(&ImageState::Unknown);
+        image::next(spec, key, state, view.fetches, view.sources.share, now)
+    };
+    images
+        .iter()
+        .find_map(of_image)
         .unwrap_or_else(|| Next::order(Command::StartContainer(Box::new(plan)), About::Start(name.clone())))
 }
 

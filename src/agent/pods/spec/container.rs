@@ -145,7 +145,11 @@ pub(super) fn container(raw: &Value, pod_security: &Value, ignored: &mut Vec<Str
             .iter()
             .map(|mount| MountSpec {
                 volume: text(mount, "name").to_owned(),
-                path: text(mount, "mountPath").to_owned(),
+                // Source: the kubelet's MakeAbsolutePath.
+                path: match text(mount, "mountPath") {
+                    path if path.starts_with('/') => path.to_owned(),
+                    path => format!("/{path}"),
+                },
                 sub_path: text(mount, "subPath").to_owned(),
                 sub_path_expr: text(mount, "subPathExpr").to_owned(),
                 read_only: flag(mount, "readOnly"),

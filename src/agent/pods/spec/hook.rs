@@ -53,7 +53,8 @@ fn hook(container: &Value, raw: &Value) -> Hook {
         Ok(Action::Http(get)) => Hook::Http(get),
         // Source: v1 LifecycleHandler: tcpSocket is not supported, and fails at run time.
         Ok(Action::Tcp { .. } | Action::Grpc { .. }) => Hook::Impossible("only exec, httpGet and sleep can be hooks".to_owned()),
-        Err(why) => Hook::Impossible(why),
+        Ok(Action::Portless(why)) => Hook::Impossible(why),
+        Err(why) => Hook::Impossible(why.to_string()),
     }
 }
 

@@ -7,10 +7,9 @@
 use serde_json::Value;
 
 use super::{flag, list, strings, text};
-use crate::agent::runtime::{Dns, PortPlan};
+use crate::agent::dns::DEFAULT_DOMAIN;
+use crate::agent::runtime::{Dns, DnsPolicy, PortPlan};
 
-/// What stands behind a service's name. Upstream's default; there is no setting until the cluster has DNS.
-const CLUSTER_DOMAIN: &str = "cluster.local";
 /// The kernel's limit for a host name.
 const HOST_NAME_BYTES: usize = 64;
 
@@ -31,7 +30,7 @@ pub(super) fn names(spec: &Value, pod_name: &str, namespace: &str) -> Names {
     // A label's limit: a pod's name may be longer.
     let host: String = asked.chars().take(63).collect::<String>().trim_end_matches(['-', '.']).to_owned();
     let subdomain = text(spec, "subdomain");
-    let domain = if subdomain.is_empty() { String::new() } else { format!("{subdomain}.{namespace}.svc.{CLUSTER_DOMAIN}") };
+    let domain = if subdomain.is_empty() { String::new() } else { format!("{subdomain}.{namespace}.svc.{DEFAULT_DOMAIN}") };
     if !flag(spec, "setHostnameAsFQDN") || domain.is_empty() {
         return Names { host, domain, refused: None };
     }
@@ -47,15 +46,18 @@ pub(super) fn names(spec: &Value, pod_name: &str, namespace: &str) -> Names {
     Names { host: full, domain: String::new(), refused: None }
 }
 
-/// Whom the pod asks for names, and what is said of it.
-pub(super) fn dns(spec: &Value, ignored: &mut Vec<String>) -> Dns {
-    if text(spec, "dnsPolicy") == "ClusterFirstWithHostNet" {
-        ignored
-            .push("dnsPolicy ClusterFirstWithHostNet acts as Default: this cluster has no name server of its own yet".to_owned());
-    }
+/// Whom the pod asks for names.
+pub(super) fn dns(spec: &Value) -> Dns {
     let config = spec.get("dnsConfig").unwrap_or(&Value::Null);
     Dns {
-        instead: text(spec, "dnsPolicy") == "None",
+        policy: match text(spec, "dnsPolicy") {
+            "None" => DnsPolicy::Own,
+            "Default" => DnsPolicy::Host,
+            "ClusterFirstWithHostNet" => DnsPolicy::Cluster,
+            // On the host's network the cluster's names are for those who ask for them.
+            _ if flag(spec, "hostNetwork") => DnsPolicy::Host,
+            _ => DnsPolicy::Cluster,
+        },
         servers: strings(config, "nameservers"),
         searches: strings(config, "searches"),
         options: list(config, "options")
@@ -122,6 +124,25 @@ mod tests {
         assert!(
             too_long.refused.is_some_and(|why| why.contains("is too long (64 characters is the max, 91 characters requested)"))
         );
+    }
+
+    #[test]
+    fn whom_a_pod_asks_for_names_is_as_upstream_has_it() {
+        for (spec, policy) in [
+            (json!({}), DnsPolicy::Cluster),
+            (json!({"dnsPolicy": "ClusterFirst"}), DnsPolicy::Cluster),
+            (json!({"dnsPolicy": "ClusterFirst", "hostNetwork": true}), DnsPolicy::Host),
+            (json!({"dnsPolicy": "ClusterFirstWithHostNet", "hostNetwork": true}), DnsPolicy::Cluster),
+            (json!({"dnsPolicy": "ClusterFirstWithHostNet"}), DnsPolicy::Cluster),
+            (json!({"dnsPolicy": "Default"}), DnsPolicy::Host),
+            (json!({"dnsPolicy": "None", "hostNetwork": true}), DnsPolicy::Own),
+        ] {
+            assert_eq!(dns(&spec).policy, policy, "{spec}");
+        }
+        let config = json!({"dnsConfig": {"nameservers": ["9.9.9.9"], "searches": ["lan"],
+            "options": [{"name": "ndots", "value": "2"}, {"name": "rotate"}, null]}});
+        let read = dns(&config);
+        assert_eq!((read.servers.len(), read.searches.len(), read.options.len()), (1, 1, 3));
     }
 
     #[test]

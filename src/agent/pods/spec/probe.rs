@@ -2,7 +2,8 @@
 //!
 //! In:       the container's raw JSON.
 //! Out:      [`Probes`]; a port's name is its number by then.
-//! Never:    fails in silence: what cannot be read is said in words, and the container is not started.
+//! Never:    fails in silence: what cannot be read is said in words, and the container is not started. A port's name that nobody
+//!           has is said each time that it would be asked, as the kubelet does.
 //! Source:   v1 Probe; the defaults are those that the API server fills in as well.
 
 use std::time::Duration;
@@ -55,6 +56,8 @@ pub enum Action {
         /// Where.
         port: u16,
     },
+    /// Cannot be asked, and why: the container has no port of the name. It runs all the same.
+    Portless(String),
     /// Asks gRPC's health service; SERVING is good.
     Grpc {
         /// Where.
@@ -113,7 +116,11 @@ fn probe(container: &Value, raw: &Value) -> Result<Probe, String> {
     };
     let seconds = |key: &str, default: u32| number(key, default).map(|seconds| Duration::from_secs(seconds.into()));
     Ok(Probe {
-        action: action(container, raw)?,
+        action: match action(container, raw) {
+            Ok(action) => action,
+            Err(Fault::NoSuchPort(why)) => Action::Portless(why),
+            Err(Fault::Other(why)) => return Err(why),
+        },
         initial_delay: seconds("initialDelaySeconds", 0)?,
         period: seconds("periodSeconds", 10)?,
         timeout: seconds("timeoutSeconds", 1)?,
@@ -123,17 +130,32 @@ fn probe(container: &Value, raw: &Value) -> Result<Probe, String> {
     })
 }
 
-pub(super) fn action(container: &Value, raw: &Value) -> Result<Action, String> {
+/// Why a way to ask cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    /// The container has no port of the name.
+    #[error("{0}")]
+    NoSuchPort(String),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+pub(super) fn action(container: &Value, raw: &Value) -> Result<Action, Fault> {
     let given = |key: &str| raw.get(key).filter(|action| !action.is_null());
     if let Some(exec) = given("exec") {
         let command = strings(exec, "command");
-        return if command.is_empty() { Err("exec names no command".to_owned()) } else { Ok(Action::Exec(command)) };
+        return if command.is_empty() {
+            Err(Fault::Other("exec names no command".to_owned()))
+        } else {
+            Ok(Action::Exec(command))
+        };
     }
     if let Some(get) = given("httpGet") {
         let tls = match text(get, "scheme") {
             "" | "HTTP" => false,
             "HTTPS" => true,
-            other => return Err(format!("httpGet cannot ask by {other}: HTTP and HTTPS are known")),
+            other => return Err(Fault::Other(format!("httpGet cannot ask by {other}: HTTP and HTTPS are known"))),
         };
         let path = text(get, "path");
         let headers = list(get, "httpHeaders").iter();
@@ -151,7 +173,7 @@ pub(super) fn action(container: &Value, raw: &Value) -> Result<Action, String> {
     if let Some(grpc) = given("grpc") {
         return Ok(Action::Grpc { port: port(container, grpc)?, service: text(grpc, "service").to_owned() });
     }
-    Err("it says none of exec, httpGet, tcpSocket and grpc".to_owned())
+    Err(Fault::Other("it says none of exec, httpGet, tcpSocket and grpc".to_owned()))
 }
 
 fn host(action: &Value) -> Option<String> {
@@ -159,16 +181,16 @@ fn host(action: &Value) -> Option<String> {
 }
 
 /// A port by number, or by the name that it has among the container's.
-fn port(container: &Value, action: &Value) -> Result<u16, String> {
+fn port(container: &Value, action: &Value) -> Result<u16, Fault> {
     let number = |value: &Value| value.as_u64().and_then(|port| u16::try_from(port).ok()).filter(|&port| port > 0);
     let asked = action.get("port").unwrap_or(&Value::Null);
     if let Some(name) = asked.as_str() {
         let named = list(container, "ports").iter().find(|port| text(port, "name") == name);
         // Upstream takes digits in quotes as a number.
         let found = named.map_or_else(|| name.parse().ok().filter(|&port| port > 0), |port| number(port.get("containerPort")?));
-        return found.ok_or_else(|| format!("the container has no port named {name:?}"));
+        return found.ok_or_else(|| Fault::NoSuchPort(format!("the container has no port named {name:?}")));
     }
-    number(asked).ok_or_else(|| format!("{asked} is no port"))
+    number(asked).ok_or_else(|| Fault::Other(format!("{asked} is no port")))
 }
 
 #[cfg(test)]
@@ -224,11 +246,16 @@ mod tests {
     }
 
     #[test]
+    fn a_port_that_nobody_named_is_said_when_it_is_asked() {
+        let read = probes(&json!({"readinessProbe": {"httpGet": {"port": "web"}}})).unwrap();
+        assert_eq!(read.readiness.unwrap().action, Action::Portless("the container has no port named \"web\"".into()));
+    }
+
+    #[test]
     fn what_cannot_be_read_is_said() {
         for (probe, words) in [
             (json!({}), "none of exec"),
             (json!({"exec": {}}), "no command"),
-            (json!({"httpGet": {"port": "web"}}), "no port named \"web\""),
             (json!({"httpGet": {"port": 80, "scheme": "GOPHER"}}), "GOPHER"),
             (json!({"tcpSocket": {"port": 0}}), "0 is no port"),
             (json!({"grpc": {"port": 70000}}), "70000 is no port"),

@@ -55,6 +55,8 @@ pub enum VolumeSource {
         /// When to fetch it.
         pull: PullPolicy,
     },
+    /// An emptyDir of a medium that this node does not have: setting it up fails with these words.
+    NoMedium(String),
     /// Nothing that this node can give, and why.
     Refused(String),
 }
@@ -107,6 +109,18 @@ pub struct Content {
     pub parts: Vec<Part>,
 }
 
+impl Content {
+    /// The paths that the spec itself names.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().flat_map(|part| -> Box<dyn Iterator<Item = &str>> {
+            match part {
+                Part::Entries(_, files) => Box::new(files.items.iter().map(|(_, path, _)| path.as_str())),
+                Part::Downward(facts) => Box::new(facts.iter().map(|fact| fact.path.as_str())),
+            }
+        })
+    }
+}
+
 /// One source of files.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Part {
@@ -149,6 +163,15 @@ pub(super) fn volume(pod: &str, raw: &Value, ignored: &mut Vec<String>) -> Volum
         // Source: the API's default for a volume without source.
         None => VolumeSource::EmptyDir { memory: false, limit: None },
         Some((kind, source)) => match kind.as_str() {
+            // Source: the emptyDir volume plug-in's words.
+            "emptyDir" if !matches!(text(source, "medium"), "" | "Memory") => {
+                VolumeSource::NoMedium(match text(source, "medium") {
+                    huge if huge.starts_with("HugePages") => {
+                        format!("storage medium \"{huge}\": huge pages cannot be given by this node")
+                    }
+                    other => format!("unknown storage medium \"{other}\""),
+                })
+            }
             "emptyDir" => VolumeSource::EmptyDir {
                 memory: text(source, "medium") == "Memory",
                 limit: source
@@ -304,6 +327,9 @@ mod tests {
             volume("web", &raw, &mut Vec::new()).source
         };
         assert_eq!(read(json!({})), VolumeSource::EmptyDir { memory: false, limit: None });
+        let medium = |medium: &str| read(json!({"emptyDir": {"medium": medium}}));
+        assert_eq!(medium("Foo"), VolumeSource::NoMedium("unknown storage medium \"Foo\"".into()));
+        assert!(matches!(medium("HugePages-2Mi"), VolumeSource::NoMedium(why) if why.contains("cannot be given")));
         assert_eq!(
             read(json!({"emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}})),
             VolumeSource::EmptyDir { memory: true, limit: Some(1 << 20) }

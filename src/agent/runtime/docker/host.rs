@@ -7,9 +7,10 @@ use std::sync::atomic::Ordering;
 use bollard::Docker;
 use serde_json::Value;
 
-use super::{QUICK, SLOW, Shared};
+use super::oom::Since;
+use super::{QUICK, SLOW, Shared, lock};
 use crate::agent::runtime::translate::{self, ContainerHost};
-use crate::agent::runtime::{AppArmor, ContainerPlan, Dns, Failure, PodRef, Seccomp, Security, VolumePlan};
+use crate::agent::runtime::{AppArmor, ContainerPlan, Failure, PodRef, SandboxPlan, Seccomp, Security};
 
 /// Whether Docker may give a container a negative `oom_score_adj`: not known yet.
 pub(super) const UNKNOWN: u8 = 0;
@@ -34,10 +35,11 @@ impl Shared {
             Seccomp::Localhost(path) => {
                 let path = self.settings.seccomp_dir.join(path);
                 let content = read(path.clone()).await;
-                Some(content.map_err(|error| {
-                    let path = path.display();
+                let path = std::path::absolute(&path).unwrap_or(path).display().to_string();
+                let content = content.map_err(|error| {
                     Failure::Unfit(format!("cannot load seccomp profile {path}: {error}; put it there, or name another one"))
-                })?)
+                })?;
+                Some(self.engine().seccomp(&path, content))
             }
             Seccomp::Default | Seccomp::Unconfined => None,
         };
@@ -64,29 +66,13 @@ impl Shared {
         Ok(warnings)
     }
 
-    /// The host's `resolv.conf`, if the pod's wishes add to it.
-    pub(super) async fn resolv_conf(&self, dns: &Dns) -> Result<String, Failure> {
-        let mut text = String::new();
-        if !translate::asks_resolv_conf(dns) {
-            return Ok(text);
-        }
-        for path in &self.settings.resolv_conf {
-            text =
-                read(path.clone()).await.map_err(|error| Failure::Failed(format!("cannot read {}: {error}", path.display())))?;
-            if translate::has_servers(&text) {
-                break;
-            }
-        }
-        Ok(text)
-    }
-
     /// Whether Docker is asked to shelter; until the first one failed it is.
     pub(super) fn may_shelter(&self) -> bool {
         self.shelter.load(Ordering::Relaxed) != MAY_NOT
     }
 
-    /// Makes and starts a container; its id, whether it was made now, and Docker's warnings. `body` is told whether the host
-    /// shelters; `wants` says whether this one wants to be sheltered at all.
+    /// Makes and starts a container; its id, whether it has never run before, and Docker's warnings. `body` is told whether the
+    /// host shelters; `wants` says whether this one wants to be sheltered at all; `sandbox` is the plan of one that is a sandbox.
     ///
     /// Without the right to it Docker says only that the start failed: a second try without shelter tells.
     pub(super) async fn make_and_start(
@@ -95,15 +81,18 @@ impl Shared {
         name: &str,
         pod: &PodRef,
         wants: bool,
-        volumes: &[VolumePlan],
+        sandbox: Option<&SandboxPlan>,
         body: impl Fn(bool) -> Value,
     ) -> Result<(String, bool, Vec<String>), Started> {
         let known = self.shelter.load(Ordering::Relaxed);
+        let volumes = sandbox.map(|plan| plan.volumes.as_slice()).unwrap_or_default();
+        let next = sandbox.and_then(|plan| plan.next.as_deref());
         let made = self.create(docker, name, body(known != MAY_NOT), pod).await.map_err(Started::NotMade)?;
         // Before it runs: a sandbox that runs has its volumes as they are to be.
         self.open_volumes(docker, &made.0, volumes).await.map_err(Started::NotMade)?;
-        match self.ask(SLOW, docker.start_container(&made.0, None)).await {
+        match self.start_beside(docker, &made.0, next).await {
             Ok(()) => {
+                self.started(docker, &made.0).await;
                 if wants && known == UNKNOWN {
                     self.shelter.store(MAY, Ordering::Relaxed);
                 }
@@ -114,7 +103,8 @@ impl Shared {
                 let made = self.create(docker, name, body(false), pod).await.map_err(Started::NotMade)?;
                 self.open_volumes(docker, &made.0, volumes).await.map_err(Started::NotMade)?;
                 let started = self.ask(SLOW, docker.start_container(&made.0, None)).await;
-                started.map_err(|failure| Started::NotStarted(made.0.clone(), failure))?;
+                started.map_err(|failure| self.not_started(made.0.clone(), failure))?;
+                self.started(docker, &made.0).await;
                 if self.shelter.swap(MAY_NOT, Ordering::Relaxed) != MAY_NOT {
                     tracing::warn!(
                         "this host does not let Docker shelter sandboxes and guaranteed pods when memory is at its end (negative oom_score_adj); they are as likely to be ended as the system's own processes"
@@ -122,8 +112,73 @@ impl Shared {
                 }
                 Ok(made)
             }
-            Err(failure) => Err(Started::NotStarted(made.0, failure)),
+            Err(failure) => Err(self.not_started(made.0, failure)),
         }
+    }
+
+    async fn started(&self, docker: &Docker, id: &str) {
+        lock(&self.failed_starts).remove(id);
+        if !self.engine().tells_oom()
+            && let Ok(inspect) = self.ask(QUICK, docker.inspect_container(id, None)).await
+        {
+            self.listen_for_oom(id, inspect.state.and_then(|state| state.pid), Since::Start);
+        }
+    }
+
+    /// A start that failed, remembered where the engine does not: the container itself says only that it was made.
+    fn not_started(&self, id: String, failure: Failure) -> Started {
+        if let (Failure::Failed(words), false) = (&failure, self.engine().keeps_failed_starts()) {
+            lock(&self.failed_starts).insert(id.clone(), words.clone());
+        }
+        Started::NotStarted(id, failure)
+    }
+
+    /// Starts a container, and makes the one that comes next meanwhile. If that cannot be made, its own turn will say why; without
+    /// the first it is of no use.
+    async fn start_beside(&self, docker: &Docker, id: &str, next: Option<&ContainerPlan>) -> Result<(), Failure> {
+        let Some(next) = next else { return self.ask(SLOW, docker.start_container(id, None)).await };
+        let start = self.ask(SLOW, docker.start_container(id, None));
+        // What is made early may look into the volumes.
+        let (started, early) = if self.engine().opens_volumes_before_start() {
+            tokio::join!(start, self.make_early(docker, id, next))
+        } else {
+            start.await?;
+            (Ok(()), self.make_early(docker, id, next).await)
+        };
+        match (&started, early) {
+            (Err(_), Ok(early)) => {
+                // One that stays is found by its label, and made anew.
+                let _ = self.remove_container(&early).await;
+            }
+            (Ok(()), Err(failure)) => {
+                tracing::debug!(container = next.name, %failure, "a container could not be made in advance");
+            }
+            (Ok(()), Ok(_)) | (Err(_), Err(_)) => {}
+        }
+        started
+    }
+}
+
+impl Shared {
+    /// Puts the pod's full name into its sandbox's `/etc/hosts`, on an engine that does not; what to warn of when it cannot be put
+    /// there. Containers that join the sandbox have the same file.
+    pub(super) async fn write_full_name(&self, docker: &Docker, id: &str, plan: &SandboxPlan) -> Result<Option<String>, Failure> {
+        if self.engine().writes_full_name() || plan.host_network || plan.domain.is_empty() {
+            return Ok(None);
+        }
+        let full = format!("{}.{}", plan.hostname, plan.domain);
+        let inspect = self.ask(QUICK, docker.inspect_container(id, None)).await?;
+        let (Some(address), Some(path)) = (super::observe::address(&inspect), inspect.hosts_path) else { return Ok(None) };
+        let line = format!("{address}\t{full} {}\n", plan.hostname);
+        let written = tokio::task::spawn_blocking(move || {
+            if std::fs::read_to_string(&path)?.lines().any(|there| there == line.trim_end()) {
+                return Ok(());
+            }
+            let mut file = std::fs::OpenOptions::new().append(true).open(&path)?;
+            std::io::Write::write_all(&mut file, line.as_bytes())
+        });
+        let written = written.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        Ok(written.err().map(|error| format!("{full} is not in the pod's /etc/hosts: the agent cannot write there: {error}")))
     }
 }
 
@@ -135,7 +190,14 @@ pub(super) enum Started {
     NotStarted(String, Failure),
 }
 
-async fn read(path: PathBuf) -> std::io::Result<String> {
+/// The kernel's page; of 4 kB where it does not say.
+pub(super) fn page_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
+    let words = text.lines().find_map(|line| line.strip_prefix("KernelPageSize:"));
+    words.and_then(|words| words.split_whitespace().next()?.parse::<u64>().ok()).map_or(4096, |kilobytes| kilobytes << 10)
+}
+
+pub(super) async fn read(path: PathBuf) -> std::io::Result<String> {
     let read = tokio::task::spawn_blocking(move || std::fs::read_to_string(path)).await;
     read.unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }

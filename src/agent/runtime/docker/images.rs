@@ -21,7 +21,7 @@ use crate::api::image::{self, Fit, Platform, Platforms};
 use crate::error::Chain;
 
 /// A pull that shows no progress for so long is given up.
-const STALLED: Duration = Duration::from_secs(180);
+pub(super) const STALLED: Duration = Duration::from_secs(180);
 /// Marks the sandbox's image.
 const SANDBOX_IMAGE: &str = "bramble/sandbox";
 
@@ -37,11 +37,10 @@ impl Shared {
             .map_err(|error| Failure::Failed(format!("cannot make the sandbox image: {error}")))?
             .map_err(|error| Failure::Failed(Chain(&error).to_string()))?;
         if !self.image_is_here(docker, &tag).await? {
-            let (repo, content) = tag.split_once(':').unwrap_or((&tag, "latest"));
             let options = CreateImageOptions {
                 from_src: Some("-".to_owned()),
-                repo: Some(repo.to_owned()),
-                tag: Some(content.to_owned()),
+                // With its tag: Podman 4 does not read the option of that name.
+                repo: Some(tag.clone()),
                 changes: vec![format!("LABEL {SANDBOX_IMAGE}=1")],
                 ..CreateImageOptions::default()
             };
@@ -59,13 +58,13 @@ impl Shared {
     async fn remove_unused_sandboxes(&self, docker: &Docker, kept: &str) -> Result<(), Failure> {
         let filters = HashMap::from([("label".to_owned(), vec![SANDBOX_IMAGE.to_owned()])]);
         let options = ListImagesOptions { filters: Some(filters), ..ListImagesOptions::default() };
-        for image in self.ask(QUICK, docker.list_images(Some(options))).await? {
-            if image.repo_tags.iter().any(|tag| tag == kept) {
+        for found in self.ask(QUICK, docker.list_images(Some(options))).await? {
+            if found.repo_tags.iter().any(|tag| image::same(tag, kept)) {
                 continue;
             }
-            let removal = docker.remove_image(&image.id, None::<RemoveImageOptions>, None);
+            let removal = docker.remove_image(&found.id, None::<RemoveImageOptions>, None);
             if let Ok(Err(error)) = self.within(SLOW, removal).await {
-                tracing::debug!(image = %image.id, %error, "an older sandbox image stays: it is in use");
+                tracing::debug!(image = %found.id, %error, "an older sandbox image stays: it is in use");
             }
         }
         Ok(())
@@ -104,7 +103,7 @@ impl Shared {
     }
 
     /// The image of this name or id, if it is here.
-    async fn inspect(&self, docker: &Docker, name: &str) -> Result<Option<ImageInspect>, Failure> {
+    pub(super) async fn inspect(&self, docker: &Docker, name: &str) -> Result<Option<ImageInspect>, Failure> {
         match self.within(QUICK, docker.inspect_image(name)).await {
             Ok(Ok(found)) => Ok(Some(found)),
             Ok(Err(Error::DockerResponseServerError { status_code: 404, .. })) => Ok(None),
@@ -129,7 +128,7 @@ impl Shared {
                 true => None,
                 false => self.platform_to_fetch(&docker, &node, name, credential.as_ref()).await?,
             };
-            match self.fetch(&docker, name, platform, credential.as_ref()).await {
+            match self.fetch_fitting(&docker, &node, name, platform, credential.as_ref()).await {
                 Ok(()) => {
                     let found = self.inspect(&docker, name).await?;
                     let found = found.ok_or_else(|| Failure::Failed("it was fetched and is gone at once".to_owned()))?;
@@ -213,6 +212,34 @@ impl Shared {
         Ok(Vec::new())
     }
 
+    /// Fetches an image; from an engine that could not say before what there is, the second best when the best is not there.
+    async fn fetch_fitting(
+        &self,
+        docker: &Docker,
+        node: &Platforms,
+        name: &str,
+        platform: Option<String>,
+        credential: Option<&Credential>,
+    ) -> Result<(), Failure> {
+        let lacks = |done: &Result<(), Failure>| match done {
+            Err(Failure::Refused(why) | Failure::Failed(why)) => self.engine().says_no_such_platform(why),
+            _ => false,
+        };
+        let mut done = self.fetch(docker, name, platform, credential).await;
+        for other in node.second_best() {
+            if !lacks(&done) {
+                return done;
+            }
+            done = self.fetch(docker, name, Some(other.to_string()), credential).await;
+        }
+        match done {
+            Err(Failure::Refused(why) | Failure::Failed(why)) if lacks(&Err(Failure::Failed(why.clone()))) => {
+                Err(Failure::Unfit(format!("image \"{name}\" is for other machines only; this node is {} ({why})", node.own)))
+            }
+            done => done,
+        }
+    }
+
     async fn fetch(
         &self,
         docker: &Docker,
@@ -284,7 +311,7 @@ impl Shared {
     pub(super) async fn images(&self) -> Result<Vec<ImageFacts>, Failure> {
         let docker = self.client().await?;
         let containers = ListContainersOptions { all: true, ..ListContainersOptions::default() };
-        let containers = self.ask(QUICK, docker.list_containers(Some(containers))).await?;
+        let containers = self.containers(&docker, containers).await?;
         let used: HashSet<String> = containers.into_iter().filter_map(|container| container.image_id).collect();
         let all = self.ask(QUICK, docker.list_images(Some(ListImagesOptions::default()))).await?;
         let named = |names: Vec<String>| names.into_iter().filter(|name| !name.contains("<none>")).collect();
@@ -319,8 +346,7 @@ impl Shared {
         let Some(found) = self.inspect(&docker, id).await? else { return Ok(()) };
         let tags: Vec<String> = found.repo_tags.unwrap_or_default();
         let digests = found.repo_digests.unwrap_or_default();
-        let short = |name: &str| name.trim_start_matches("docker.io/").trim_start_matches("library/").to_owned();
-        let mine = |tag: &String| names.iter().any(|name| short(name) == short(tag));
+        let mine = |tag: &String| names.iter().any(|name| image::same(name, tag));
         let by_name: Vec<String> = tags.iter().filter(|tag| mine(tag)).cloned().collect();
         if tags.iter().all(mine) && tags.len() <= 1 {
             // One name or none: all digests are that name's, and go with it.
@@ -373,11 +399,10 @@ impl Shared {
         if let Some(known) = lock(&self.digests).get(id) {
             return known.clone();
         }
-        let Ok(Ok(image)) = self.within(QUICK, docker.inspect_image(id)).await else { return id.to_owned() };
-        let digests = image.repo_digests.unwrap_or_default();
-        let repository = named.split('@').next().unwrap_or_default();
-        let repository = repository.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(repository, |(name, _)| name);
-        let best = digests.iter().find(|digest| digest.split('@').next() == Some(repository)).or(digests.first());
+        let Ok(Ok(found)) = self.within(QUICK, docker.inspect_image(id)).await else { return id.to_owned() };
+        let digests = found.repo_digests.unwrap_or_default();
+        let repository = image::repository(named);
+        let best = digests.iter().find(|digest| image::repository(digest) == repository).or(digests.first());
         let best = best.cloned().unwrap_or_else(|| id.to_owned());
         let mut known = lock(&self.digests);
         // Images of a Pi: some tens. Past that somebody is building in a loop.

@@ -4,9 +4,7 @@
 //! (`terminationMessagePath`). It is read when the container has ended; when it is empty and the container failed, the end of
 //! the log may stand in for it. Source: the kubelet's getTerminationMessage.
 
-use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
 use std::pin::pin;
 
 use bollard::Docker;
@@ -14,18 +12,16 @@ use bollard::query_parameters::LogsOptions;
 use futures_util::StreamExt;
 
 use super::{QUICK, Shared, lock};
+use crate::agent::last_words::FILE;
+use crate::agent::last_words::disk::end_of;
 use crate::agent::pods::dir;
 use crate::agent::runtime::naming::Labels;
 use crate::agent::runtime::{ContainerPlan, Failure, MountPlan, MountSource, RunState};
 use crate::agent::volumes::disk;
 
-/// What is read of the file, from its end. Source: the kubelet's MaxContainerTerminationMessageLength.
-const FILE_BYTES: u64 = 4096;
 /// What is read of the log, from its end. Source: MaxContainerTerminationMessageLogLength and …LogLines.
 const LOG_BYTES: usize = 2048;
 const LOG_LINES: &str = "80";
-/// The file's name in the directory of the run.
-const FILE: &str = "termination-log";
 
 impl Shared {
     /// Makes the file, writable for whoever the container runs as; where it is to appear.
@@ -55,7 +51,11 @@ impl Shared {
             return known.clone();
         }
         let file = dir::container(&self.settings.run_dir, &labels.pod.uid, &labels.container, labels.attempt).join(FILE);
-        let mut words = self.on_disk(move || tail(&file, FILE_BYTES)).await.unwrap_or_default();
+        let mut words = match self.on_disk(move || end_of(&file)).await {
+            Ok(words) => words,
+            // As upstream has it: who wonders why there is no word reads it in its place.
+            Err(failure) => format!("Error on reading termination log: {failure}").into_bytes(),
+        };
         if words.is_empty() && labels.last_words_from_log && *exit_code != 0 {
             words = self.end_of_log(docker, id).await;
         }
@@ -83,34 +83,7 @@ impl Shared {
     pub(super) fn keep_only(&self, there: impl Fn(&str) -> bool) {
         lock(&self.last_words).retain(|id, _| there(id));
         lock(&self.oom).retain(|id| there(id));
-    }
-}
-
-/// The end of a file; nothing when there is none.
-fn tail(path: &Path, bytes: u64) -> std::io::Result<Vec<u8>> {
-    let mut file = match std::fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(bytes)))?;
-    let mut end = Vec::new();
-    file.take(bytes).read_to_end(&mut end)?;
-    Ok(end)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_a_long_file_the_end_is_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("words");
-        assert_eq!(tail(&path, 4).unwrap(), b"");
-        std::fs::write(&path, "abcdefg").unwrap();
-        assert_eq!(tail(&path, 4).unwrap(), b"defg");
-        assert_eq!(tail(&path, 40).unwrap(), b"abcdefg");
+        lock(&self.listened).retain(|id| there(id));
+        lock(&self.failed_starts).retain(|id, _| there(id));
     }
 }

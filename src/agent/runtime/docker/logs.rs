@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::{QUICK, Shared};
 use crate::agent::runtime::Failure;
+use crate::agent::runtime::tail::Tail;
 use crate::api::{Uid, time};
 use crate::link::call::{CallError, LogRequest};
 
@@ -53,6 +54,8 @@ impl Shared {
             tail: request.tail_lines.map_or_else(|| "all".to_owned(), |lines| lines.to_string()),
         };
         let mut left = request.limit_bytes.unwrap_or(u64::MAX);
+        let counted = request.tail_lines.filter(|_| !request.follow && self.engine().miscounts_tails());
+        let mut tail = counted.map(|lines| Tail::new(usize::try_from(lines).unwrap_or(usize::MAX)));
         let mut stream = pin!(docker.logs(&id, Some(options)));
         while left > 0 {
             let chunk = tokio::select! {
@@ -60,18 +63,30 @@ impl Shared {
                 () = out.closed() => return Ok(()),
             };
             let Some(chunk) = chunk else { break };
-            let mut bytes = match chunk {
+            let bytes = match chunk {
                 Ok(output) => output.into_bytes(),
                 Err(error) => return Err(failed(self.failure(&error))),
             };
-            bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
-            left -= bytes.len() as u64;
-            if out.send(Ok(bytes)).await.is_err() {
-                return Ok(());
+            match &mut tail {
+                Some(tail) => tail.push(bytes),
+                None if pass_on(bytes, &mut left, out).await => {}
+                None => return Ok(()),
+            }
+        }
+        for bytes in tail.into_iter().flat_map(Tail::into_pieces) {
+            if left == 0 || !pass_on(bytes, &mut left, out).await {
+                break;
             }
         }
         Ok(())
     }
+}
+
+/// Passes on what of it is still wanted; whether somebody listens.
+async fn pass_on(mut bytes: Bytes, left: &mut u64, out: &mpsc::Sender<Result<Bytes, CallError>>) -> bool {
+    bytes.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+    *left -= bytes.len() as u64;
+    out.send(Ok(bytes)).await.is_ok()
 }
 
 /// Docker's own idea of the present, in seconds: its log times are compared with it.

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use bollard::Docker;
-use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions, ListVolumesOptions, StatsOptions};
+use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions, StatsOptions};
 use futures_util::StreamExt;
 
 use super::{QUICK, SLOW, Shared, lock};
 use crate::agent::runtime::{Failure, naming};
 use crate::agent::stats::cgroup::Place;
-use crate::agent::stats::sysinfo::{Groups, folder_bytes, log_bytes};
-use crate::agent::stats::{ContainerUsage, DiskUsage, Usage};
+use crate::agent::stats::sysinfo::{Groups, folder_usage, log_bytes};
+use crate::agent::stats::{ContainerUsage, DiskUsage, OnDisk, Usage};
 use crate::api::Uid;
 
 /// Where a container's figures are. A container keeps its place as long as it runs, and its id is never given again.
@@ -23,7 +23,7 @@ impl Shared {
         let filters =
             HashMap::from([("label".to_owned(), self.owner().filter(None)), ("status".to_owned(), vec!["running".to_owned()])]);
         let options = ListContainersOptions { filters: Some(filters), ..ListContainersOptions::default() };
-        let found = self.ask(QUICK, docker.list_containers(Some(options))).await?;
+        let found = self.containers(&docker, options).await?;
         let mut places = std::mem::take(&mut *lock(&self.places));
         let (mut kept, mut containers) = (Places::new(), Vec::new());
         for summary in found {
@@ -83,26 +83,33 @@ impl Shared {
             // Removed since the list was made, or slow to count: it counts as nothing, which keeps its pod.
             let Ok(inspect) = self.ask(SLOW, inspect).await else { continue };
             let written = u64::try_from(inspect.size_rw.unwrap_or_default()).unwrap_or_default();
+            // The engine counts bytes only. Files are counted where its driver keeps what a container writes in a folder of its own, and
+            // only when pods are compared: limits are in bytes.
+            let upper = inspect.graph_driver.filter(|_| only.is_none());
+            let upper = upper.and_then(|driver| driver.data.get("UpperDir").map(PathBuf::from));
+            let files = match upper {
+                Some(folder) => tokio::task::spawn_blocking(move || folder_usage(&folder)).await.unwrap_or_default().files,
+                None => 0,
+            };
             let log = inspect.log_path.filter(|path| !path.is_empty()).map_or(0, |path| log_bytes(Path::new(&path)));
             let pod = pods.entry(labels.pod.uid.clone()).or_default();
             pod.pod = labels.pod;
             let held = pod.containers.entry(labels.container).or_default();
-            *held = held.saturating_add(written).saturating_add(log);
+            *held = held.and(OnDisk { bytes: written.saturating_add(log), files });
         }
-        let filters = HashMap::from([("label".to_owned(), self.owner().filter(only))]);
-        let options = ListVolumesOptions { filters: Some(filters) };
-        for volume in self.ask(QUICK, docker.list_volumes(Some(options))).await?.volumes.unwrap_or_default() {
-            let Some(labels) = naming::read(self.owner(), &volume.labels) else { continue };
+        for (volume, labels) in self.list_volumes(&docker, only).await? {
             // One in memory is the memory's matter.
-            if volume.options.get("type").is_some_and(|kind| kind == "tmpfs") {
+            let in_memory = volume.options.get("type").is_some_and(|kind| kind == "tmpfs");
+            // An image's files are the node's.
+            if in_memory || volume.labels.contains_key(naming::IMAGE_VOLUME) {
                 continue;
             }
             let folder = PathBuf::from(volume.mountpoint);
-            let bytes = tokio::task::spawn_blocking(move || folder_bytes(&folder)).await.unwrap_or_default();
+            let held = tokio::task::spawn_blocking(move || folder_usage(&folder)).await.unwrap_or_default();
             let pod = pods.entry(labels.pod.uid.clone()).or_default();
             pod.pod = labels.pod;
             let name = volume.labels.get(naming::VOLUME).cloned().unwrap_or_default();
-            pod.volumes.insert(name, bytes);
+            pod.volumes.insert(name, held);
         }
         Ok(pods.into_values().collect())
     }

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use bollard::Docker;
+use bollard::models::Volume;
 use bollard::query_parameters::{ListVolumesOptions, UploadToContainerOptions};
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 
 use super::{QUICK, SLOW, Shared};
 use crate::agent::pods::dir;
-use crate::agent::pods::spec::PullPolicy;
 use crate::agent::runtime::tar::Tar;
 use crate::agent::runtime::{
     ContainerPlan, Done, Failure, MountPlan, MountSource, PodRef, Recursive, VolumeKind, VolumePlan, VolumesPlan, naming,
@@ -17,6 +18,7 @@ use crate::agent::runtime::{
 };
 use crate::agent::volumes::disk::beneath::{self, Make};
 use crate::agent::volumes::disk::{content, group, host_path, usage};
+use crate::agent::volumes::image;
 use crate::api::Uid;
 use crate::error::Chain;
 
@@ -58,39 +60,9 @@ impl Shared {
             }
             trouble
         });
-        let mut trouble = done.await.map_err(|error| Failure::Failed(format!("setting up volumes died: {error}")))?;
-        for (volume, reference, pull) in &plan.images {
-            if let Err(failure) = self.set_up_image(reference, *pull).await {
-                if let Failure::Unavailable(_) = failure {
-                    return Err(failure);
-                }
-                trouble.get_or_insert((volume.clone(), failure.to_string()));
-            }
-        }
-        match trouble {
+        match done.await.map_err(|error| Failure::Failed(format!("setting up volumes died: {error}")))? {
             None => Ok(Done::Ok),
             Some((volume, why)) => Err(Failure::Failed(format!("MountVolume.SetUp failed for volume \"{volume}\" : {why}"))),
-        }
-    }
-
-    /// Has the image of an image volume here.
-    async fn set_up_image(&self, reference: &str, pull: PullPolicy) -> Result<(), Failure> {
-        let docker = self.client().await?;
-        if !speaks(&docker, IMAGES) {
-            let version = docker.client_version();
-            return Err(Failure::Failed(format!(
-                "image volumes need Docker 28 (API {}.{}); this one speaks {}.{}",
-                IMAGES.0, IMAGES.1, version.major_version, version.minor_version
-            )));
-        }
-        let present = matches!(self.find_image(reference).await?, Done::Image { present: true, .. });
-        match pull {
-            PullPolicy::Never if !present => {
-                Err(Failure::Failed(format!("image \"{reference}\" is not present with pull policy of Never")))
-            }
-            PullPolicy::Always => self.pull_image(reference, &[]).await.map(drop),
-            PullPolicy::IfNotPresent if !present => self.pull_image(reference, &[]).await.map(drop),
-            PullPolicy::IfNotPresent | PullPolicy::Never => Ok(()),
         }
     }
 
@@ -112,25 +84,39 @@ impl Shared {
     }
 
     /// The plan with the places of its mounts found: content and parts of volumes are paths of the host.
-    pub(super) async fn place_mounts(&self, docker: &Docker, plan: &ContainerPlan) -> Result<ContainerPlan, Failure> {
+    pub(super) async fn place_mounts(
+        &self,
+        docker: &Docker,
+        plan: &ContainerPlan,
+        given_up: &CancellationToken,
+    ) -> Result<ContainerPlan, Failure> {
         let mut placed = plan.clone();
         for mount in &mut placed.mounts {
-            self.place_mount(docker, plan, mount).await.map_err(|failure| match failure {
+            let made = self.place_mount(docker, plan, mount, given_up).await.map_err(|failure| match failure {
                 Failure::Failed(why) => Failure::Failed(format!(
                     "failed to prepare the volumeMount at \"{}\" of container \"{}\": {why}",
                     mount.path, plan.name
                 )),
                 other => other,
             })?;
+            placed.volumes.extend(made);
         }
         Ok(placed)
     }
 
-    async fn place_mount(&self, docker: &Docker, plan: &ContainerPlan, mount: &mut MountPlan) -> Result<(), Failure> {
+    /// The volume of the engine that the mount needs beside those of the plan, if it needs one.
+    async fn place_mount(
+        &self,
+        docker: &Docker,
+        plan: &ContainerPlan,
+        mount: &mut MountPlan,
+        given_up: &CancellationToken,
+    ) -> Result<Option<VolumePlan>, Failure> {
         if mount.read_only && mount.recursive_read_only == Recursive::Enabled && !speaks(docker, RECURSIVE) {
             return Err(Failure::Failed("recursiveReadOnly needs Docker 25 (API 1.44)".to_owned()));
         }
         let make = if mount.read_only { Make::Nothing } else { Make::Directories };
+        let mut unpacked = None;
         let (root, make) = match &mount.source {
             // A volume whose content we write is nobody else's to write.
             MountSource::Content(name) => (dir::volume(&self.settings.run_dir, &plan.pod.uid, name), Make::Nothing),
@@ -140,7 +126,7 @@ impl Shared {
                 match self.mountpoint(docker, &known).await? {
                     Some(root) => (root, make),
                     // Docker is on another machine, or we are not root: then Docker must do it, if it can.
-                    None if speaks(docker, SUBPATHS) => return Ok(()),
+                    None if speaks(docker, SUBPATHS) => return Ok(None),
                     None => {
                         return Err(Failure::Failed(
                             "it needs an agent that is root on Docker's machine, or Docker 26 (API 1.45)".to_owned(),
@@ -148,7 +134,14 @@ impl Shared {
                     }
                 }
             }
-            MountSource::Host { .. } | MountSource::Volume(_) | MountSource::Image(_) => return Ok(()),
+            MountSource::Image { volume, reference } if !speaks(docker, IMAGES) => {
+                let (id, root) = self.unpacked(docker, &plan.pod, volume, reference, given_up).await?;
+                unpacked = Some(id);
+                (root, Make::Nothing)
+            }
+            MountSource::Host { .. } | MountSource::Volume(_) | MountSource::Unpacked(_) | MountSource::Image { .. } => {
+                return Ok(None);
+            }
         };
         let path = if mount.sub_path.is_empty() {
             root
@@ -162,8 +155,23 @@ impl Shared {
         let Some(path) = path.to_str().map(str::to_owned) else {
             return Err(Failure::Failed(format!("{} is no UTF-8", path.display())));
         };
-        mount.source = MountSource::Host { path, make: false };
-        Ok(())
+        let looked = path.clone();
+        match unpacked {
+            Some(_) if self.engine().binds_without_exec() => {
+                mount.source = MountSource::Unpacked(path);
+                Ok(None)
+            }
+            Some(image) if self.on_disk(move || Ok(Path::new(&looked).is_dir())).await? => {
+                let name = image::volume(&path);
+                mount.source = MountSource::Volume(name.clone());
+                Ok(Some(VolumePlan { name, kind: VolumeKind::Unpacked { image, path }, group: None }))
+            }
+            // A file alone can be no volume of the engine: it is bound read-only.
+            _ => {
+                mount.source = MountSource::Host { path, make: false };
+                Ok(None)
+            }
+        }
     }
 
     /// Where a volume lies on this machine, if we can look into it.
@@ -188,10 +196,20 @@ impl Shared {
 
     /// Names and labels of our volumes.
     pub(super) async fn volumes(&self, docker: &Docker, only: Option<&Uid>) -> Result<BTreeMap<String, naming::Labels>, Failure> {
+        Ok(self.list_volumes(docker, only).await?.into_iter().map(|(volume, labels)| (volume.name, labels)).collect())
+    }
+
+    /// Our volumes, with what their labels say.
+    pub(super) async fn list_volumes(
+        &self,
+        docker: &Docker,
+        only: Option<&Uid>,
+    ) -> Result<Vec<(Volume, naming::Labels)>, Failure> {
         let filters = HashMap::from([("label".to_owned(), self.owner().filter(only))]);
         let options = ListVolumesOptions { filters: Some(filters) };
         let found = self.ask(QUICK, docker.list_volumes(Some(options))).await?.volumes.unwrap_or_default();
-        Ok(found.into_iter().filter_map(|volume| Some((volume.name, naming::read(self.owner(), &volume.labels)?))).collect())
+        let ours = |volume: Volume| naming::read_of(self.owner(), only, &volume.labels).map(|labels| (volume, labels));
+        Ok(found.into_iter().filter_map(ours).collect())
     }
 }
 

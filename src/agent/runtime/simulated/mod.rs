@@ -6,7 +6,7 @@
 //!
 //! Words of `bramble/simulate`, divided by blanks: `exit=CODE` ends each container with that code, `after=2s` (also `ms`,
 //! `m`) so long after its start, `only=NAME` just the one of that name; `pull-fails` finds no image; `offline` reaches no
-//! registry; `deaf` ends on KILL only. Without it containers run for ever. What is asked of a container (probes, commands
+//! registry; `unpacks=60s` has the files of image volumes unpacked for so long before each start; `deaf` ends on KILL only. Without it containers run for ever. What is asked of a container (probes, commands
 //! that are run in it) goes well unless `sick` says otherwise: always, `sick-until=2s` or `sick-after=2s` of its running.
 
 pub mod run;
@@ -16,9 +16,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{
-    Command, Done, Failure, Limits, Listing, ObservedContainer, ObservedPod, ObservedSandbox, PodRef, RunState, Signal, naming,
+    Command, ContainerPlan, Done, Failure, Limits, Listing, ObservedContainer, ObservedPod, ObservedSandbox, PodRef, RunState,
+    Signal, naming,
 };
 use crate::api::Uid;
+use crate::api::image::{Platform, Platforms};
 use crate::clock::{Now, Tick, Wall};
 use crate::step::Machine;
 
@@ -26,7 +28,7 @@ use crate::step::Machine;
 pub const ANNOTATION: &str = "bramble/simulate";
 
 /// How the model behaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// How long an image takes that is not here yet.
     pub pull: Duration,
@@ -34,11 +36,13 @@ pub struct Settings {
     pub image_bytes: u64,
     /// Sets the pods' addresses of this node apart from others': the third number of `10.244.N.x`.
     pub subnet: u8,
+    /// What the node is; without an architecture it runs everything.
+    pub platform: Platform,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { pull: Duration::from_secs(2), image_bytes: 25_000_000, subnet: 0 }
+        Self { pull: Duration::from_secs(2), image_bytes: 25_000_000, subnet: 0, platform: Platform::default() }
     }
 }
 
@@ -57,6 +61,8 @@ pub struct Script {
     pub offline: bool,
     /// Its volumes hold more than they may.
     pub fills: bool,
+    /// So long the files of its image volumes are unpacked, before each start.
+    pub unpacks: Option<Duration>,
     /// TERM is not heard.
     pub deaf: bool,
     /// What is asked of its containers fails until they have run so long.
@@ -74,6 +80,7 @@ impl Script {
             match word.split_once('=') {
                 Some(("exit", code)) => script.exit = code.parse().ok(),
                 Some(("only", name)) => script.only = Some(name.to_owned()),
+                Some(("unpacks", time)) => script.unpacks = duration(time),
                 Some(("after", time)) => script.after = duration(time).unwrap_or_default(),
                 None if word == "fills" => script.fills = true,
                 None if word == "pull-fails" => script.pull_fails = true,
@@ -101,6 +108,20 @@ fn duration(text: &str) -> Option<Duration> {
     }
 }
 
+/// What an image is made for, by the end of its tag, as many publishers name theirs: `tool:1-amd64`, `tool:1-arm64`, `tool:1-armv7`.
+/// Any other image is for every machine: nothing.
+#[must_use]
+pub fn made_for(image: &str) -> Vec<Platform> {
+    let tag = image.rsplit('/').next().and_then(|name| name.split_once(':')).map(|(_, tag)| tag).unwrap_or_default();
+    let (architecture, variant) = match tag.rsplit('-').next().unwrap_or_default() {
+        "armv6" => ("arm", "v6"),
+        "armv7" => ("arm", "v7"),
+        word @ ("amd64" | "arm64" | "386") => (word, ""),
+        _ => return Vec::new(),
+    };
+    vec![Platform::new("linux", architecture, variant)]
+}
+
 /// What can happen to the model.
 #[derive(Clone, Debug)]
 pub enum Input {
@@ -117,6 +138,8 @@ pub enum Input {
     KillOutside(String),
     /// Somebody outside removes the container with this id: `docker rm -f`.
     RemoveOutside(String),
+    /// Somebody outside takes the sandbox with this id off its network: `docker network disconnect`.
+    DisconnectOutside(String),
 }
 
 /// What the model gives.
@@ -149,6 +172,8 @@ pub struct Simulated {
     images: BTreeSet<String>,
     /// Pulls under way: when they end, the command's number, the image.
     pulls: BTreeSet<(Tick, u64, String)>,
+    /// Starts that wait for an image volume's files: until when, and by which number.
+    unpacks: BTreeMap<(Tick, u64), (PodRef, Box<ContainerPlan>)>,
     /// Containers that will end: when, whose, the id.
     exits: BTreeSet<(Tick, Uid, String)>,
     stamp: u64,
@@ -164,6 +189,7 @@ impl Simulated {
             pods: BTreeMap::new(),
             images: BTreeSet::new(),
             pulls: BTreeSet::new(),
+            unpacks: BTreeMap::new(),
             exits: BTreeSet::new(),
             stamp: 0,
             made: 0,
@@ -181,7 +207,7 @@ impl Simulated {
             None => self.pods.iter().collect(),
         };
         let pods = pods.into_iter().filter(|(_, pod)| there(pod)).map(|(uid, pod)| (uid.clone(), pod.observed.clone())).collect();
-        Listing { stamp: self.stamp, only: only.cloned(), pods }
+        Listing { stamp: self.stamp, only: only.cloned(), scheme: None, pods }
     }
 
     /// One container, newest run last.
@@ -226,6 +252,7 @@ impl Simulated {
                     grace: plan.grace,
                     state: RunState::Running { started: now.wall },
                     ip: (!plan.host_network).then_some(address),
+                    off_network: false,
                 });
                 Ok(Done::Started { id: sandbox_id, created: true, warnings: Vec::new() })
             }
@@ -245,37 +272,29 @@ impl Simulated {
                 if self.pods.get(&pod.uid).is_some_and(|pod| pod.script.offline) {
                     return Some(Err(Failure::Failed("no route to host (simulated)".to_owned())));
                 }
+                let node = Platforms { own: self.settings.platform.clone(), emulated: Vec::new() };
+                if let Some(why) = node.unfit(&image, &made_for(&image)) {
+                    return Some(Err(Failure::Unfit(why)));
+                }
                 self.pulls.insert((now.tick.after(self.settings.pull), id, image));
                 return None;
             }
             Command::Cancel => {
+                let before = self.pulls.len() + self.unpacks.len();
                 self.pulls.retain(|(_, pull, _)| *pull != id);
-                Err(Failure::Failed("given up".to_owned()))
+                self.unpacks.retain(|(_, unpack), _| *unpack != id);
+                if self.pulls.len() + self.unpacks.len() == before {
+                    // It is past that: its own outcome tells.
+                    return None;
+                }
+                Err(Failure::given_up())
             }
             Command::StartContainer(plan) => {
-                let container_id = self.id();
-                let Some(known) = self.pods.get_mut(&pod.uid) else {
-                    return Some(Err(Failure::Failed("no such sandbox".to_owned())));
-                };
-                known.wants.insert(plan.name.clone(), plan.limits);
-                known.observed.containers.push(ObservedContainer {
-                    id: container_id.clone(),
-                    name: plan.name.clone(),
-                    attempt: plan.attempt,
-                    streak: plan.streak,
-                    spec_hash: plan.spec_hash.clone(),
-                    image: plan.image.clone(),
-                    image_id: format!("simulated://{}", plan.image),
-                    sandbox_id: plan.sandbox_id.clone(),
-                    devices: plan.devices.clone(),
-                    state: RunState::Running { started: now.wall },
-                    ..ObservedContainer::default()
-                });
-                known.observed.containers.sort_by(|a, b| (&a.name, a.attempt).cmp(&(&b.name, b.attempt)));
-                if known.script.exit.is_some() && known.script.only.as_ref().is_none_or(|only| *only == plan.name) {
-                    self.exits.insert((now.tick.after(known.script.after), pod.uid.clone(), container_id.clone()));
+                if let Some(time) = self.pods.get(&pod.uid).and_then(|pod| pod.script.unpacks) {
+                    self.unpacks.insert((now.tick.after(time), id), (pod.clone(), plan));
+                    return None;
                 }
-                Ok(Done::Started { id: container_id, created: true, warnings: Vec::new() })
+                self.start(now, pod, &plan)
             }
             Command::Signal { ids, signal } => {
                 let deaf = self.pods.get(&pod.uid).is_some_and(|pod| pod.script.deaf) && signal == Signal::Term;
@@ -297,6 +316,34 @@ impl Simulated {
                 Ok(Done::Ok)
             }
         })
+    }
+
+    /// A container runs from now on.
+    fn start(&mut self, now: Now, pod: &PodRef, plan: &ContainerPlan) -> Result<Done, Failure> {
+        let container_id = self.id();
+        let Some(known) = self.pods.get_mut(&pod.uid) else {
+            return Err(Failure::Failed("no such sandbox".to_owned()));
+        };
+        known.wants.insert(plan.name.clone(), plan.limits);
+        known.observed.left.insert(plan.name.clone(), plan.attempt);
+        known.observed.containers.push(ObservedContainer {
+            id: container_id.clone(),
+            name: plan.name.clone(),
+            attempt: plan.attempt,
+            streak: plan.streak,
+            spec_hash: plan.spec_hash.clone(),
+            image: plan.image.clone(),
+            image_id: format!("simulated://{}", plan.image),
+            sandbox_id: plan.sandbox_id.clone(),
+            devices: plan.devices.clone(),
+            state: RunState::Running { started: now.wall },
+            ..ObservedContainer::default()
+        });
+        known.observed.containers.sort_by(|a, b| (&a.name, a.attempt).cmp(&(&b.name, b.attempt)));
+        if known.script.exit.is_some() && known.script.only.as_ref().is_none_or(|only| *only == plan.name) {
+            self.exits.insert((now.tick.after(known.script.after), pod.uid.clone(), container_id.clone()));
+        }
+        Ok(Done::Started { id: container_id, created: true, warnings: Vec::new() })
     }
 
     /// A container or a sandbox ends; `false` when it did not run.
@@ -330,6 +377,14 @@ impl Machine for Simulated {
                 let uids: Vec<Uid> = self.pods.keys().cloned().collect();
                 out.extend(uids.into_iter().filter(|uid| self.end(now.wall, uid, &id, 137)).map(Effect::Changed));
             }
+            Input::DisconnectOutside(id) => {
+                for (uid, pod) in &mut self.pods {
+                    for sandbox in pod.observed.sandboxes.iter_mut().filter(|sandbox| sandbox.id == id) {
+                        (sandbox.ip, sandbox.off_network) = (None, true);
+                        out.push(Effect::Changed(uid.clone()));
+                    }
+                }
+            }
             Input::RemoveOutside(id) => {
                 for (uid, pod) in &mut self.pods {
                     let before = pod.observed.containers.len();
@@ -350,6 +405,12 @@ impl Machine for Simulated {
             let result = Ok(Done::Pulled { took: self.settings.pull, bytes: self.settings.image_bytes, foreign: None });
             out.push(Effect::Outcome { id, result });
         }
+        while let Some(unpack) = self.unpacks.first_entry().filter(|unpack| unpack.key().0 <= now.tick) {
+            let ((_, id), (pod, plan)) = unpack.remove_entry();
+            let result = self.start(now, &pod, &plan);
+            out.push(Effect::Outcome { id, result });
+            out.push(Effect::Changed(pod.uid));
+        }
         while let Some(exit) = self.exits.first().filter(|exit| exit.0 <= now.tick).cloned() {
             self.exits.remove(&exit);
             let (_, uid, id) = exit;
@@ -362,14 +423,30 @@ impl Machine for Simulated {
 
     fn next_wake(&self) -> Option<Tick> {
         let pull = self.pulls.first().map(|pull| pull.0);
+        let unpack = self.unpacks.keys().next().map(|unpack| unpack.0);
         let exit = self.exits.first().map(|exit| exit.0);
-        pull.into_iter().chain(exit).min()
+        pull.into_iter().chain(unpack).chain(exit).min()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_is_for_what_its_tag_ends_with() {
+        for (image, platforms) in [
+            ("tool", ""),
+            ("tool:1", ""),
+            ("tool-amd64", ""),
+            ("tool:1-amd64", "linux/amd64"),
+            ("home:5000/a/tool:arm64", "linux/arm64"),
+            ("tool:1-armv7", "linux/arm/v7"),
+        ] {
+            let listed: Vec<String> = made_for(image).iter().map(ToString::to_string).collect();
+            assert_eq!(listed.join(" "), platforms, "{image}");
+        }
+    }
 
     #[test]
     fn scripts_read_as_documented() {

@@ -9,12 +9,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
 
-use super::{Effect, Input, Settings, Simulated};
+use super::{Effect, Input, Settings, Simulated, made_for};
+use crate::agent::images::credentials::Credential;
 use crate::agent::prober::Sign;
 use crate::agent::runtime::{Boxed, Changed, Changes, Command, Done, Executed, Failure, Listing, PodRef, Runtime};
 use crate::agent::stats::{DiskUsage, Usage};
 use crate::api::Uid;
+use crate::api::image::{Platform, Platforms};
 use crate::clock::{Clock, SystemClock, Tick};
 use crate::link::call::{CallError, Chunks, LogRequest};
 use crate::step::Machine;
@@ -26,6 +29,7 @@ const CHANGES: usize = 256;
 #[derive(Clone)]
 pub struct SimulatedRuntime {
     clock: SystemClock,
+    platform: Platform,
     shared: Arc<Shared>,
 }
 
@@ -46,6 +50,7 @@ impl SimulatedRuntime {
     /// An empty one.
     #[must_use]
     pub fn new(settings: Settings, clock: SystemClock) -> Self {
+        let platform = settings.platform.clone();
         let model = Model {
             machine: Simulated::new(settings),
             numbers: 0,
@@ -53,7 +58,7 @@ impl SimulatedRuntime {
             watchers: Vec::new(),
             followers: Vec::new(),
         };
-        Self { clock, shared: Arc::new(Shared { model: Mutex::new(model), moved: Notify::new() }) }
+        Self { clock, platform, shared: Arc::new(Shared { model: Mutex::new(model), moved: Notify::new() }) }
     }
 
     fn model(&self) -> MutexGuard<'_, Model> {
@@ -94,14 +99,21 @@ impl SimulatedRuntime {
 }
 
 impl Runtime for SimulatedRuntime {
-    fn execute<'a>(&'a self, pod: &'a PodRef, command: &'a Command) -> Boxed<'a, Result<Done, Failure>> {
+    fn execute<'a>(
+        &'a self,
+        pod: &'a PodRef,
+        command: &'a Command,
+        given_up: &'a CancellationToken,
+    ) -> Boxed<'a, Result<Done, Failure>> {
         Box::pin(async move {
             let id = {
                 let mut model = self.model();
                 model.numbers += 1;
                 model.numbers
             };
-            let mut input = Some(Input::Execute { id, pod: pod.clone(), command: command.clone() });
+            let order = |command: Command| Some(Input::Execute { id, pod: pod.clone(), command });
+            let mut input = order(command.clone());
+            let mut wanted = true;
             loop {
                 // Registered before the look, so that a move in between is not missed.
                 let moved = self.shared.moved.notified();
@@ -113,6 +125,10 @@ impl Runtime for SimulatedRuntime {
                 }
                 tokio::select! {
                     () = moved => {}
+                    () = given_up.cancelled(), if wanted => {
+                        wanted = false;
+                        input = order(Command::Cancel);
+                    }
                     () = self.clock.sleep_until(wake) => {}
                 }
             }
@@ -187,6 +203,18 @@ impl Runtime for SimulatedRuntime {
         Box::pin(async { Ok("simulated://".to_owned()) })
     }
 
+    fn platforms(&self) -> Boxed<'_, Result<Platforms, Failure>> {
+        Box::pin(async { Ok(Platforms { own: self.platform.clone(), emulated: Vec::new() }) })
+    }
+
+    fn image_platforms<'a>(
+        &'a self,
+        image: &'a str,
+        _credentials: &'a [Credential],
+    ) -> Boxed<'a, Result<Vec<Platform>, Failure>> {
+        Box::pin(async { Ok(made_for(image)) })
+    }
+
     fn teardown(&self) -> Boxed<'_, Result<(), Failure>> {
         Box::pin(async {
             let mut model = self.model();
@@ -250,12 +278,16 @@ mod tests {
         let mut changes = runtime.events().await.unwrap();
         let script = [(super::super::ANNOTATION.to_owned(), "exit=4 after=60ms".to_owned())];
         let sandbox = SandboxPlan { pod: pod.clone(), annotations: script.into(), ..SandboxPlan::default() };
-        runtime.execute(&pod, &Command::StartSandbox(Box::new(sandbox))).await.unwrap();
+        runtime.execute(&pod, &Command::StartSandbox(Box::new(sandbox)), &CancellationToken::new()).await.unwrap();
         let begun = tokio::time::Instant::now();
-        runtime.execute(&pod, &Command::PullImage { image: "i".into(), credentials: Vec::new() }).await.unwrap();
+        runtime
+            .execute(&pod, &Command::PullImage { image: "i".into(), credentials: Vec::new() }, &CancellationToken::new())
+            .await
+            .unwrap();
         assert!(begun.elapsed().as_millis() >= 30);
         let container = ContainerPlan { pod: pod.clone(), name: "app".into(), ..ContainerPlan::default() };
-        let started = runtime.execute(&pod, &Command::StartContainer(Box::new(container))).await.unwrap();
+        let started =
+            runtime.execute(&pod, &Command::StartContainer(Box::new(container)), &CancellationToken::new()).await.unwrap();
         let Done::Started { id, .. } = started else { panic!("{started:?}") };
         let run = ["true".to_owned()];
         assert_eq!(runtime.exec(&id, &run, Duration::from_secs(1)).await.unwrap().exit_code, Some(0));

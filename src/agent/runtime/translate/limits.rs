@@ -14,10 +14,10 @@ pub(super) fn limits(host: &mut Value, limits: Limits, sheltered: bool) {
     if let Some(milli) = limits.cpu_milli {
         set(host, "NanoCpus", json!(milli.saturating_mul(1_000_000)));
     }
-    if let Some(milli) = limits.cpu_request_milli.or(limits.cpu_milli) {
-        // Source: the kubelet's MilliCPUToShares, with the kernel's least.
-        set(host, "CpuShares", json!((milli.saturating_mul(1024) / 1000).clamp(2, 262_144)));
-    }
+    // Who asks for nothing has the kernel's least, not Docker's 1024, which is a whole core's worth.
+    // Source: the kubelet's MilliCPUToShares.
+    let milli = limits.cpu_request_milli.or(limits.cpu_milli).unwrap_or_default();
+    set(host, "CpuShares", json!((milli.saturating_mul(1024) / 1000).clamp(2, 262_144)));
     if let Some(bytes) = limits.memory_bytes {
         set(host, "Memory", json!(bytes));
         // The same sum with swap: none.

@@ -37,8 +37,12 @@ pub(super) fn mounts(host: &mut Value, owner: &Owner, plan: &ContainerPlan) {
                 let colon = if options.is_empty() { "" } else { ":" };
                 binds.push(format!("{path}:{}{colon}{}", mount.path, options.join(",")));
             }
-            MountSource::Host { path, .. } => mounts.push(bind(path, mount)),
-            MountSource::Image(reference) => {
+            // Only the older notation has `noexec`, on an engine that takes it.
+            MountSource::Unpacked(path) if !path.contains(':') && !mount.path.contains(':') => {
+                binds.push(format!("{path}:{}:ro,noexec,nosuid,nodev", mount.path));
+            }
+            MountSource::Host { path, .. } | MountSource::Unpacked(path) => mounts.push(bind(path, mount)),
+            MountSource::Image { reference, .. } => {
                 let mut made = json!({"Type": "image", "Source": reference, "Target": mount.path, "ReadOnly": true});
                 if !mount.sub_path.is_empty() {
                     set(&mut made, "ImageOptions", json!({"Subpath": mount.sub_path}));
@@ -92,8 +96,17 @@ pub(super) fn volume_mount(owner: &Owner, pod: &PodRef, volume: &VolumePlan, tar
         "NoCopy": true,
         "Labels": owner.volume_labels(pod, &volume.name),
     });
+    let mut read_only = read_only;
     let local = match &volume.kind {
         VolumeKind::Disk => None,
+        VolumeKind::Unpacked { image, path } => {
+            if let Some(labels) = options.get_mut("Labels") {
+                set(labels, naming::IMAGE_VOLUME, json!(image));
+            }
+            // It is read-only by the volume's own mount. Said once more here, runc would mount it anew for that, and forget `noexec`.
+            read_only = false;
+            Some(json!({"type": "none", "device": path, "o": "bind,ro,noexec,nosuid,nodev"}))
+        }
         VolumeKind::Memory(limit) => {
             let mut words = format!("mode={:o}", root_mode(volume));
             if let Some(group) = volume.group {

@@ -2,8 +2,7 @@
 
 use super::*;
 use crate::agent::runtime::{
-    AppArmor, Dns, Limits, MountPlan, MountSource, PodRef, PortPlan, Propagation, Recursive, Seccomp, Security, VolumeKind,
-    VolumePlan,
+    AppArmor, Limits, MountPlan, MountSource, PodRef, PortPlan, Propagation, Recursive, Seccomp, Security, VolumeKind, VolumePlan,
 };
 use crate::clock::Wall;
 use std::time::Duration;
@@ -49,7 +48,7 @@ fn a_sandbox_as_docker_gets_it() {
         image: "bramble-sandbox:0011223344556677".into(),
         command: vec!["/bramble".into(), "sandbox".into()],
         network: "net1".into(),
-        resolv_conf: "nameserver 192.168.1.1\n".into(),
+        address: None,
         sheltered: true,
     };
     golden("sandbox", &sandbox_body(&owner(), &plan, &on));
@@ -61,18 +60,17 @@ fn a_sandbox_as_docker_gets_it() {
     };
     let most = SandboxPlan {
         domain: "sub.default.svc.cluster.local".into(),
-        dns: Dns {
-            instead: false,
-            servers: vec!["9.9.9.9".into()],
-            searches: vec!["home".into()],
-            options: vec![("ndots".into(), Some("2".into()))],
-        },
         ports: vec![port("", 8080, 80, "tcp"), port("127.0.0.1", 8081, 80, "tcp"), port("", 53, 53, "udp")],
         sysctls: [("net.core.somaxconn".to_owned(), "256".to_owned())].into(),
         ..plan.clone()
     };
     golden("sandbox_most", &sandbox_body(&owner(), &most, &on));
+    let addressed = SandboxHost { address: "10.244.3.7".parse().ok(), ..on.clone() };
+    let body = sandbox_body(&owner(), &plan, &addressed);
+    assert_eq!(body["NetworkingConfig"]["EndpointsConfig"]["net1"]["IPAMConfig"]["IPv4Address"], "10.244.3.7");
+    assert_eq!(body["Labels"]["bramble/address"], "10.244.3.7");
     let host = SandboxPlan { host_network: true, host_ipc: true, ..plan };
+    assert_eq!(sandbox_body(&owner(), &host, &addressed), sandbox_body(&owner(), &host, &on));
     golden("sandbox_host_network", &sandbox_body(&owner(), &host, &SandboxHost { sheltered: false, ..on }));
 }
 
@@ -167,19 +165,29 @@ fn mounts_of_every_kind_as_docker_gets_them() {
             mount("/nfs", MountSource::Volume("nfs".into())),
             MountPlan { read_only: true, ..mount("/old", MountSource::Volume("old".into())) },
             MountPlan { sub_path: "a/b".into(), ..mount("/part", MountSource::Volume("data".into())) },
-            mount("/image", MountSource::Image("registry.local/models:1".into())),
-            MountPlan { sub_path: "share".into(), ..mount("/part-of-image", MountSource::Image("models".into())) },
+            mount("/image", MountSource::Image { volume: "m".into(), reference: "registry.local/models:1".into() }),
+            MountPlan {
+                sub_path: "share".into(),
+                ..mount("/part-of-image", MountSource::Image { volume: "m".into(), reference: "models".into() })
+            },
             read_only("/ro", Recursive::Disabled),
             read_only("/ro-if", Recursive::IfPossible),
             read_only("/ro-all", Recursive::Enabled),
             moving("/in", false, Propagation::HostToContainer),
             moving("/both", true, Propagation::Bidirectional),
+            MountPlan { read_only: true, ..mount("/unpacked", MountSource::Volume("image_1".into())) },
+            MountPlan { read_only: true, ..mount("/bound", MountSource::Unpacked("/var/lib/agent/image-volumes/0a1b".into())) },
             mount("/a:b", host("/srv/with:colon", true)),
         ],
         volumes: vec![
             VolumePlan { name: "nfs".into(), kind: nfs, group: None },
             VolumePlan { name: "old".into(), kind: old, group: None },
             VolumePlan { name: "data".into(), ..VolumePlan::default() },
+            VolumePlan {
+                name: "image_1".into(),
+                kind: VolumeKind::Unpacked { image: "0a1b".into(), path: "/var/lib/agent/image-volumes/0a1b".into() },
+                group: None,
+            },
         ],
         ..ContainerPlan::default()
     };

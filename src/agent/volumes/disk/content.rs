@@ -11,7 +11,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 
-use crate::agent::runtime::ContentPlan;
+use crate::agent::runtime::{ContentPlan, Point};
 use crate::agent::volumes::layout;
 use crate::api::time::rfc3339;
 use crate::clock::{Clock as _, SystemClock};
@@ -37,7 +37,7 @@ pub fn write(volume: &Path, plan: &ContentPlan) -> io::Result<bool> {
     if let Some(present) = &present
         && holds(&volume.join(present), plan)?
     {
-        tidy(volume, &visible, present)?;
+        tidy(volume, &visible, present, plan)?;
         return Ok(false);
     }
     let name = fresh_name();
@@ -56,7 +56,7 @@ pub fn write(volume: &Path, plan: &ContentPlan) -> io::Result<bool> {
         let _ = std::fs::remove_dir_all(&fresh);
         return Err(error);
     }
-    tidy(volume, &visible, &name)?;
+    tidy(volume, &visible, &name, plan)?;
     Ok(true)
 }
 
@@ -153,7 +153,7 @@ fn holds(folder_path: &Path, plan: &ContentPlan) -> io::Result<bool> {
 }
 
 /// Links for what a container sees, and nothing that is old.
-fn tidy(volume: &Path, visible: &BTreeSet<&str>, data: &str) -> io::Result<()> {
+fn tidy(volume: &Path, visible: &BTreeSet<&str>, data: &str, plan: &ContentPlan) -> io::Result<()> {
     for name in visible {
         match symlink(format!("{}/{name}", layout::DATA), volume.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -164,7 +164,9 @@ fn tidy(volume: &Path, visible: &BTreeSet<&str>, data: &str) -> io::Result<()> {
     for entry in std::fs::read_dir(volume)? {
         there.extend(entry?.file_name().into_string());
     }
-    for name in layout::surplus(&there, visible, data) {
+    // Places of other mounts lie beside the links, where no update touches them.
+    let kept: BTreeSet<&str> = visible.iter().copied().chain(layout::visible(plan.points.keys())).collect();
+    for name in layout::surplus(&there, &kept, data) {
         let path = volume.join(name);
         if path.symlink_metadata()?.is_dir() {
             std::fs::remove_dir_all(path)?;
@@ -172,11 +174,40 @@ fn tidy(volume: &Path, visible: &BTreeSet<&str>, data: &str) -> io::Result<()> {
             std::fs::remove_file(path)?;
         }
     }
-    Ok(())
+    plan.points.iter().try_for_each(|(place, point)| self::point(volume, visible, place, *point, plan))
+}
+
+/// Makes the place of another mount.
+fn point(volume: &Path, visible: &BTreeSet<&str>, place: &str, point: Point, plan: &ContentPlan) -> io::Result<()> {
+    let top = place.split('/').next().unwrap_or_default();
+    let path = volume.join(top);
+    // The link of a key that is gone.
+    if !visible.contains(top) && path.symlink_metadata().is_ok_and(|there| there.is_symlink()) {
+        std::fs::remove_file(path)?;
+    }
+    // A directory of the volume's own is reached by its link, and made anew with each update.
+    for (at, _) in place.match_indices('/') {
+        let Some(above) = place.get(..at) else { continue };
+        if volume.join(above).symlink_metadata().is_err() {
+            folder(&volume.join(above), FOLDER, plan)?;
+        }
+    }
+    let path = volume.join(place);
+    if path.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    match point {
+        Point::Folder => folder(&path, FOLDER, plan),
+        // In a directory of the volume's own a file would be taken for one that should not be there.
+        Point::File if visible.contains(top) => Ok(()),
+        Point::File => File::options().write(true).create_new(true).mode(0o644).open(path).map(drop),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::agent::runtime::ContentFile;
 
@@ -185,7 +216,7 @@ mod tests {
             .iter()
             .map(|(path, mode, content)| ((*path).to_owned(), ContentFile { mode: *mode, content: content.as_bytes().to_vec() }))
             .collect();
-        ContentPlan { volume: "v".into(), files, group: None }
+        ContentPlan { volume: "v".into(), files, group: None, points: BTreeMap::new() }
     }
 
     fn names(volume: &Path) -> Vec<String> {
@@ -217,6 +248,28 @@ mod tests {
         assert!(names.len() == 3 && names[0] != data && names[1..] == ["..data", "a"], "{names:?}");
         assert!(write(&volume, &plan(&[])).unwrap());
         assert!(!volume.join("a").exists());
+    }
+
+    #[test]
+    fn places_of_other_mounts_outlive_updates_and_are_never_in_the_way_of_a_key() {
+        let run = tempfile::tempdir().unwrap();
+        let volume = run.path().join("v");
+        let places = [("sec".to_owned(), Point::Folder), ("w/x".to_owned(), Point::Folder), ("one".to_owned(), Point::File)];
+        let with = |files: &[(&str, u32, &str)]| ContentPlan { points: places.clone().into(), ..plan(files) };
+        assert!(write(&volume, &with(&[("a", 0o644, "1")])).unwrap() && !write(&volume, &with(&[("a", 0o644, "1")])).unwrap());
+        std::fs::write(volume.join("w/x/mark"), b"").unwrap();
+        assert!(write(&volume, &with(&[("a", 0o644, "2")])).unwrap());
+        assert!(volume.join("w/x/mark").exists() && volume.join("sec").is_dir() && volume.join("one").is_file());
+        assert_eq!(std::fs::metadata(volume.join("sec")).unwrap().mode() & 0o7777, 0o755);
+        assert!(write(&volume, &plan(&[("a", 0o644, "2"), ("sec", 0o644, "key")])).unwrap());
+        assert!(!volume.join("w").exists() && !volume.join("one").exists(), "what nobody mounts any more is gone");
+        // A directory of keys takes the place of a mount too.
+        let below = ContentPlan { points: [("d/w".to_owned(), Point::Folder)].into(), ..plan(&[("d/e", 0o644, "1")]) };
+        assert!(write(&volume, &below).unwrap() && !write(&volume, &below).unwrap());
+        assert!(volume.join("d/w").is_dir() && volume.join("d/e").is_file());
+        let key = ContentPlan { points: [("a".to_owned(), Point::Folder)].into(), ..plan(&[("a", 0o644, "key")]) };
+        write(&volume, &key).unwrap();
+        assert_eq!(std::fs::read_to_string(volume.join("a")).unwrap(), "key");
     }
 
     #[test]

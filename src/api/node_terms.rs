@@ -1,11 +1,63 @@
-//! Node affinity: `nodeSelectorTerms` and preferences, read once and asked of many nodes.
+//! Which nodes a pod selects: `nodeSelector`, `nodeSelectorTerms` and preferences, read once and asked of many nodes.
 //!
 //! Source:   component-helpers `nodeaffinity`: terms are alternatives, what stands within a term must all hold, an empty
 //!           term fits nothing, and a requirement that cannot be read fits nothing.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::api::Object;
+use crate::api::selector::Selector;
+
+/// Upstream's words for a node that is not selected.
+pub const MISFIT: &str = "node(s) didn't match Pod's node affinity/selector";
+
+/// What must be true of a node for a pod to run there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selection {
+    /// `spec.nodeSelector`. `None` is one that cannot be read: it fits no node.
+    selector: Option<Selector>,
+    /// The node affinity that must hold.
+    required: Option<Terms>,
+}
+
+impl Selection {
+    /// Reads a pod.
+    #[must_use]
+    pub fn of(pod: &Object) -> Self {
+        Self {
+            selector: match pod.at(&["spec", "nodeSelector"]) {
+                None | Some(Value::Null) => Some(Selector::default()),
+                Some(map) => Selector::from_map(map).ok(),
+            },
+            required: pod.at(&REQUIRED).map(Terms::read),
+        }
+    }
+
+    /// Whether it selects this node.
+    #[must_use]
+    pub fn fits(&self, node: &Object) -> bool {
+        self.selector.as_ref().is_some_and(|selector| selector.matches(|key| node.label(key)))
+            && self.required.as_ref().is_none_or(|terms| terms.fit(node))
+    }
+
+    /// The labels of a node that a pod's selection looks at; `None` when it selects every node.
+    #[must_use]
+    pub fn keys(pod: &Object) -> Option<BTreeSet<String>> {
+        let selector = pod.at(&["spec", "nodeSelector"]).and_then(Value::as_object).filter(|map| !map.is_empty());
+        let required = pod.at(&REQUIRED).map(Terms::read);
+        if selector.is_none() && required.is_none() {
+            return None;
+        }
+        let terms = required.iter().flat_map(|terms| &terms.0).flat_map(|term| &term.0);
+        let asked = terms.filter(|requirement| !requirement.field).map(|requirement| requirement.key.clone());
+        Some(selector.into_iter().flat_map(|map| map.keys().cloned()).chain(asked).collect())
+    }
+}
+
+/// Where a pod's required node affinity stands.
+const REQUIRED: [&str; 4] = ["spec", "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution"];
 
 /// Alternatives: one of them must fit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -138,6 +190,27 @@ impl Requirement {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_selection_names_the_labels_that_it_looks_at() {
+        let pod = |spec: Value| Object::from_value(json!({"metadata": {"name": "w"}, "spec": spec})).unwrap();
+        let required = |terms: Value| json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}});
+        let node = Object::from_value(json!({"metadata": {"name": "pi", "labels": {"disk": "ssd"}}})).unwrap();
+        let named = json!([{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["pi"]}]}]);
+        let without = json!([{"matchExpressions": [{"key": "gpu", "operator": "DoesNotExist"}]}]);
+        for (spec, keys, fits) in [
+            (json!({}), None, true),
+            (json!({"nodeSelector": {}}), None, true),
+            (json!({"nodeSelector": {"disk": "ssd"}}), Some(vec!["disk"]), true),
+            (json!({"nodeSelector": {"disk": "sd", "a": "b"}}), Some(vec!["a", "disk"]), false),
+            (json!({"affinity": required(named)}), Some(vec![]), true),
+            (json!({"affinity": required(without), "nodeSelector": {"disk": "ssd"}}), Some(vec!["disk", "gpu"]), true),
+            (json!({"affinity": required(json!([]))}), Some(vec![]), false),
+        ] {
+            let (pod, keys) = (pod(spec.clone()), keys.map(|keys| keys.into_iter().map(str::to_owned).collect()));
+            assert_eq!((Selection::keys(&pod), Selection::of(&pod).fits(&node)), (keys, fits), "{spec}");
+        }
+    }
 
     #[test]
     fn terms_are_alternatives_of_requirements_that_all_hold() {

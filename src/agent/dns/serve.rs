@@ -1,0 +1,3 @@
+//! What becomes of one packet.
+
+pub mod run;

@@ -1,0 +1,173 @@
+//! What of Bramble is in a machine's network: named for people, and what of it nobody needs any more.
+//!
+//! In:       the kernel's links and routes, the nftables tables' names, the rules of iptables, and which agents live here.
+//! Out:      one line each, and whether a living agent needs it.
+//! Never:    reads or removes (`listing/run.rs`).
+//!
+//! An agent that lives has a name in its network namespace (an abstract socket), so what is told is told of this namespace alone.
+
+pub mod run;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::seen::Seen;
+use super::{LINK_PREFIX, PROTOCOL, metric_of};
+
+/// What the names of pods' bridges begin with (`runtime/naming.rs`).
+const BRIDGE_PREFIX: &str = "brm-";
+/// What the abstract sockets' names begin with.
+const CLAIM: &str = "bramble-network-";
+
+/// The abstract socket of the agent with these eight digits.
+#[must_use]
+pub fn claim_name(agent: &str) -> String {
+    format!("{CLAIM}{agent}")
+}
+
+/// The agents that live here, by the text of `/proc/net/unix`.
+#[must_use]
+pub fn living(sockets: &str) -> BTreeSet<String> {
+    let names = sockets.lines().filter_map(|line| line.split_whitespace().last());
+    names.filter_map(|name| name.strip_prefix('@')?.strip_prefix(CLAIM)).filter(|agent| is_id(agent)).map(str::to_owned).collect()
+}
+
+fn is_id(text: &str) -> bool {
+    text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// What a thing is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A VXLAN device.
+    Link,
+    /// The bridge of a node's pods: Docker's, that made it for us. It goes with Docker's network, and is only listed here.
+    Bridge,
+    /// A route to a peer's pods.
+    Route,
+    /// An nftables table.
+    Table,
+    /// A rule in somebody's chain: Docker's `DOCKER-USER`, or `FORWARD`.
+    Rule,
+}
+
+impl Kind {
+    /// In a word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Link => "link",
+            Kind::Bridge => "bridge",
+            Kind::Route => "route",
+            Kind::Table => "nftables table",
+            Kind::Rule => "iptables rule",
+        }
+    }
+}
+
+/// One thing of ours.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Thing {
+    /// What it is.
+    pub kind: Kind,
+    /// What it is called; a rule as `iptables -S` has it.
+    pub name: String,
+    /// Eight digits of the agent, or of the cluster for a link. `None`: it does not say.
+    pub of: Option<String>,
+    /// Whether an agent that lives here needs it.
+    pub needed: bool,
+}
+
+/// Everything of ours.
+#[must_use]
+pub fn things(seen: &Seen, tables: &[(String, String)], rules: &str, living: &BTreeSet<String>) -> Vec<Thing> {
+    let metrics: BTreeMap<u32, &String> = living.iter().map(|agent| (metric_of(agent), agent)).collect();
+    let mut things = Vec::new();
+    let ours = |name: &str| name.strip_prefix(LINK_PREFIX).filter(|id| is_id(id)).map(str::to_owned);
+    for (number, link) in seen.links.iter().filter(|(_, link)| link.vxlan.is_some()) {
+        let Some(cluster) = ours(&link.name) else { continue };
+        let mut users = seen.routes.iter().filter(|route| route.link == Some(*number));
+        let needed = users.any(|route| metrics.contains_key(&route.metric));
+        things.push(Thing { kind: Kind::Link, name: link.name.clone(), of: Some(cluster), needed });
+    }
+    for link in seen.links.values() {
+        let Some(agent) = link.name.strip_prefix(BRIDGE_PREFIX).filter(|id| is_id(id)) else { continue };
+        let needed = living.contains(agent);
+        things.push(Thing { kind: Kind::Bridge, name: link.name.clone(), of: Some(agent.to_owned()), needed });
+    }
+    for route in &seen.routes {
+        let via = route.via.map(|via| format!(" via {via}")).unwrap_or_default();
+        let device =
+            route.link.and_then(|link| seen.links.get(&link)).map(|link| format!(" dev {}", link.name)).unwrap_or_default();
+        let owner = metrics.get(&route.metric).map(|agent| (*agent).clone());
+        things.push(Thing {
+            kind: Kind::Route,
+            name: format!("{}{via}{device} proto {PROTOCOL} metric {}", route.to, route.metric),
+            needed: owner.is_some(),
+            of: owner,
+        });
+    }
+    for (family, table) in tables {
+        let Some(agent) = table.strip_prefix("bramble-").and_then(|rest| rest.get(..8)).filter(|id| is_id(id)) else { continue };
+        let needed = living.contains(agent);
+        things.push(Thing { kind: Kind::Table, name: format!("{family} {table}"), of: Some(agent.to_owned()), needed });
+    }
+    // Rules bear a comment with the agent's eight digits (`pod_network/guard.rs`).
+    for rule in rules.lines().filter(|line| line.starts_with("-A ")) {
+        let mut words = rule.split_whitespace().skip_while(|word| *word != "--comment").skip(1);
+        let comment = words.next().and_then(|word| word.trim_matches('"').strip_prefix("bramble-"));
+        let Some(agent) = comment.filter(|id| is_id(id)) else { continue };
+        let needed = living.contains(agent);
+        things.push(Thing { kind: Kind::Rule, name: rule.to_owned(), of: Some(agent.to_owned()), needed });
+    }
+    things
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::seen::{Link, Route, Vxlan};
+    use super::*;
+
+    #[test]
+    fn what_is_ours_is_told_with_whose_it_is_and_what_is_not_is_not() {
+        let living = living(
+            "Num RefCount Protocol Flags Type St Inode Path\n0000: 2 0 0 2 1 1 /run/x.sock\n0000: 2 0 0 2 1 2 @bramble-network-0a1b2c3d\n0000: 2 0 0 2 1 3 @bramble-network-x\n",
+        );
+        assert_eq!(living, ["0a1b2c3d".to_owned()].into());
+        let device = |name: &str| Link {
+            name: name.into(),
+            vxlan: Some(Vxlan { vni: 1, port: 1, local: None, mac: None, learning: false }),
+            ..Link::default()
+        };
+        let route =
+            |metric, link| Route { to: "10.244.2.0/24".parse().unwrap(), via: None, link: Some(link), source: None, metric };
+        let bridge = Link { name: "brm-0a1b2c3d".into(), ..Link::default() };
+        let seen = Seen {
+            links: [(7, device("bvx-11111111")), (8, device("bvx-22222222")), (9, device("flannel.1")), (10, bridge)].into(),
+            routes: [route(metric_of("0a1b2c3d"), 7), route(metric_of("99999999"), 8)].into(),
+            ..Seen::default()
+        };
+        let tables: Vec<(String, String)> = ["bramble-0a1b2c3d", "bramble-99999999-overlay", "bramble-mine", "filter"]
+            .map(|name| ("ip".to_owned(), name.to_owned()))
+            .to_vec();
+        let rules =
+            "-N DOCKER-USER\n-A DOCKER-USER -i br-x -m comment --comment bramble-99999999 -j ACCEPT\n-A DOCKER-USER -j RETURN\n";
+        let told: Vec<String> = things(&seen, &tables, rules, &living)
+            .iter()
+            .map(|thing| format!("{:?} {} {}", thing.kind, thing.name.chars().take(24).collect::<String>(), thing.needed))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "Link bvx-11111111 true",
+                "Link bvx-22222222 false",
+                "Bridge brm-0a1b2c3d true",
+                "Route 10.244.2.0/24 dev bvx-11 true",
+                "Route 10.244.2.0/24 dev bvx-22 false",
+                "Table ip bramble-0a1b2c3d true",
+                "Table ip bramble-99999999-over false",
+                "Rule -A DOCKER-USER -i br-x - false",
+            ]
+        );
+    }
+}

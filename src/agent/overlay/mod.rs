@@ -1,0 +1,124 @@
+//! From node to node: which way packets take to the pods of other nodes, and what of the kernel is made so that they take it.
+//!
+//! ```text
+//!  network's share ─▶ peers.rs ─▶ plan.rs: wanted, minus what is there ─▶ netlink.rs: links, routes, neighbours
+//!                        │           ▲                                       │
+//!                        │           └───────── the kernel, as read ◀────────┘
+//!                        └─▶ filter.rs ─▶ agent/exec.rs: an nftables table
+//! ```
+//!
+//! * A peer on one of our LAN segments: a plain route to its pods, by way of its address.
+//! * A peer elsewhere: a route through one VXLAN device. No packet looks for a peer: who is where stands in static entries that follow from the
+//!   peers' addresses alone, so nodes exchange nothing but what the master mails anyway.
+//! * A peer on this very machine (several agents share it): nothing, its bridge is here.
+//!
+//! **Whose is what.** Several agents may share one kernel. A route is an agent's own by its protocol ([`PROTOCOL`]) and its metric
+//! ([`Ids::metric`]), so two agents that want the same route each have one, and each removes its own. The VXLAN device is the cluster's
+//! (one port and one VNI cannot be had twice); what is in it goes when no route leads by it any more, whichever agent notices.
+//!
+//! Rejected: a table of routes and a rule for each agent (two more things to list, to order and to remove); addresses of VXLAN devices made from
+//! node names (agents on one machine share a device).
+
+pub mod filter;
+pub mod listing;
+pub mod netlink;
+pub mod peers;
+pub mod plan;
+pub mod run;
+pub mod seen;
+
+use std::net::Ipv4Addr;
+
+use crate::agent::runtime::naming::node_id;
+use crate::link::share::digest_of;
+
+/// Which protocol made a route, as `ip route` shows it: 98. Free in the kernel's list and in iproute2's.
+pub const PROTOCOL: u8 = 0x62;
+/// The UDP port of VXLAN between nodes. Not 4789, where Docker's swarm and Calico are, and not 8472, Linux' own and flannel's: another network on the
+/// same machine is left alone.
+pub const PORT: u16 = 6262;
+/// What VXLAN adds to a packet over IPv4: addresses, UDP, its own header, and Ethernet's within.
+pub const VXLAN_BYTES: u32 = 50;
+/// The annotation on a node that forces a way to and from it: `vxlan` or `route`.
+pub const ANNOTATION: &str = "bramble/overlay";
+/// What names of our VXLAN devices begin with.
+pub const LINK_PREFIX: &str = "bvx-";
+/// The kind of Linux' own addresses for cards: locally administered, one machine only.
+const MAC_PREFIX: [u8; 2] = [0x0a, PROTOCOL];
+
+/// An Ethernet address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mac(pub [u8; 6]);
+
+impl Mac {
+    /// The address that the VXLAN device on the machine with this address has: it follows, nobody has to ask for it.
+    #[must_use]
+    pub fn of(machine: Ipv4Addr) -> Self {
+        let ([a, b], [c, d, e, f]) = (MAC_PREFIX, machine.octets());
+        Self([a, b, c, d, e, f])
+    }
+}
+
+/// What things are called that are this agent's, or its cluster's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ids {
+    /// Eight hexadecimal digits that are this node's of this cluster.
+    pub agent: String,
+    /// Eight hexadecimal digits that are the cluster's.
+    pub cluster: String,
+    /// The metric of this agent's routes. High, so that a route which a person made for the same addresses comes first.
+    pub metric: u32,
+    /// The cluster's VXLAN network.
+    pub vni: u32,
+}
+
+impl Ids {
+    /// The names for a node of a cluster.
+    #[must_use]
+    pub fn new(cluster_uid: &str, node: &str) -> Self {
+        let agent = node_id(cluster_uid, node);
+        let cluster: String = digest_of(cluster_uid.as_bytes()).chars().take(8).collect();
+        let number = |hex: &str| hex.get(..6).and_then(|six| u32::from_str_radix(six, 16).ok()).unwrap_or(1);
+        Self { metric: metric_of(&agent), vni: number(&cluster).max(1), agent, cluster }
+    }
+
+    /// The VXLAN device's name: 12 characters of the kernel's 15.
+    #[must_use]
+    pub fn link(&self) -> String {
+        format!("{LINK_PREFIX}{}", self.cluster)
+    }
+
+    /// The nftables table's name.
+    #[must_use]
+    pub fn table(&self) -> String {
+        format!("bramble-{}-overlay", self.agent)
+    }
+}
+
+/// The metric of routes of the agent with these eight digits.
+#[must_use]
+pub fn metric_of(agent: &str) -> u32 {
+    let number = agent.get(..6).and_then(|six| u32::from_str_radix(six, 16).ok()).unwrap_or(1);
+    (u32::from(PROTOCOL) << 24) | number
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_fit_and_differ_by_node_and_cluster() {
+        let (one, other) = (Ids::new("c", "a"), Ids::new("c", "b"));
+        assert_eq!((one.link(), one.vni), (other.link(), other.vni));
+        assert_ne!((&one.agent, one.metric), (&other.agent, other.metric));
+        assert!(one.link().len() <= 15 && one.vni > 0 && one.vni < 1 << 24);
+        assert_ne!(Ids::new("d", "a").vni, one.vni);
+        assert_eq!(one.metric >> 24, u32::from(PROTOCOL));
+    }
+
+    #[test]
+    fn a_devices_address_is_unicast_and_made_here() {
+        let Mac([first, ..]) = Mac::of(Ipv4Addr::new(10, 0, 0, 1));
+        assert_eq!(first & 0b11, 0b10);
+    }
+}

@@ -1,0 +1,258 @@
+//! Chooses the way to each peer's pods, and what of the kernel has to change for it.
+//!
+//! In:       the peers, this node's own network, the kernel as read.
+//! Out:      [`Wanted`], and by [`changes`] the steps from what is there to it, in an order that leaves no packet without a way for longer than it
+//!           must be.
+//! Never:    touches the kernel (`netlink.rs`) or writes rules (`filter.rs`). Removes nothing but what is this agent's, or what of the cluster's
+//!           VXLAN device no agent's route leads by.
+//! Source:   flannel's vxlan back end for the static entries (a peer's tunnel end has the first address of its range); addresses of devices and
+//!           who owns what are ours (`mod.rs`).
+//!
+//! A machine with two cards on one segment: the way leads through the one with the lower number that is plugged in.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use super::peers::{BackEnd, Peer, Peers};
+use super::seen::{Route, Seen, Vxlan};
+use super::{Ids, Mac, PORT, VXLAN_BYTES};
+use crate::agent::node_network::NodeNetwork;
+
+/// What the kernel should have for this agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// The VXLAN device and its MTU, if a peer needs it.
+    pub device: Option<(Vxlan, u32)>,
+    /// The device's neighbours: tunnel end, and its device.
+    pub neighbours: BTreeMap<Ipv4Addr, Mac>,
+    /// Behind which machine a peer's device is.
+    pub forwards: BTreeMap<Mac, Ipv4Addr>,
+    /// The ways to peers' pods.
+    pub ways: BTreeMap<Ipv4Net, Way>,
+    /// Who may send VXLAN to this machine: every peer elsewhere, since a peer with several addresses may see the segments otherwise than we do.
+    pub senders: BTreeSet<Ipv4Addr>,
+    /// What does not go, for people.
+    pub faults: Vec<String>,
+}
+
+impl Wanted {
+    /// The machines that pods here reach, and are reached from, without a tunnel.
+    #[must_use]
+    pub fn direct(&self) -> BTreeSet<Ipv4Addr> {
+        let peer = |way: &Way| match way {
+            Way::Direct(peer, _) => Some(*peer),
+            Way::Tunnel(..) => None,
+        };
+        self.ways.values().filter_map(peer).collect()
+    }
+}
+
+/// A way to a peer's pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// By way of the peer, through this interface.
+    Direct(Ipv4Addr, u32),
+    /// By way of the tunnel's other end; the machine itself speaks from this address, so that the answer takes the same way.
+    Tunnel(Ipv4Addr, Option<Ipv4Addr>),
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Makes the VXLAN device with this MTU, up. What needs its number comes with the next look.
+    AddDevice(Vxlan, u32),
+    /// Gives the device this MTU and sets it up.
+    SetDevice(u32, u32),
+    /// Removes the device.
+    RemoveDevice(u32),
+    /// Makes a neighbour of a device, in place of another one.
+    SetNeighbour(u32, Ipv4Addr, Mac),
+    /// Removes one.
+    RemoveNeighbour(u32, Ipv4Addr, Mac),
+    /// Says behind which machine a peer's device is.
+    SetForward(u32, Mac, Ipv4Addr),
+    /// Forgets that.
+    RemoveForward(u32, Mac, Ipv4Addr),
+    /// Makes a route, in place of the own one to the same addresses.
+    SetRoute(Route),
+    /// Removes a route.
+    RemoveRoute(Route),
+}
+
+/// The largest packet that pods should send, on a machine whose card takes `underlay`. Where VXLAN is only for peers across segments, packets to them
+/// that are too large are answered by the node, as a router does (path MTU discovery), and TCP is told at its start (`filter.rs`).
+#[must_use]
+pub fn pod_mtu(underlay: u32, back_end: BackEnd) -> u32 {
+    match back_end {
+        BackEnd::Auto | BackEnd::Route => underlay,
+        BackEnd::Vxlan => underlay.saturating_sub(VXLAN_BYTES),
+        // 60 over IPv4, 80 over IPv6.
+        BackEnd::Wireguard => underlay.saturating_sub(80),
+    }
+}
+
+/// What is wanted. A node whose bridge is not in this network namespace wants nothing.
+#[must_use]
+pub fn wanted(ids: &Ids, peers: &Peers, own: &NodeNetwork, seen: &Seen) -> Wanted {
+    let mut wanted = Wanted { faults: peers.refused.clone(), ..Wanted::default() };
+    let Some(bridge) = &own.bridge else { return wanted };
+    let mut tunnels = Vec::new();
+    for (name, peer) in &peers.others {
+        // An agent on the same machine: its bridge is here, and the kernel knows the way.
+        if seen.has(peer.address) {
+            continue;
+        }
+        wanted.senders.insert(peer.address);
+        match (peer.back_end, segment(peer.address, bridge, seen)) {
+            (BackEnd::Auto | BackEnd::Route, Some(link)) => {
+                wanted.ways.insert(peer.range, Way::Direct(peer.address, link));
+            }
+            (BackEnd::Auto | BackEnd::Vxlan, _) => tunnels.push((name, peer)),
+            (BackEnd::Route, None) => wanted.faults.push(format!(
+                "pods on node {name} are not reached: {} is on no network of this machine, and the network's back end is \"route\"",
+                peer.address
+            )),
+            (BackEnd::Wireguard, _) => wanted.faults.push(format!(
+                "pods on node {name} are not reached: the network's back end is \"wireguard\", which this program does not have, and nothing is sent unencrypted instead"
+            )),
+        }
+    }
+    tunnel(&mut wanted, ids, &tunnels, peers, own, seen);
+    wanted
+}
+
+/// The interface that the address is on the segment of.
+fn segment(address: Ipv4Addr, bridge: &str, seen: &Seen) -> Option<u32> {
+    let subnets = seen.addresses.iter().filter_map(|(number, own, length)| {
+        let link = seen.links.get(number)?;
+        let subnet = Ipv4Net::new(*own, *length).ok()?;
+        let reaches = link.up && link.name != bridge && link.vxlan.is_none() && !own.is_loopback() && *length < 32;
+        (reaches && subnet.contains(&address)).then_some((std::cmp::Reverse(*length), *number))
+    });
+    subnets.min().map(|(_, number)| number)
+}
+
+fn tunnel(wanted: &mut Wanted, ids: &Ids, tunnels: &[(&String, &Peer)], peers: &Peers, own: &NodeNetwork, seen: &Seen) {
+    if tunnels.is_empty() {
+        return;
+    }
+    let present = seen.named(&ids.link());
+    let (vxlan, mtu) = match (present, peers.own.filter(|address| seen.has(*address))) {
+        (Some((_, link)), _) if link.vxlan.is_none() => {
+            wanted.faults.push(format!("the interface {} is not ours: nodes on other networks are not reached", ids.link()));
+            return;
+        }
+        // Another agent of this cluster on this machine has another idea of its address: it stays as it is, rather than back and forth.
+        (Some((_, link)), Some(address)) if is_a_neighbours(link.vxlan.as_ref(), address, peers) => {
+            (link.vxlan.clone(), link.mtu)
+        }
+        (_, Some(address)) => {
+            let of_address = |(number, one, _): &&(u32, Ipv4Addr, u8)| *one == address && seen.links.contains_key(number);
+            let link = seen.addresses.iter().find(of_address).and_then(|(number, _, _)| seen.links.get(number));
+            let mtu = pod_mtu(link.map_or(1500, |link| link.mtu), BackEnd::Vxlan);
+            let mac = Some(Mac::of(address));
+            (Some(Vxlan { vni: ids.vni, port: PORT, local: Some(address), mac, learning: false }), mtu)
+        }
+        // This machine has another address since a moment, and the master says the new one soon.
+        (Some((_, link)), None) => (link.vxlan.clone(), link.mtu),
+        (None, None) => {
+            wanted
+                .faults
+                .push("nodes on other networks are not reached: this machine has no address that the others know it by".into());
+            return;
+        }
+    };
+    wanted.device = vxlan.map(|vxlan| (vxlan, mtu));
+    // The bridge may come later than the first look.
+    let source = Some(own.gateway).filter(|gateway| seen.has(*gateway));
+    for (_, peer) in tunnels {
+        let (end, mac) = (peer.range.network(), Mac::of(peer.address));
+        wanted.neighbours.insert(end, mac);
+        wanted.forwards.insert(mac, peer.address);
+        wanted.ways.insert(peer.range, Way::Tunnel(end, source));
+    }
+}
+
+/// Whether the device is as another node on this machine wants it.
+fn is_a_neighbours(device: Option<&Vxlan>, own: Ipv4Addr, peers: &Peers) -> bool {
+    let local = device.and_then(|device| device.local).filter(|local| *local != own);
+    local.is_some_and(|local| peers.others.values().any(|peer| peer.address == local))
+}
+
+/// The steps from what is there to what is wanted. After [`Change::AddDevice`] the kernel is to be read again: the rest follows then.
+#[must_use]
+pub fn changes(ids: &Ids, wanted: &Wanted, seen: &Seen) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let present = seen.named(&ids.link()).filter(|(_, link)| link.vxlan.is_some());
+    let mut device = present.map(|(number, _)| number);
+    match (&wanted.device, present) {
+        (Some((vxlan, mtu)), Some((number, link))) if link.vxlan.as_ref() == Some(vxlan) => {
+            if link.mtu != *mtu || !link.up {
+                changes.push(Change::SetDevice(number, *mtu));
+            }
+        }
+        (Some((vxlan, mtu)), other) => {
+            // With it go its routes, neighbours and entries.
+            changes.extend(other.map(|(number, _)| Change::RemoveDevice(number)));
+            changes.push(Change::AddDevice(vxlan.clone(), *mtu));
+            device = None;
+        }
+        (None, _) => {}
+    }
+    let routes: BTreeSet<Route> = wanted.ways.iter().filter_map(|(to, way)| route(ids, *to, way, device)).collect();
+    if let Some(device) = device {
+        let set = |(end, mac): (&Ipv4Addr, &Mac)| (device, *end, *mac);
+        let neighbours = wanted.neighbours.iter().map(set).filter(|one| !seen.neighbours.contains(one));
+        changes.extend(neighbours.map(|(device, end, mac)| Change::SetNeighbour(device, end, mac)));
+        let forwards = wanted.forwards.iter().map(|(mac, address)| (device, *mac, *address));
+        let missing = forwards.filter(|one| !seen.forwards.contains(one));
+        changes.extend(missing.map(|(device, mac, address)| Change::SetForward(device, mac, address)));
+    }
+    changes.extend(routes.difference(&seen.routes).copied().map(Change::SetRoute));
+    // One that is replaced is not removed.
+    let own = seen.routes.iter().filter(|route| route.metric == ids.metric && !wanted.ways.contains_key(&route.to));
+    changes.extend(own.copied().map(Change::RemoveRoute));
+    if let Some(device) = device {
+        changes.extend(leftovers(ids, wanted, seen, device));
+    }
+    changes
+}
+
+/// What of the device nobody needs: no way of ours, no route of another agent.
+fn leftovers(ids: &Ids, wanted: &Wanted, seen: &Seen, device: u32) -> Vec<Change> {
+    let others: BTreeSet<Ipv4Addr> = seen
+        .routes
+        .iter()
+        .filter(|route| route.metric != ids.metric && route.link == Some(device))
+        .filter_map(|route| route.via)
+        .collect();
+    if wanted.device.is_none() && others.is_empty() {
+        return vec![Change::RemoveDevice(device)];
+    }
+    // One that is replaced is not removed.
+    let of_device =
+        seen.neighbours.iter().copied().filter(|(number, end, _)| *number == device && !wanted.neighbours.contains_key(end));
+    let (kept, gone): (Vec<_>, Vec<_>) = of_device.partition(|(_, end, _)| others.contains(end));
+    let kept: BTreeSet<Mac> = kept.into_iter().map(|(_, _, mac)| mac).collect();
+    let forwards = seen.forwards.iter().filter(|(number, mac, address)| {
+        *number == device && wanted.forwards.get(mac).map_or(!kept.contains(mac), |wanted| wanted != address)
+    });
+    gone.into_iter()
+        .map(|(device, end, mac)| Change::RemoveNeighbour(device, end, mac))
+        .chain(forwards.map(|(device, mac, address)| Change::RemoveForward(*device, *mac, *address)))
+        .collect()
+}
+
+fn route(ids: &Ids, to: Ipv4Net, way: &Way, device: Option<u32>) -> Option<Route> {
+    let (via, link, source) = match *way {
+        Way::Direct(peer, link) => (peer, link, None),
+        Way::Tunnel(end, source) => (end, device?, source),
+    };
+    Some(Route { to, via: Some(via), link: Some(link), source, metric: ids.metric })
+}
+
+#[cfg(test)]
+#[path = "plan/tests.rs"]
+mod tests;

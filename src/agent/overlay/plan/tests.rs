@@ -1,0 +1,232 @@
+//! Tables: peers and a kernel, and what follows.
+
+use super::super::peers::peers;
+use super::super::peers::tests::share;
+use super::super::seen::Link;
+use super::*;
+
+const ETH0: u32 = 2;
+const DEVICE: u32 = 9;
+
+fn ids() -> Ids {
+    Ids::new("cluster", "a")
+}
+
+fn own() -> NodeNetwork {
+    NodeNetwork {
+        range: "10.244.1.0/24".parse().unwrap(),
+        gateway: Ipv4Addr::new(10, 244, 1, 1),
+        bridge: Some("br-bramble".into()),
+    }
+}
+
+fn link(name: &str) -> Link {
+    Link { name: name.into(), up: true, mtu: 1500, vxlan: None }
+}
+
+/// This machine: 192.168.1.1/24 on its card, and its pods' bridge.
+fn machine() -> Seen {
+    let card = |number, address: &str, length| (number, address.parse().unwrap(), length);
+    Seen {
+        links: [(1, link("lo")), (ETH0, link("eth0")), (5, link("br-bramble"))].into(),
+        addresses: [card(1, "127.0.0.1", 8), card(ETH0, "192.168.1.1", 24), card(5, "10.244.1.1", 24)].into(),
+        ..Seen::default()
+    }
+}
+
+fn plan(back_end: &str, others: &[(&str, &str, &str, &str)], seen: &Seen) -> Wanted {
+    let mut nodes = vec![("a", "10.244.1.0/24", "192.168.1.1", "")];
+    nodes.extend(others);
+    wanted(&ids(), &peers(&share(back_end, &nodes), "a", own().range), &own(), seen)
+}
+
+const NEAR: (&str, &str, &str, &str) = ("b", "10.244.2.0/24", "192.168.1.2", "");
+const FAR: (&str, &str, &str, &str) = ("c", "10.244.3.0/24", "192.168.2.3", "");
+
+/// Carries the steps out on a kernel of words.
+fn carry_out(seen: &mut Seen, changes: &[Change]) {
+    for change in changes.iter().cloned() {
+        match change {
+            Change::AddDevice(vxlan, mtu) => {
+                let device = Link { name: ids().link(), up: true, mtu, vxlan: Some(vxlan) };
+                assert!(seen.links.insert(DEVICE, device).is_none());
+            }
+            Change::SetDevice(number, mtu) => {
+                let device = seen.links.get_mut(&number).unwrap();
+                (device.up, device.mtu) = (true, mtu);
+            }
+            Change::RemoveDevice(number) => {
+                seen.links.remove(&number).unwrap();
+                seen.routes.retain(|route| route.link != Some(number));
+                seen.neighbours.retain(|(device, _, _)| *device != number);
+                seen.forwards.retain(|(device, _, _)| *device != number);
+            }
+            Change::SetNeighbour(device, end, mac) => {
+                seen.neighbours.retain(|(_, other, _)| *other != end);
+                seen.neighbours.insert((device, end, mac));
+            }
+            Change::RemoveNeighbour(device, end, mac) => assert!(seen.neighbours.remove(&(device, end, mac))),
+            Change::SetForward(device, mac, address) => {
+                seen.forwards.retain(|(_, other, _)| *other != mac);
+                seen.forwards.insert((device, mac, address));
+            }
+            Change::RemoveForward(device, mac, address) => assert!(seen.forwards.remove(&(device, mac, address))),
+            Change::SetRoute(route) => {
+                seen.routes.retain(|other| (other.to, other.metric) != (route.to, route.metric));
+                seen.routes.insert(route);
+            }
+            Change::RemoveRoute(route) => assert!(seen.routes.remove(&route)),
+        }
+    }
+}
+
+/// Looks and acts until nothing is left to do.
+fn settle(back_end: &str, others: &[(&str, &str, &str, &str)], seen: &mut Seen) -> Wanted {
+    for _ in 0..4 {
+        let wanted = plan(back_end, others, seen);
+        let changes = changes(&ids(), &wanted, seen);
+        if changes.is_empty() {
+            return wanted;
+        }
+        carry_out(seen, &changes);
+    }
+    panic!("never settles");
+}
+
+#[test]
+fn a_peer_on_the_segment_has_a_plain_route_and_one_elsewhere_the_tunnel() {
+    let mut seen = machine();
+    let wanted = settle("auto", &[NEAR, FAR], &mut seen);
+    assert_eq!(wanted.faults, Vec::<String>::new());
+    let routes: Vec<String> = seen
+        .routes
+        .iter()
+        .map(|route| format!("{} {} {} {:?}", route.to, route.via.unwrap(), route.link.unwrap(), route.source))
+        .collect();
+    assert_eq!(routes, ["10.244.2.0/24 192.168.1.2 2 None", "10.244.3.0/24 10.244.3.0 9 Some(10.244.1.1)"]);
+    let mac = Mac::of(Ipv4Addr::new(192, 168, 2, 3));
+    assert_eq!(seen.neighbours, [(DEVICE, Ipv4Addr::new(10, 244, 3, 0), mac)].into());
+    assert_eq!(seen.forwards, [(DEVICE, mac, Ipv4Addr::new(192, 168, 2, 3))].into());
+    let device = &seen.links[&DEVICE];
+    assert_eq!((device.mtu, device.vxlan.as_ref().unwrap().local), (1450, Some(Ipv4Addr::new(192, 168, 1, 1))));
+    // Both may send: the near one might see it otherwise.
+    assert_eq!(wanted.senders.len(), 2);
+}
+
+#[test]
+fn settings_and_annotations_choose_and_what_cannot_be_is_said() {
+    let near = plan("vxlan", &[NEAR], &machine());
+    assert!(matches!(near.ways.values().next(), Some(Way::Tunnel(..))), "{near:?}");
+    let near = plan("auto", &[("b", "10.244.2.0/24", "192.168.1.2", "vxlan")], &machine());
+    assert!(matches!(near.ways.values().next(), Some(Way::Tunnel(..))), "{near:?}");
+    let far = plan("route", &[FAR], &machine());
+    assert!(far.ways.is_empty() && far.device.is_none() && far.faults[0].contains("on no network of this machine"), "{far:?}");
+    let secret = plan("wireguard", &[NEAR], &machine());
+    assert!(secret.ways.is_empty() && secret.faults[0].contains("unencrypted"), "{secret:?}");
+    let mut nobody = own();
+    nobody.bridge = None;
+    let read = peers(&share("auto", &[NEAR]), "a", nobody.range);
+    assert_eq!(wanted(&ids(), &read, &nobody, &machine()), Wanted::default());
+}
+
+#[test]
+fn a_peer_on_the_same_machine_needs_nothing() {
+    let wanted = plan("vxlan", &[("b", "10.244.2.0/24", "192.168.1.1", "")], &machine());
+    assert_eq!(wanted, Wanted::default());
+}
+
+#[test]
+fn peers_that_leave_take_what_was_theirs_with_them_and_the_last_one_the_device() {
+    let mut seen = machine();
+    settle("auto", &[NEAR, FAR, ("d", "10.244.4.0/24", "192.168.2.4", "")], &mut seen);
+    settle("auto", &[FAR], &mut seen);
+    assert_eq!((seen.routes.len(), seen.neighbours.len(), seen.forwards.len()), (1, 1, 1));
+    settle("auto", &[], &mut seen);
+    assert_eq!(seen, machine());
+}
+
+#[test]
+fn a_peer_with_a_new_address_or_range_is_followed() {
+    let mut seen = machine();
+    settle("auto", &[FAR], &mut seen);
+    settle("auto", &[("c", "10.244.3.0/24", "192.168.2.77", "")], &mut seen);
+    let mac = Mac::of(Ipv4Addr::new(192, 168, 2, 77));
+    assert_eq!(seen.neighbours, [(DEVICE, Ipv4Addr::new(10, 244, 3, 0), mac)].into());
+    assert_eq!(seen.forwards, [(DEVICE, mac, Ipv4Addr::new(192, 168, 2, 77))].into());
+    // It moves onto our segment.
+    settle("auto", &[("c", "10.244.3.0/24", "192.168.1.77", "")], &mut seen);
+    assert_eq!(seen.routes.iter().next().unwrap().via, Some(Ipv4Addr::new(192, 168, 1, 77)));
+    assert!(!seen.links.contains_key(&DEVICE) && seen.neighbours.is_empty());
+}
+
+#[test]
+fn an_own_new_address_remakes_the_device_once_the_others_know_it() {
+    let mut seen = machine();
+    settle("auto", &[FAR], &mut seen);
+    let before = seen.links[&DEVICE].clone();
+    seen.addresses.retain(|(number, _, _)| *number != ETH0);
+    seen.addresses.insert((ETH0, Ipv4Addr::new(192, 168, 1, 50), 24));
+    settle("auto", &[FAR], &mut seen);
+    assert_eq!(seen.links[&DEVICE], before, "the others still send to the old one");
+    let nodes = [("a", "10.244.1.0/24", "192.168.1.50", ""), FAR];
+    let read = peers(&share("auto", &nodes), "a", own().range);
+    let changes = changes(&ids(), &wanted(&ids(), &read, &own(), &seen), &seen);
+    assert!(matches!(changes[..2], [Change::RemoveDevice(DEVICE), Change::AddDevice(..)]), "{changes:?}");
+}
+
+#[test]
+fn what_others_have_stays() {
+    let mut seen = machine();
+    settle("auto", &[FAR], &mut seen);
+    // Another agent's route leads by the device, and a third one's nowhere near it.
+    let mut other = *seen.routes.iter().next().unwrap();
+    other.metric += 1;
+    seen.routes.insert(other);
+    let stranger = Route { link: Some(ETH0), metric: 7, ..other };
+    seen.routes.insert(stranger);
+    settle("auto", &[], &mut seen);
+    assert_eq!(seen.routes, [other, stranger].into());
+    assert_eq!((seen.neighbours.len(), seen.forwards.len()), (1, 1));
+    assert!(seen.links.contains_key(&DEVICE));
+    seen.routes.remove(&other);
+    settle("auto", &[], &mut seen);
+    assert!(!seen.links.contains_key(&DEVICE));
+    // Of our name and not ours.
+    seen.links.insert(DEVICE, link(&ids().link()));
+    let wanted = settle("auto", &[FAR], &mut seen);
+    assert!(wanted.faults[0].contains("is not ours"), "{:?}", wanted.faults);
+}
+
+#[test]
+fn what_was_done_away_with_behind_our_back_comes_again() {
+    let mut seen = machine();
+    settle("auto", &[NEAR, FAR], &mut seen);
+    let whole = seen.clone();
+    seen.routes.clear();
+    seen.neighbours.clear();
+    seen.forwards.clear();
+    let device = seen.links.get_mut(&DEVICE).unwrap();
+    (device.up, device.mtu) = (false, 1400);
+    settle("auto", &[NEAR, FAR], &mut seen);
+    assert_eq!(seen, whole);
+}
+
+#[test]
+fn of_two_cards_on_one_segment_the_one_that_is_plugged_in_is_taken() {
+    let mut seen = machine();
+    seen.links.insert(3, link("wlan0"));
+    seen.addresses.insert((3, Ipv4Addr::new(192, 168, 1, 100), 24));
+    settle("auto", &[NEAR], &mut seen);
+    assert_eq!(seen.routes.iter().next().unwrap().link, Some(ETH0));
+    seen.links.get_mut(&ETH0).unwrap().up = false;
+    settle("auto", &[NEAR], &mut seen);
+    assert_eq!(seen.routes.iter().next().unwrap().link, Some(3));
+    assert_eq!(seen.routes.len(), 1);
+}
+
+#[test]
+fn pods_send_what_fits() {
+    assert_eq!(pod_mtu(1500, BackEnd::Auto), 1500);
+    assert_eq!(pod_mtu(1500, BackEnd::Vxlan), 1450);
+    assert_eq!(pod_mtu(1400, BackEnd::Wireguard), 1320);
+}

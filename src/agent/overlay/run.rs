@@ -1,0 +1,203 @@
+//! Keeps the kernel as the overlay wants it, for as long as the agent lives. What it made stays when the agent ends, as pods do.
+//!
+//! Level-triggered: the share, the node's own network, the kernel's bell and a slow timer all say only "look".
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::netlink::{self, NetlinkError};
+use super::plan::{self, Wanted};
+use super::{Ids, filter, listing, peers};
+use crate::agent::exec::{self, ExecError};
+use crate::agent::node_network::NodeNetwork;
+use crate::backoff::Policy;
+use crate::error::Chain;
+use crate::link::share::Share;
+
+/// What nobody told of: a table that somebody flushed, a neighbour that somebody removed.
+const ANYWAY: Duration = Duration::from_secs(60);
+/// Between tries.
+const FAILED: Policy = Policy { first: Duration::from_secs(1), cap: Duration::from_secs(60) };
+/// Looks until nothing is left to do: the device, then what needs its number; and one that somebody disturbed.
+const ROUNDS: usize = 4;
+
+/// What the overlay is told.
+pub struct Parts {
+    /// The cluster's uid.
+    pub cluster_uid: String,
+    /// This node's name.
+    pub node: String,
+    /// The network's share.
+    pub net: watch::Receiver<Arc<Share>>,
+    /// The node's own network.
+    pub own: watch::Receiver<Option<NodeNetwork>>,
+    /// Counts up when the kernel's network changed ([`netlink::follow`]).
+    pub changed: watch::Receiver<u64>,
+    /// Told: the machines that have a plain route to this node's pods, so that these need no other address towards them.
+    pub direct: watch::Sender<BTreeSet<Ipv4Addr>>,
+}
+
+/// Why a pass failed.
+#[derive(Debug, thiserror::Error)]
+enum PassError {
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    #[error("cannot say from whom VXLAN is taken")]
+    Filter(#[source] ExecError),
+    #[error("somebody undoes what is done")]
+    Undone,
+}
+
+/// What was done and said before.
+#[derive(Default)]
+struct Past {
+    /// The table that stands, as written.
+    table: Option<String>,
+    /// What was said last to people, and of a failure.
+    faults: Vec<String>,
+    failure: Option<String>,
+    failures: u32,
+    without_nft: bool,
+}
+
+/// Runs until `stop`.
+pub async fn keep(parts: Parts, stop: CancellationToken) {
+    let Parts { cluster_uid, node, mut net, mut own, mut changed, direct } = parts;
+    let ids = Ids::new(&cluster_uid, &node);
+    let _here = claim(&ids.agent);
+    let mut past = Past::default();
+    let mut anyway = true;
+    loop {
+        changed.borrow_and_update();
+        let (share, network) = (net.borrow_and_update().clone(), own.borrow_and_update().clone());
+        // A master that does not know this node has nothing to say about its ways: they stay as they are.
+        let known = share.network.is_some() && share.peers.contains_key(&node);
+        if let Some(network) = network.filter(|_| known) {
+            let done = pass(&ids, &node, &share, &network, &mut past, anyway).await;
+            if let Ok(wanted) = &done {
+                let now = wanted.direct();
+                direct.send_if_modified(|told| std::mem::replace(told, now.clone()) != now);
+            }
+            past.tell(done.map(drop));
+        }
+        let again = if past.failures > 0 { FAILED.delay(past.failures) } else { ANYWAY };
+        anyway = false;
+        tokio::select! { biased;
+            () = stop.cancelled() => return,
+            Ok(()) = net.changed() => {}
+            Ok(()) = own.changed() => {}
+            Ok(()) = changed.changed() => {}
+            () = tokio::time::sleep(again) => anyway = true,
+        }
+    }
+}
+
+async fn pass(
+    ids: &Ids,
+    node: &str,
+    share: &Share,
+    network: &NodeNetwork,
+    past: &mut Past,
+    anyway: bool,
+) -> Result<Wanted, PassError> {
+    let peers = peers::peers(share, node, network.range);
+    for _ in 0..ROUNDS {
+        let seen = netlink::read().await?;
+        let wanted = plan::wanted(ids, &peers, network, &seen);
+        past.tell_faults(&wanted.faults);
+        // Before the device: no packet comes through it from a stranger.
+        past.filter(ids, &wanted, anyway).await?;
+        let changes = plan::changes(ids, &wanted, &seen);
+        if changes.is_empty() {
+            return Ok(wanted);
+        }
+        tracing::debug!(?changes, "the overlay changes");
+        netlink::apply(&ids.link(), changes).await?;
+    }
+    Err(PassError::Undone)
+}
+
+impl Past {
+    async fn filter(&mut self, ids: &Ids, wanted: &Wanted, anyway: bool) -> Result<(), PassError> {
+        let text = filter::table(ids, wanted);
+        let stands = self.table.as_ref() == Some(&text);
+        if self.without_nft || (stands && (wanted.device.is_none() || !anyway)) {
+            return Ok(());
+        }
+        let done = async {
+            if stands && exec::has_table(&ids.table()).await? {
+                return Ok(());
+            }
+            exec::transaction(&text).await
+        };
+        match done.await {
+            Ok(()) => self.table = Some(text),
+            Err(error @ ExecError::Missing(_)) => {
+                self.without_nft = true;
+                tracing::warn!(%error, "VXLAN packets from strangers are not dropped");
+            }
+            Err(error) => return Err(PassError::Filter(error)),
+        }
+        Ok(())
+    }
+
+    fn tell_faults(&mut self, faults: &[String]) {
+        for fault in faults.iter().filter(|fault| !self.faults.contains(fault)) {
+            tracing::warn!("{fault}");
+        }
+        self.faults = faults.to_vec();
+    }
+
+    /// A failure is said once, and that it is over.
+    fn tell(&mut self, done: Result<(), PassError>) {
+        match done {
+            Ok(()) => {
+                if self.failure.take().is_some() {
+                    tracing::info!("the ways to other nodes' pods are in order again");
+                }
+                self.failures = 0;
+            }
+            Err(error) => {
+                let words = Chain(&error).to_string();
+                if self.failure.as_ref() != Some(&words) {
+                    tracing::warn!(error = words, "pods on other nodes may not be reached from here; tried again");
+                }
+                self.failure = Some(words);
+                self.failures = self.failures.saturating_add(1);
+            }
+        }
+    }
+}
+
+/// Says to everybody in this network namespace that this agent lives, by a name that goes with it. Two of one name: the first has it, which serves as well.
+fn claim(agent: &str) -> Option<UnixDatagram> {
+    let name = SocketAddr::from_abstract_name(listing::claim_name(agent)).ok()?;
+    UnixDatagram::bind_addr(&name).ok()
+}
+
+/// Removes everything of this agent, and of the cluster what no other agent on this machine needs: for a node that is no more.
+///
+/// # Errors
+/// When the kernel refuses.
+pub async fn remove(cluster_uid: &str, node: &str) -> Result<(), NetlinkError> {
+    let ids = Ids::new(cluster_uid, node);
+    for _ in 0..ROUNDS {
+        let changes = plan::changes(&ids, &Wanted::default(), &netlink::read().await?);
+        if changes.is_empty() {
+            break;
+        }
+        netlink::apply(&ids.link(), changes).await?;
+    }
+    // Without `nft` there is no table.
+    if let Err(error) = exec::transaction(&filter::removal(&ids.table())).await {
+        tracing::debug!(error = %Chain(&error), "removes no table");
+    }
+    Ok(())
+}

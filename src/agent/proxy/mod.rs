@@ -1,0 +1,23 @@
+//! Services on this node: what kube-proxy does elsewhere.
+//!
+//! ```text
+//!  net share ─┐               ┌─▶ ruleset.rs ─▶ change.rs ─▶ batch.rs ─▶ netlink.rs ─▶ the kernel's table
+//!             ├─▶ table.rs ───┤                          └─▶ text.rs (for people)
+//!  node's net ┘  (forwards)   └─▶ run/fallback.rs ─▶ tcp.rs, udp.rs: node ports only, where nftables cannot be had
+//! ```
+//!
+//! While no agent runs the table stays, and traffic flows on by what it said last.
+
+pub mod balance;
+pub mod batch;
+pub mod change;
+pub mod conntrack;
+pub mod disk;
+pub mod message;
+pub mod netlink;
+pub mod ruleset;
+pub mod run;
+pub mod table;
+pub mod tcp;
+pub mod text;
+pub mod udp;

@@ -1,0 +1,354 @@
+//! Services from everywhere: pods, the node itself, and outside, to what is here and what is far.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use bramble::link::share::Share;
+use serde_json::{Value, json};
+
+use crate::lab::{Lab, Talk, wait_until};
+use crate::shares::{empty, service};
+
+const P1: (&str, &str) = ("10.244.1.11", "n1");
+const P2: (&str, &str) = ("10.244.1.12", "n1");
+const FAR: (&str, &str) = ("10.244.2.11", "n2");
+const PROXY: &str = "proxy n1 10.244.1.0/24 10.244.1.1 br0";
+
+/// A node with its proxy, and with servers in all pods.
+struct World {
+    lab: Lab,
+    proxy: Talk,
+    share: Share,
+}
+
+impl World {
+    fn new(label: &str) -> Self {
+        let mut lab = Lab::node(label);
+        for (host, address) in [("p1", P1.0), ("p2", P2.0), ("far", FAR.0)] {
+            lab.serve(host, host, &format!("{address}:8080"));
+        }
+        let proxy = Talk::new(lab.part("node", PROXY));
+        Self { lab, proxy, share: empty() }
+    }
+
+    fn service(&mut self, name: &str, ip: &str, node_port: u16, spec: Value, endpoints: &[(&str, &str)]) {
+        service(&mut self.share, name, ip, node_port, spec, endpoints);
+    }
+
+    /// Tells the proxy, and waits until the kernel has it: another service comes with it, which is looked for.
+    fn tell(&mut self) {
+        static ROUND: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(1);
+        let round = ROUND.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let ip = format!("10.96.255.{round}");
+        service(&mut self.share, "round", &ip, 0, json!({}), &[P1]);
+        self.proxy.tell(&serde_json::to_string(&self.share).unwrap());
+        wait_until("the kernel has the share", || {
+            let rules = self.lab.inside("node", "nft list ruleset");
+            if rules.contains(&ip) { Ok(()) } else { Err(rules) }
+        });
+    }
+
+    /// Who answers, over so many askings, without the addresses.
+    fn who(&self, from: &str, protocol: &str, to: &str, times: usize) -> BTreeSet<String> {
+        let answers = self.lab.ask_often(from, protocol, to, times);
+        answers.iter().map(|answer| answer.split(' ').next().unwrap().to_owned()).collect()
+    }
+
+    fn refuses(&self, from: &str, to: &str) {
+        let at = Instant::now();
+        for protocol in ["tcp", "udp"] {
+            let said = self.lab.ask(from, protocol, to);
+            // What the host itself sends fails in its own hands.
+            let own = from == "node" && protocol == "udp" && said == "permission denied";
+            assert!(own || said == "connection refused", "{protocol} from {from} to {to}: {said}");
+        }
+        assert!(at.elapsed() < Duration::from_millis(1500), "{:?}", at.elapsed());
+    }
+}
+
+fn set(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+#[test]
+fn a_service_is_reached_from_pods_the_node_and_outside_at_all_of_its_addresses() {
+    for bridge_filter in [1, 0] {
+        let mut world = World::new(&format!("all{bridge_filter}"));
+        world.lab.inside("node", &format!("sysctl -qw net.bridge.bridge-nf-call-iptables={bridge_filter}"));
+        let balancer = json!({"type": "LoadBalancer", "externalIPs": ["203.0.113.5"],
+            "status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.6"}]}}});
+        world.service("web", "10.96.0.20", 30080, balancer, &[P1, P2, FAR]);
+        world.service("self", "10.96.0.21", 30081, json!({"type": "NodePort"}), &[P1]);
+        world.tell();
+        // A port that the service has not, and an address that no service has.
+        world.refuses("p1", "10.96.0.20:81");
+        world.refuses("p1", "10.96.7.7:80");
+        world.refuses("node", "10.96.7.7:80");
+        for protocol in ["tcp", "udp"] {
+            for from in ["p1", "p2", "node", "out"] {
+                for to in ["10.96.0.20:80", "192.0.2.1:30080", "203.0.113.5:80", "203.0.113.6:80", "192.0.2.1:80"] {
+                    if from == "out" && to.starts_with("10.96") {
+                        continue;
+                    }
+                    let who = world.who(from, protocol, to, 30);
+                    assert_eq!(who, set(&["far", "p1", "p2"]), "{protocol} from {from} to {to}, filter {bridge_filter}");
+                }
+            }
+            // A pod that asks its own service gets its own answer.
+            assert_eq!(world.who("p1", protocol, "10.96.0.21:80", 3), set(&["p1"]), "{protocol}, filter {bridge_filter}");
+            assert_eq!(world.who("p1", protocol, "192.0.2.1:30081", 3), set(&["p1"]), "{protocol}, filter {bridge_filter}");
+        }
+        // Between two pods of the bridge the address stays, where the rules see the answers.
+        let asked = world.lab.ask("p2", "tcp", "10.96.0.21:80");
+        let client = if bridge_filter == 1 { "p1 10.244.1.12:" } else { "p1 10.244.1.1:" };
+        assert!(asked.starts_with(client), "{asked}");
+        let asked = world.lab.ask("out", "tcp", "192.0.2.1:30081");
+        assert!(asked.starts_with("p1 10.244.1.1:"), "{asked}");
+    }
+}
+
+#[test]
+fn local_policies_keep_to_this_node_and_keep_the_clients_address() {
+    let mut world = World::new("local");
+    let outside = json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "externalIPs": ["203.0.113.7"]});
+    world.service("here", "10.96.0.20", 30080, outside.clone(), &[P1, FAR]);
+    world.service("there", "10.96.0.21", 30081, json!({"type": "NodePort", "externalTrafficPolicy": "Local"}), &[FAR]);
+    world.service("inside", "10.96.0.22", 0, json!({"internalTrafficPolicy": "Local"}), &[P2, FAR]);
+    world.service("nowhere", "10.96.0.23", 0, json!({"internalTrafficPolicy": "Local"}), &[FAR]);
+    let guarded = json!({"type": "LoadBalancer", "loadBalancerSourceRanges": ["198.51.100.0/24"],
+        "status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.8"}]}}});
+    world.service("guarded", "10.96.0.24", 30084, guarded, &[P1]);
+    world.tell();
+    for protocol in ["tcp", "udp"] {
+        for to in ["192.0.2.1:30080", "203.0.113.7:80"] {
+            for answer in world.lab.ask_often("out", protocol, to, 10) {
+                assert!(answer.starts_with("p1 192.0.2.9:"), "{answer}");
+            }
+        }
+        // Who is on the node is not outside.
+        assert_eq!(world.who("p2", protocol, "192.0.2.1:30080", 20), set(&["far", "p1"]));
+        assert_eq!(world.who("node", protocol, "192.0.2.1:30081", 3), set(&["far"]));
+        assert_eq!(world.who("p1", protocol, "10.96.0.22:80", 10), set(&["p2"]));
+        // Dropped, not refused: another node may serve it.
+        let silence = |from: &str, to: &str| {
+            let said = world.lab.ask(from, protocol, to);
+            let own = from == "node" && said == "permission denied";
+            assert!(
+                own || matches!(said.as_str(), "timed out" | "operation would block"),
+                "{protocol} from {from} to {to}: {said}"
+            );
+        };
+        silence("out", "192.0.2.1:30081");
+        silence("p1", "10.96.0.23:80");
+        silence("node", "10.96.0.23:80");
+        silence("out", "203.0.113.8:80");
+    }
+    assert_eq!(world.who("out", "tcp", "192.0.2.1:30084", 1), set(&["p1"]));
+}
+
+#[test]
+fn nobody_to_serve_is_said_at_once() {
+    let mut world = World::new("nobody");
+    world.service("web", "10.96.0.20", 30080, json!({"type": "NodePort", "externalIPs": ["203.0.113.5"]}), &[]);
+    world.tell();
+    for from in ["p1", "node", "out"] {
+        for to in ["10.96.0.20:80", "192.0.2.1:30080", "203.0.113.5:80"] {
+            if from == "out" && to.starts_with("10.96") {
+                continue;
+            }
+            world.refuses(from, to);
+        }
+    }
+}
+
+#[test]
+fn a_client_keeps_its_backend_until_that_is_gone() {
+    let mut world = World::new("sticky");
+    let spec =
+        json!({"type": "NodePort", "sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 2}}});
+    world.service("web", "10.96.0.20", 30080, spec.clone(), &[P1, P2, FAR]);
+    world.tell();
+    for protocol in ["tcp", "udp"] {
+        for from in ["p1", "p2", "out", "node"] {
+            let at = if from == "out" { "192.0.2.1:30080" } else { "10.96.0.20:80" };
+            assert_eq!(world.who(from, protocol, at, 20).len(), 1, "{protocol} from {from}");
+        }
+    }
+    let first = world.who("p1", "tcp", "10.96.0.20:80", 3).pop_first().unwrap();
+    let others: Vec<(&str, &str)> =
+        [("p1", P1), ("p2", P2), ("far", FAR)].iter().filter(|(name, _)| *name != first).map(|(_, end)| *end).collect();
+    world.service("web", "10.96.0.20", 30080, spec, &others);
+    world.tell();
+    let second = world.who("p1", "tcp", "10.96.0.20:80", 20);
+    assert!(second.len() == 1 && !second.contains(&first), "{first}, then {second:?}");
+    // Silent for longer than the time: free again. Of many tries one gets another.
+    wait_until("another backend", || {
+        std::thread::sleep(Duration::from_millis(2200));
+        let now = world.who("p1", "tcp", "10.96.0.20:80", 1);
+        if now == second { Err(format!("{now:?}")) } else { Ok(()) }
+    });
+}
+
+#[test]
+fn open_connections_live_through_changes_and_udp_leaves_who_is_gone() {
+    let mut world = World::new("open");
+    world.service("web", "10.96.0.20", 0, json!({}), &[P1]);
+    world.service("other", "10.96.0.21", 0, json!({}), &[P2]);
+    world.tell();
+    let mut near = world.lab.talk("p2", "tcp", "10.96.0.20:80");
+    let mut flow = world.lab.talk("p2", "udp", "10.96.0.20:80");
+    assert_eq!(near.say("one"), "p1 one");
+    let first = flow.say("one");
+    assert!(first.starts_with("p1 10.244.1.12:"), "{first}");
+    // Neither others' changes, nor its own backend's going, ends a connection.
+    world.service("other", "10.96.0.21", 0, json!({}), &[FAR]);
+    world.tell();
+    assert_eq!((near.say("two").as_str(), flow.say("two")), ("p1 two", first));
+    world.service("web", "10.96.0.20", 0, json!({}), &[FAR]);
+    world.tell();
+    assert_eq!(near.say("three"), "p1 three");
+    let mut seen = Vec::new();
+    for _ in 0..20 {
+        seen.push(flow.say("three"));
+        if seen.last().unwrap().starts_with("far ") {
+            break;
+        }
+    }
+    assert!(seen.len() < 10 && seen.last().unwrap().starts_with("far "), "{seen:?}");
+    // The agent dies and comes back: traffic does not notice.
+    world.proxy.kill();
+    assert_eq!(near.say("four"), "p1 four");
+    assert_eq!(world.who("p2", "tcp", "10.96.0.20:80", 5), set(&["far"]));
+    world.proxy = Talk::new(world.lab.part("node", PROXY));
+    world.tell();
+    assert_eq!((near.say("five").as_str(), flow.say("five").starts_with("far ")), ("p1 five", true));
+    // A service that is gone is gone.
+    world.share.services.remove("default/web");
+    world.tell();
+    world.refuses("p2", "10.96.0.20:80");
+}
+
+#[test]
+fn an_agent_that_died_begins_with_the_kernels_rules_and_not_with_older_ones_of_its_disk() {
+    let mut world = World::new("old");
+    world.service("web", "10.96.0.20", 0, json!({}), &[P1]);
+    world.tell();
+    let old = serde_json::to_string(&world.share).unwrap();
+    world.service("web", "10.96.0.20", 0, json!({}), &[FAR]);
+    world.tell();
+    world.proxy.kill();
+    let kept = PROXY.replace("proxy", "proxy-that-kept");
+    world.proxy = Talk::new(world.lab.part("node", &kept));
+    world.proxy.tell(&old);
+    // Longer than it takes to look.
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(world.who("p2", "tcp", "10.96.0.20:80", 5), set(&["far"]));
+    world.tell();
+    assert_eq!(world.who("p2", "tcp", "10.96.0.20:80", 5), set(&["far"]));
+    // After a reboot there are no rules, and what the disk has is better than nothing.
+    world.proxy.kill();
+    assert!(world.lab.part("node", "remove n1").status().unwrap().success());
+    world.proxy = Talk::new(world.lab.part("node", &kept));
+    world.proxy.tell(&old);
+    wait_until("the kept rules are there", || {
+        let who = world.who("p2", "tcp", "10.96.0.20:80", 1);
+        if who == set(&["p1"]) { Ok(()) } else { Err(format!("{who:?}")) }
+    });
+}
+
+#[test]
+fn what_somebody_else_takes_away_comes_back_and_what_is_not_ours_stays() {
+    let mut world = World::new("heal");
+    world.lab.inside("node", "nft add table ip theirs && nft add chain ip theirs c");
+    world.service("web", "10.96.0.20", 0, json!({}), &[P1]);
+    world.tell();
+    let theirs = world.lab.inside("node", "nft list table ip theirs");
+    let ours = world.lab.inside("node", "nft list tables");
+    let name = ours.lines().find_map(|line| line.strip_prefix("table ip bramble-")).unwrap();
+    world.lab.inside("node", &format!("nft delete table ip bramble-{name}"));
+    wait_until("the table is back", || {
+        let tables = world.lab.inside("node", "nft list tables");
+        if tables == ours || tables.contains(name) { Ok(()) } else { Err(tables) }
+    });
+    assert_eq!(world.who("p2", "tcp", "10.96.0.20:80", 3), set(&["p1"]));
+    assert_eq!(world.lab.inside("node", "nft list table ip theirs"), theirs);
+    world.proxy.kill();
+    let removed = world.lab.part("node", "remove n1").status().unwrap();
+    assert!(removed.success());
+    assert_eq!(world.lab.inside("node", "nft list tables"), "table ip theirs\n");
+}
+
+#[test]
+fn the_api_on_loopback_and_the_name_server_are_reached_from_pods() {
+    let mut world = World::new("api");
+    world.lab.serve("node", "api", "127.0.0.1:6443");
+    world.lab.serve("node", "names", "10.244.1.1:53");
+    let network = world.share.network.as_mut().unwrap();
+    (network.dns, network.api_on_loopback) = ("10.96.0.10".to_owned(), 6443);
+    world.service("kubernetes", "10.96.0.1", 0, json!({}), &[]);
+    world.tell();
+    for from in ["p1", "node"] {
+        let api = world.lab.ask(from, "tcp", "10.96.0.1:80");
+        assert!(api.starts_with("api 127.0.0.1:"), "{api}");
+        for protocol in ["tcp", "udp"] {
+            assert_eq!(world.who(from, protocol, "10.96.0.10:53", 3), set(&["names"]), "{protocol} from {from}");
+        }
+    }
+}
+
+#[test]
+fn two_nodes_on_one_host_each_serve_their_own_pods() {
+    let mut world = World::new("two");
+    world.lab.bridge("node", "br1", "10.244.3.1/24");
+    world.lab.pod("node", "br1", "p3", "10.244.3.11/24", "10.244.3.1");
+    world.lab.serve("p3", "p3", "10.244.3.11:8080");
+    let p3 = ("10.244.3.11", "n3");
+    world.service("all", "10.96.0.20", 30080, json!({"type": "NodePort"}), &[P1, p3]);
+    world.service("inside", "10.96.0.21", 0, json!({"internalTrafficPolicy": "Local"}), &[P1, p3]);
+    world.service("outside1", "10.96.0.22", 30082, json!({"type": "NodePort", "externalTrafficPolicy": "Local"}), &[P1]);
+    world.service("outside3", "10.96.0.23", 30083, json!({"type": "NodePort", "externalTrafficPolicy": "Local"}), &[p3]);
+    world.service("nobody", "10.96.0.24", 30084, json!({"type": "NodePort"}), &[]);
+    let mut second = Talk::new(world.lab.part("node", "proxy n3 10.244.3.0/24 10.244.3.1 br1"));
+    second.tell(&serde_json::to_string(&world.share).unwrap());
+    world.tell();
+    wait_until("both tables", || {
+        let tables = world.lab.inside("node", "nft list tables");
+        if tables.lines().count() == 2 { Ok(()) } else { Err(tables) }
+    });
+    for protocol in ["tcp", "udp"] {
+        for (pod, own) in [("p1", "p1"), ("p2", "p1"), ("p3", "p3")] {
+            assert_eq!(world.who(pod, protocol, "10.96.0.20:80", 20), set(&["p1", "p3"]), "{protocol} from {pod}");
+            assert_eq!(world.who(pod, protocol, "10.96.0.21:80", 10), set(&[own]), "{protocol} from {pod}");
+        }
+        for from in ["out", "node"] {
+            assert_eq!(world.who(from, protocol, "192.0.2.1:30080", 20), set(&["p1", "p3"]), "{protocol} from {from}");
+            assert_eq!(world.who(from, protocol, "192.0.2.1:30082", 3), set(&["p1"]), "{protocol} from {from}");
+            assert_eq!(world.who(from, protocol, "192.0.2.1:30083", 3), set(&["p3"]), "{protocol} from {from}");
+        }
+    }
+    for from in ["out", "node", "p1", "p3"] {
+        world.refuses(from, "192.0.2.1:30084");
+    }
+}
+
+#[test]
+fn without_a_bridge_in_the_kernel_node_ports_are_served_by_the_agent() {
+    let mut world = World::new("user");
+    world.proxy = Talk::new(world.lab.part("node", "proxy n1 10.244.1.0/24 10.244.1.1 none"));
+    world.service("web", "10.96.0.20", 30080, json!({"type": "NodePort"}), &[P1, FAR]);
+    world.proxy.tell(&serde_json::to_string(&world.share).unwrap());
+    wait_until("node ports", || {
+        let said = world.lab.ask("out", "tcp", "192.0.2.1:30080");
+        if said.starts_with("p1 ") || said.starts_with("far ") { Ok(()) } else { Err(said) }
+    });
+    for protocol in ["tcp", "udp"] {
+        assert_eq!(world.who("out", protocol, "192.0.2.1:30080", 6), set(&["far", "p1"]));
+    }
+    world.service("web", "10.96.0.20", 30080, json!({"type": "NodePort"}), &[FAR]);
+    world.proxy.tell(&serde_json::to_string(&world.share).unwrap());
+    wait_until("only who serves", || {
+        let who = world.who("out", "tcp", "192.0.2.1:30080", 4);
+        if who == set(&["far"]) { Ok(()) } else { Err(format!("{who:?}")) }
+    });
+    assert_eq!(world.lab.inside("node", "nft list tables"), "");
+}
