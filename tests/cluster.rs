@@ -19,6 +19,7 @@ mod services;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use support::{Cluster, deployment, is_ready, signal, summary, wait_until};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -169,24 +170,42 @@ fn an_agent_that_stops_dead_loses_its_pods() {
 #[test]
 fn a_hundred_simulated_nodes_run_a_thousand_pods() {
     let cluster = Cluster::started(&["--runtime", "simulated", "--nodes", "100"]);
-    assert_eq!(cluster.get(&["nodes"])["items"].as_array().unwrap().len(), 100);
-    let from = Instant::now();
-    cluster.apply(&deployment("many", 1000, "many:1", ""));
-    wait_until("1,000 available replicas", Duration::from_secs(120), || {
-        let available = cluster.get(&["deployment", "many"])["status"]["availableReplicas"].clone();
-        if available == 1000 { Ok(()) } else { Err(available.to_string()) }
-    });
-    println!("1,000 pods ready after {:.1} s", from.elapsed().as_secs_f64());
-    let pods = cluster.pods("app=many");
-    let mut by_node = std::collections::BTreeMap::new();
-    for pod in &pods {
-        *by_node.entry(pod["spec"]["nodeName"].as_str().unwrap().to_owned()).or_insert(0) += 1;
+    // When each node last became ready, or ceased to be.
+    let turns = || -> Vec<(String, String)> {
+        let ready = |node: &Value| {
+            node["status"]["conditions"].as_array().unwrap().iter().find(|it| it["type"] == "Ready").unwrap().clone()
+        };
+        let turn = |node: &Value| (node["metadata"]["name"].to_string(), ready(node)["lastTransitionTime"].to_string());
+        cluster.get(&["nodes"])["items"].as_array().unwrap().iter().map(turn).collect()
+    };
+    for attempt in 1..=3 {
+        let before = turns();
+        assert_eq!(before.len(), 100);
+        let from = Instant::now();
+        cluster.apply(&deployment("many", 1000, "many:1", ""));
+        wait_until("1,000 available replicas", Duration::from_secs(120), || {
+            let available = cluster.get(&["deployment", "many"])["status"]["availableReplicas"].clone();
+            if available == 1000 { Ok(()) } else { Err(available.to_string()) }
+        });
+        println!("1,000 pods ready after {:.1} s", from.elapsed().as_secs_f64());
+        let mut by_node = std::collections::BTreeMap::new();
+        for pod in &cluster.pods("app=many") {
+            *by_node.entry(pod["spec"]["nodeName"].as_str().unwrap().to_owned()).or_insert(0) += 1;
+        }
+        let spread = (by_node.len(), by_node.values().min().copied(), by_node.values().max().copied());
+        if turns() != before && attempt < 3 {
+            // Two cores that others use as well starve one of a hundred agents: a node that is not ready gets no pod, and should not.
+            println!("a node was not ready for a moment: once more");
+            cluster.kubectl(&["delete", "deployment", "many"]).expect();
+            wait_until("no pods", Duration::from_secs(120), || {
+                let left = cluster.pods("app=many").len();
+                if left == 0 { Ok(()) } else { Err(left.to_string()) }
+            });
+            continue;
+        }
+        assert_eq!(spread, (100, Some(10), Some(10)), "fewest of the same owner first");
+        return;
     }
-    assert_eq!(
-        (by_node.len(), by_node.values().min(), by_node.values().max()),
-        (100, Some(&10), Some(&10)),
-        "fewest of the same owner first"
-    );
 }
 
 #[test]
