@@ -73,6 +73,7 @@ impl Node {
             range: format!("10.244.{third}.0/24").parse().unwrap(),
             gateway: format!("10.244.{third}.1").parse().unwrap(),
             bridge: Some(bridge),
+            v6: None,
         };
         let mut node = Self {
             name: name.to_owned(),

@@ -17,6 +17,7 @@ fn own() -> NodeNetwork {
         range: "10.244.1.0/24".parse().unwrap(),
         gateway: Ipv4Addr::new(10, 244, 1, 1),
         bridge: Some("br-bramble".into()),
+        v6: None,
     }
 }
 
