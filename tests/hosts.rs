@@ -3,6 +3,8 @@
 
 #[path = "hosts/cluster.rs"]
 mod cluster;
+#[path = "support/delay.rs"]
+mod delay;
 #[path = "join/home.rs"]
 #[allow(dead_code)]
 mod home;
@@ -10,6 +12,9 @@ mod home;
 mod hosts;
 #[path = "hosts/inside.rs"]
 mod inside;
+#[allow(dead_code)]
+#[path = "join/lan.rs"]
+mod lan;
 #[path = "hosts/names.rs"]
 mod names;
 #[path = "hosts/node.rs"]
@@ -25,6 +30,8 @@ mod policies;
 mod segments;
 #[path = "hosts/services.rs"]
 mod services;
+#[path = "hosts/slow.rs"]
+mod slow;
 mod support;
 #[path = "hosts/talk.rs"]
 mod talk;

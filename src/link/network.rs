@@ -12,6 +12,15 @@ pub struct ClusterNetwork {
     pub services: String,
     /// The address that the cluster's name server has as a service, for example `10.96.0.10`. Every node answers at it.
     pub dns: String,
+    /// The IPv6 addresses of all pods, for example `fd12:3456:789a:100::/56`; empty in a cluster of IPv4 only.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub pods6: String,
+    /// The IPv6 addresses of services, for example `fd12:3456:789a::/112`; empty in a cluster of IPv4 only.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub services6: String,
+    /// The IPv6 address of the name server as a service; empty in a cluster of IPv4 only.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub dns6: String,
     /// What stands behind a service's name, for example `cluster.local`.
     pub domain: String,
     /// How packets go from node to node: `auto` (plain routes on one segment, VXLAN across), `route`, `vxlan`, `wireguard`.

@@ -285,6 +285,9 @@ fn cluster_network(config: &MasterConfig, api: SocketAddr) -> ClusterNetwork {
         domain: config.network.domain.clone(),
         back_end: config.network.back_end.clone(),
         load_balancers: config.network.load_balancers.map(|pool| pool.to_string()).unwrap_or_default(),
+        pods6: String::new(),
+        services6: String::new(),
+        dns6: String::new(),
         api_on_loopback: if api.ip().is_loopback() { api.port() } else { 0 },
     }
 }

@@ -146,7 +146,8 @@ async fn a_pod_finds_services_by_their_names_at_its_node() {
     let word = |what: &str| docker(&["network", "inspect", "-f", what, id.trim()]);
     let range = word("{{(index .IPAM.Config 0).Subnet}}");
     let gateway = word("{{(index .IPAM.Config 0).Gateway}}");
-    let network = NodeNetwork { range: range.parse().unwrap(), gateway: gateway.parse().unwrap(), bridge: Some("bridge".into()) };
+    let network =
+        NodeNetwork { range: range.parse().unwrap(), gateway: gateway.parse().unwrap(), bridge: Some("bridge".into()), v6: None };
     let (_net, net_is) = watch::channel(Arc::new(net(&range)));
     let (_network, network_is) = watch::channel(Some(network));
     let stop = CancellationToken::new();

@@ -1,7 +1,7 @@
 //! The test itself on a host: threads of its own in a network namespace, with real sockets.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -40,11 +40,10 @@ pub struct Echo {
 }
 
 impl Echo {
-    /// In this network namespace.
+    /// In this network namespace, by IPv4 and IPv6.
     pub fn start(namespace: &str) -> Self {
         let (stop, heard) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (udp, tcp) =
-            inside(namespace, || (UdpSocket::bind(("0.0.0.0", PORT)).unwrap(), TcpListener::bind(("0.0.0.0", PORT)).unwrap()));
+        let (udp, tcp) = inside(namespace, || (UdpSocket::bind(("::", PORT)).unwrap(), TcpListener::bind(("::", PORT)).unwrap()));
         udp.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         tcp.set_nonblocking(true).unwrap();
         let (stopped, count) = (stop.clone(), heard.clone());
@@ -86,13 +85,14 @@ impl Drop for Echo {
 
 /// Sends packets of this size until one is answered; after how long that was, and whose address the asker had.
 pub fn asks(namespace: &str, whom: &str, bytes: usize, most: Duration) -> Option<(Duration, SocketAddr)> {
-    asks_at(namespace, format!("{whom}:{PORT}").parse().unwrap(), bytes, most)
+    asks_at(namespace, SocketAddr::new(whom.parse().unwrap(), PORT), bytes, most)
 }
 
 /// The same of any port.
 pub fn asks_at(namespace: &str, to: SocketAddr, bytes: usize, most: Duration) -> Option<(Duration, SocketAddr)> {
     inside(namespace, || {
-        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = UdpSocket::bind((any, 0)).unwrap();
         // Each question on the same socket, so that what the path says of sizes is heard.
         socket.connect(to).ok()?;
         socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
@@ -114,7 +114,7 @@ pub fn asks_at(namespace: &str, to: SocketAddr, bytes: usize, most: Duration) ->
 
 /// Sends so many bytes by TCP; after how long they were all there.
 pub fn sends(namespace: &str, whom: &str, bytes: usize, most: Duration) -> Option<Duration> {
-    sends_to(namespace, format!("{whom}:{PORT}").parse().unwrap(), bytes, most)
+    sends_to(namespace, SocketAddr::new(whom.parse().unwrap(), PORT), bytes, most)
 }
 
 /// The same to any port.

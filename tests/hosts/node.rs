@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use bramble::agent::node_network::NodeNetwork;
+use bramble::agent::node_network::{NodeNetwork, NodeNetwork6};
 use bramble::agent::overlay::run::{Parts, keep, remove};
 use bramble::agent::overlay::{Ids, netlink};
 use bramble::api::Object;
@@ -31,6 +31,22 @@ pub fn share(back_end: &str, nodes: &[(&str, u8, &str, &str)]) -> Arc<Share> {
     Arc::new(Share { network: Some(network), peers: peers.collect(), ..Share::default() })
 }
 
+/// The same of a dual-stack cluster, with the IPv6 addresses of hosts that have one.
+pub fn dual(share: &Share, addresses: &[(&str, &str)]) -> Arc<Share> {
+    let mut share = share.clone();
+    share.network.as_mut().unwrap().pods6 = "fd12:0:0:100::/56".into();
+    for (name, object) in &mut share.peers {
+        let mut node = object.to_value();
+        let third: u8 = node["spec"]["podCIDRs"][0].as_str().unwrap().split('.').nth(2).unwrap().parse().unwrap();
+        node["spec"]["podCIDRs"].as_array_mut().unwrap().push(json!(format!("fd12:0:0:1{third:02x}::/64")));
+        for (_, address) in addresses.iter().filter(|(of, _)| of == name) {
+            node["status"]["addresses"].as_array_mut().unwrap().push(json!({"type": "InternalIP", "address": address}));
+        }
+        *object = Arc::new(Object::from_value(node).unwrap());
+    }
+    Arc::new(share)
+}
+
 /// A node on a host.
 pub struct Node {
     pub name: String,
@@ -39,6 +55,8 @@ pub struct Node {
     /// The pod's network namespace, and its address.
     pub pod: String,
     pub pod_address: String,
+    /// The same number in the node's IPv6 range; the pod has it where the node was started in a dual-stack cluster.
+    pub pod_address6: String,
     /// What answers in the pod.
     pub echo: Echo,
     pub net: watch::Sender<Arc<Share>>,
@@ -69,10 +87,20 @@ impl Node {
                 "ip addr add 10.244.{third}.2/24 dev eth0 && ip link set eth0 up && ip route add default via 10.244.{third}.1"
             ),
         );
+        let prefix = format!("fd12:0:0:1{third:02x}:");
+        let dual = share.network.as_ref().is_some_and(|network| !network.pods6.is_empty());
+        if dual {
+            let forward = "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding";
+            hosts.inside(host, &format!("{forward} && ip addr add {prefix}:1/64 dev {bridge} nodad"));
+            hosts.inside(&pod, &format!("ip addr add {prefix}:2/64 dev eth0 nodad && ip route add default via {prefix}:1"));
+        }
+        let v6 =
+            NodeNetwork6 { range: format!("{prefix}:/64").parse().unwrap(), gateway: format!("{prefix}:1").parse().unwrap() };
         let network = NodeNetwork {
             range: format!("10.244.{third}.0/24").parse().unwrap(),
             gateway: format!("10.244.{third}.1").parse().unwrap(),
             bridge: Some(bridge),
+            v6: dual.then_some(v6),
         };
         let mut node = Self {
             name: name.to_owned(),
@@ -81,6 +109,7 @@ impl Node {
             echo: Echo::start(&pod_namespace),
             pod: pod_namespace,
             pod_address: format!("10.244.{third}.2"),
+            pod_address6: format!("{prefix}:2"),
             net: watch::channel(share.clone()).0,
             own: watch::channel(Some(network)).0,
             running: None,

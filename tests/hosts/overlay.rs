@@ -8,7 +8,7 @@ use bramble::link::share::Share;
 
 use super::home::{Said, said};
 use super::inside::{asks, sends};
-use super::node::{Node, share};
+use super::node::{Node, dual, share};
 use super::segments::{Segments, address};
 use super::support::wait_until;
 
@@ -18,11 +18,13 @@ const MEGABYTE: usize = 1 << 20;
 
 /// The three hosts with a node each.
 fn three(label: &str, back_end: &str) -> (Segments, Vec<Node>) {
-    let mut segments = Segments::new(label);
-    let all = everybody(back_end);
+    three_of(Segments::new(label), label, &everybody(back_end))
+}
+
+fn three_of(mut segments: Segments, label: &str, all: &Arc<Share>) -> (Segments, Vec<Node>) {
     let uid = format!("uid-{label}");
     let nodes = [("a", "one", 1), ("b", "two", 2), ("c", "three", 3)];
-    let nodes = nodes.map(|(name, host, third)| Node::start(&mut segments.hosts, &uid, name, host, third, &all));
+    let nodes = nodes.map(|(name, host, third)| Node::start(&mut segments.hosts, &uid, name, host, third, all));
     (segments, nodes.into())
 }
 
@@ -39,13 +41,19 @@ fn tell(nodes: &[Node], share: &Arc<Share>) {
 /// From pod to pod, by UDP; after how long.
 #[track_caller]
 fn reaches(from: &Node, to: &Node, bytes: usize) -> Duration {
-    let asked = asks(&from.pod, &to.pod_address, bytes, KNOWN);
-    let (took, _) = asked.unwrap_or_else(|| panic!("{bytes} bytes from {} to {}:\n{}", from.name, to.name, state(from)));
+    reaches_at(from, to, &to.pod_address, bytes)
+}
+
+#[track_caller]
+fn reaches_at(from: &Node, to: &Node, address: &str, bytes: usize) -> Duration {
+    let asked = asks(&from.pod, address, bytes, KNOWN);
+    let (took, _) =
+        asked.unwrap_or_else(|| panic!("{bytes} bytes from {} to {} at {address}:\n{}", from.name, to.name, state(from)));
     took
 }
 
 fn state(node: &Node) -> String {
-    let all = "ip -br addr; ip route; ip -d link show type vxlan; bridge fdb; ip neigh; nft list ruleset";
+    let all = "ip -br addr; ip route; ip -6 route; ip -d link show type vxlan; bridge fdb; ip neigh; nft list ruleset";
     let mut command = std::process::Command::new("ip");
     command.args(["netns", "exec", &node.host, "sh", "-c", all]);
     let Said { out, err, .. } = said(command);
@@ -53,14 +61,18 @@ fn state(node: &Node) -> String {
 }
 
 fn line(node: &Node, line: &str) -> String {
+    line_in(&node.host, line)
+}
+
+fn line_in(namespace: &str, line: &str) -> String {
     let mut command = std::process::Command::new("ip");
-    command.args(["netns", "exec", &node.host, "sh", "-c", line]);
+    command.args(["netns", "exec", namespace, "sh", "-c", line]);
     said(command).good()
 }
 
 /// What is of the network on a host that tests made and nobody else.
 fn kernel(node: &Node) -> String {
-    line(node, "ip -o link | sed 's/^[0-9]*: //' | cut -d: -f1 | sort; ip route; nft list tables")
+    line(node, "ip -o link | sed 's/^[0-9]*: //' | cut -d: -f1 | sort; ip route; ip -6 route show proto 98; nft list tables")
 }
 
 #[test]
@@ -98,6 +110,98 @@ fn pods_of_all_nodes_reach_each_other_and_large_packets_fit_by_route_and_by_tunn
     path.args(["netns", "exec", &a.pod, "ip", "route", "get", &nodes[1].pod_address]);
     let path = said(path).good();
     assert!(!path.contains("mtu"), "to a node on the segment all of Ethernet is used: {path}");
+    // In a cluster of IPv4 only, nothing of IPv6 is made.
+    let of_ipv6 = line(a, "ip -6 route show proto 98; ip -6 neigh show nud permanent; nft list tables ip6");
+    assert_eq!(of_ipv6, "");
+}
+
+/// IPv6 addresses of the hosts, as from routers of their segments.
+const ADDRESSES6: [(&str, &str, &str); 3] =
+    [("a", "one", "fd78:0:0:1::1"), ("b", "two", "fd78:0:0:1::2"), ("c", "three", "fd78:0:0:2::3")];
+
+fn addressed(segments: &Segments) -> Vec<(&'static str, &'static str)> {
+    for (_, host, address) in ADDRESSES6 {
+        segments.hosts.inside(host, &format!("ip addr add {address}/64 dev eth0 nodad"));
+    }
+    ADDRESSES6.map(|(name, _, address)| (name, address)).to_vec()
+}
+
+#[test]
+fn by_ipv6_all_reach_each_other_by_route_and_by_tunnel_and_nothing_is_left_at_the_end() {
+    let segments = Segments::new("dual");
+    let addresses = addressed(&segments);
+    let all = dual(&everybody("auto"), &addresses);
+    let (_segments, mut nodes) = three_of(segments, "dual", &all);
+    for from in &nodes {
+        for to in nodes.iter().filter(|to| to.name != from.name) {
+            let first = reaches_at(from, to, &to.pod_address6, 10);
+            // As large as Ethernet takes, larger, and as large as UDP takes: in parts.
+            for bytes in [1452, 1453, 60_000] {
+                reaches_at(from, to, &to.pod_address6, bytes);
+            }
+            let took = sends(&from.pod, &to.pod_address6, MEGABYTE, Duration::from_secs(20)).expect("a megabyte by TCP");
+            println!("{} to {}: first answer after {first:?}, a megabyte in {took:?}", from.name, to.name);
+            reaches(from, to, 1472);
+        }
+    }
+    let (a, b, c) = (&nodes[0], &nodes[1], &nodes[2]);
+    // Nobody's address is changed on the way, and the node itself reaches pods, and is answered by them.
+    for (to, expected) in [(b, "fd78:0:0:1::1"), (c, "fd12:0:0:101::1")] {
+        let (_, own) = asks(&a.host, &to.pod_address6, 1452, KNOWN).unwrap_or_else(|| panic!("{}", state(a)));
+        assert_eq!(own.ip().to_string(), expected, "from node a to a pod of {}", to.name);
+    }
+    let routes = line(a, "ip -6 route show proto 98");
+    let end = "fe80::862:aff:fe4e:203";
+    assert!(
+        routes.contains("fd12:0:0:102::/64 via fd78:0:0:1::2 dev eth0")
+            && routes.contains(&format!("fd12:0:0:103::/64 via {end} dev bvx-")),
+        "{routes}"
+    );
+    let path = |to: &Node| line_in(&a.pod, &format!("ip route get {}", to.pod_address6));
+    assert!(path(c).contains("mtu 1450") && !path(b).contains("mtu"), "{} {}", path(c), path(b));
+    // Without what TCP is told at its beginning, it finds what fits.
+    for node in [a, c] {
+        line(node, &format!("nft flush chain ip6 {} forward", node.ids().table()));
+        line_in(&node.pod, "ip -6 route flush cache");
+    }
+    sends(&a.pod, &c.pod_address6, MEGABYTE, Duration::from_secs(20)).expect("a megabyte, its size found");
+    line(a, "ip -6 route flush proto 98");
+    println!("the routes are removed: reached after {:?}", reaches_at(a, c, &c.pod_address6, 10));
+    // The second's IPv6 address goes: it is on the segment still, and reached by the tunnel; and it comes again.
+    let alone: Vec<_> = addresses.iter().copied().filter(|(name, _)| *name != "b").collect();
+    for (addresses, way) in [(&alone, "dev bvx-"), (&addresses, "dev eth0")] {
+        tell(&nodes, &dual(&everybody("auto"), addresses));
+        let via = || line(a, "ip -6 route show fd12:0:0:102::/64");
+        wait_until("the way is another", KNOWN, || if via().contains(way) { Ok(()) } else { Err(via()) });
+        reaches_at(a, b, &b.pod_address6, 1452);
+        reaches_at(b, a, &a.pod_address6, 1452);
+        reaches(a, b, 1472);
+    }
+    for node in &mut nodes {
+        node.remove();
+        let left =
+            line(node, "ip -6 route show proto 98; ip -6 neigh show nud permanent; nft list tables; ip -br link show type vxlan");
+        assert_eq!(left, "", "{}", node.name);
+    }
+}
+
+#[test]
+fn hosts_without_ipv6_addresses_carry_it_and_what_is_left_over_of_it_is_listed_and_removed() {
+    let (_segments, mut nodes) = three_of(Segments::new("carry"), "carry", &dual(&everybody("auto"), &[]));
+    for from in &nodes {
+        for to in nodes.iter().filter(|to| to.name != from.name) {
+            reaches_at(from, to, &to.pod_address6, 1452);
+        }
+    }
+    let routes = line(&nodes[0], "ip -6 route show proto 98; ip route show proto 98");
+    assert!(routes.matches("via fe80::").count() == 2 && routes.contains("10.244.2.0/24 via 10.78.1.2 dev eth0"), "{routes}");
+    let bramble = env!("CARGO_BIN_EXE_bramble");
+    let told = line(&nodes[0], &format!("{bramble} doctor network"));
+    assert!(told.lines().all(|line| line.starts_with("needed")) && told.contains("fd12:0:0:102::/64 via fe80::"), "{told}");
+    nodes[0].stop();
+    let swept = line(&nodes[0], &format!("{bramble} doctor network --remove"));
+    assert!(swept.contains("ip6 bramble-") && swept.contains("fd12:0:0:103::/64") && swept.lines().count() == 7, "{swept}");
+    assert_eq!(line(&nodes[0], "ip -6 route show proto 98; ip -br link show type vxlan; nft list tables"), "");
 }
 
 #[test]

@@ -137,7 +137,7 @@ fn rules() {
 /// The proxy itself; each line is a share. `kept`: the first is what it has on its disk, and not the master's word.
 fn proxy(node: &str, range: &str, gateway: &str, bridge: &str, kept: bool) {
     let bridge = (bridge != "none").then(|| bridge.to_owned());
-    let network = NodeNetwork { range: range.parse().unwrap(), gateway: gateway.parse().unwrap(), bridge };
+    let network = NodeNetwork { range: range.parse().unwrap(), gateway: gateway.parse().unwrap(), bridge, v6: None };
     let first = if kept { serde_json::from_str(&lines().next().unwrap()).unwrap() } else { Share::default() };
     let (net, shares) = watch::channel(Arc::new(first));
     let (_told, network) = watch::channel(Some(network));

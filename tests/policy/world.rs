@@ -252,6 +252,7 @@ impl Agent {
             range: format!("10.244.{node}.0/24").parse().unwrap(),
             gateway: Ipv4Addr::new(10, 244, node, 1),
             bridge: Some(bridge.to_owned()),
+            v6: None,
         };
         let (net, net_now) = watch::channel(Arc::new(Share::default()));
         let (network, network_now) = watch::channel(Some(network));

@@ -84,7 +84,7 @@ fn node(name: &str, range: &str) -> anyhow::Result<()> {
     let bridge = "br-pods".to_owned();
     let guard =
         Guard { id: name.to_owned(), range, bridge: bridge.clone(), pods: "10.244.0.0/16".parse()?, direct: Default::default() };
-    let (_own, own) = watch::channel(Some(NodeNetwork { range, gateway, bridge: Some(bridge) }));
+    let (_own, own) = watch::channel(Some(NodeNetwork { range, gateway, bridge: Some(bridge), v6: None }));
     let net = told();
     let (changes, changed) = watch::channel(0);
     let direct = watch::channel(Default::default()).0;
@@ -113,7 +113,8 @@ fn node(name: &str, range: &str) -> anyhow::Result<()> {
 
 /// The name server of a node.
 fn name_server(gateway: Ipv4Addr, resolv_conf: PathBuf, upstream_port: u16) -> anyhow::Result<()> {
-    let network = NodeNetwork { range: ipnet::Ipv4Net::new(gateway, 24)?.trunc(), gateway, bridge: Some("br-pods".to_owned()) };
+    let network =
+        NodeNetwork { range: ipnet::Ipv4Net::new(gateway, 24)?.trunc(), gateway, bridge: Some("br-pods".to_owned()), v6: None };
     let (_own, network) = watch::channel(Some(network));
     let (port, clock) = (dns::run::PORT, SystemClock::start());
     let parts = dns::run::Parts {

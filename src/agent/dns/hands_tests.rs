@@ -78,7 +78,8 @@ impl Node {
         let IpAddr::V4(address) = at.ip() else { panic!() };
         write(&files, servers);
         let (net, net_is) = watch::channel(Arc::new(names()));
-        let there = NodeNetwork { range: "10.244.3.0/24".parse().unwrap(), gateway: address, bridge: Some("lo".into()) };
+        let there =
+            NodeNetwork { range: "10.244.3.0/24".parse().unwrap(), gateway: address, bridge: Some("lo".into()), v6: None };
         let (network, network_is) = watch::channel(Some(there));
         let (serving, serving_is) = watch::channel(NameServer::NotYet);
         let parts = Parts {

@@ -1,6 +1,6 @@
-//! Writes the overlay's nftables table: from whom VXLAN is taken, and how large TCP's segments are through the tunnel.
+//! Writes the overlay's nftables tables: from whom VXLAN is taken, and how large TCP's segments are through the tunnel.
 //!
-//! Out:      a text for `nft -f -` that is one transaction: the table is what the text says, whatever it was before.
+//! Out:      a text for `nft -f -` that is one transaction: the tables are what the text says, whatever they were before.
 //! Never:    runs it (`exec.rs`).
 //!
 //! Packets of other VXLAN networks on the same port are not looked at: the rule names our network's number, at its place in the packet (UDP's eight
@@ -11,13 +11,26 @@ use std::fmt::Write as _;
 use super::plan::Wanted;
 use super::{Ids, PORT};
 
-/// The table. Without a device there is none.
+/// The table, and in a dual-stack cluster one of IPv6, where IPv6 goes through the tunnel. Without a device there is none.
 #[must_use]
 pub fn table(ids: &Ids, wanted: &Wanted) -> String {
     let mut text = removal(&ids.table());
+    if wanted.dual {
+        text.push_str(&removal_of("ip6", &ids.table()));
+    }
     if wanted.device.is_none() {
         return text;
     }
+    // What a tunnel's TCP may send is told at its beginning.
+    let segments = format!(
+        "  chain forward {{
+    type filter hook forward priority -150; policy accept;
+    oifname \"{}\" tcp flags & (syn|rst) == syn tcp option maxseg size set rt mtu
+  }}
+}}
+",
+        ids.link()
+    );
     let senders: Vec<String> = wanted.senders.iter().map(ToString::to_string).collect();
     let elements = if senders.is_empty() { String::new() } else { format!(" elements = {{ {} }}", senders.join(", ")) };
     // Writing to a String cannot fail.
@@ -29,16 +42,13 @@ pub fn table(ids: &Ids, wanted: &Wanted) -> String {
     type filter hook input priority -5; policy accept;
     udp dport {PORT} @th,96,24 {vni:#x} ip saddr != @peers counter drop
   }}
-  chain forward {{
-    type filter hook forward priority -150; policy accept;
-    oifname \"{link}\" tcp flags & (syn|rst) == syn tcp option maxseg size set rt mtu
-  }}
-}}
-",
+{segments}",
         table = ids.table(),
         vni = ids.vni,
-        link = ids.link(),
     );
+    if wanted.tunnels_ipv6() {
+        let _ = write!(text, "table ip6 {} {{\n{segments}", ids.table());
+    }
     text
 }
 
@@ -56,6 +66,7 @@ pub fn removal_of(family: &str, table: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::plan::Way;
     use super::super::seen::Vxlan;
     use super::*;
 
@@ -72,5 +83,14 @@ mod tests {
         assert!(text.starts_with(&format!("table ip {name}\ndelete table ip {name}\ntable ip {name} {{\n")), "{text}");
         assert!(text.contains("elements = { 192.168.1.2, 192.168.2.3 }"), "{text}");
         assert_eq!(table(&ids, &Wanted::default()), removal(&name));
+        assert!(!text.contains("ip6"), "{text}");
+        // Of IPv6 only TCP is told something: the tunnel's packets themselves are IPv4.
+        let way = Way::Tunnel("fe80::1".parse().unwrap(), None);
+        wanted = Wanted { dual: true, ways: [("fd12:0:0:102::/64".parse().unwrap(), way)].into(), ..wanted };
+        let both = table(&ids, &wanted);
+        let of_ipv6 = both.split(&format!("\ntable ip6 {name} {{\n")).nth(1).unwrap();
+        assert!(of_ipv6.contains("maxseg size set rt mtu") && !of_ipv6.contains("peers"), "{both}");
+        wanted.ways.clear();
+        assert!(!table(&ids, &wanted).contains(&format!("table ip6 {name} {{")), "only removed");
     }
 }

@@ -141,10 +141,11 @@ mod tests {
         };
         let route =
             |metric, link| Route { to: "10.244.2.0/24".parse().unwrap(), via: None, link: Some(link), source: None, metric };
+        let of_ipv6 = Route { to: "fd12:0:0:102::/64".parse().unwrap(), ..route(metric_of("99999999"), 8) };
         let bridge = Link { name: "brm-0a1b2c3d".into(), ..Link::default() };
         let seen = Seen {
             links: [(7, device("bvx-11111111")), (8, device("bvx-22222222")), (9, device("flannel.1")), (10, bridge)].into(),
-            routes: [route(metric_of("0a1b2c3d"), 7), route(metric_of("99999999"), 8)].into(),
+            routes: [route(metric_of("0a1b2c3d"), 7), route(metric_of("99999999"), 8), of_ipv6].into(),
             ..Seen::default()
         };
         let tables: Vec<(String, String)> = ["bramble-0a1b2c3d", "bramble-99999999-overlay", "bramble-mine", "filter"]
@@ -164,6 +165,7 @@ mod tests {
                 "Bridge brm-0a1b2c3d true",
                 "Route 10.244.2.0/24 dev bvx-11 true",
                 "Route 10.244.2.0/24 dev bvx-22 false",
+                "Route fd12:0:0:102::/64 dev bv false",
                 "Table ip bramble-0a1b2c3d true",
                 "Table ip bramble-99999999-over false",
                 "Rule -A DOCKER-USER -i br-x - false",

@@ -11,13 +11,16 @@
 //! * A peer elsewhere: a route through one VXLAN device. No packet looks for a peer: who is where stands in static entries that follow from the
 //!   peers' addresses alone, so nodes exchange nothing but what the master mails anyway.
 //! * A peer on this very machine (several agents share it): nothing, its bridge is here.
+//! * In a dual-stack cluster the same for IPv6, per pair: a plain route where the IPv4 one is plain and the peer has an IPv6 address on the same
+//!   segment; else through the VXLAN device, whose outer packets stay IPv4. So nodes need no IPv6 between them.
 //!
 //! **Whose is what.** Several agents may share one kernel. A route is an agent's own by its protocol ([`PROTOCOL`]) and its metric
 //! ([`Ids::metric`]), so two agents that want the same route each have one, and each removes its own. The VXLAN device is the cluster's
 //! (one port and one VNI cannot be had twice); what is in it goes when no route leads by it any more, whichever agent notices.
 //!
 //! Rejected: a table of routes and a rule for each agent (two more things to list, to order and to remove); addresses of VXLAN devices made from
-//! node names (agents on one machine share a device).
+//! node names (agents on one machine share a device); an IPv6 address of a node's range on the device (the link-local address that each device has
+//! of its own names a peer as well, and does not clash with the range's anycast address).
 
 pub mod filter;
 pub mod listing;
@@ -27,7 +30,7 @@ pub mod plan;
 pub mod run;
 pub mod seen;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::agent::runtime::naming::node_id;
 use crate::link::share::digest_of;
@@ -39,6 +42,8 @@ pub const PROTOCOL: u8 = 0x62;
 pub const PORT: u16 = 6262;
 /// What VXLAN adds to a packet over IPv4: addresses, UDP, its own header, and Ethernet's within.
 pub const VXLAN_BYTES: u32 = 50;
+/// The smallest packet that every link of IPv6 must take (RFC 8200, section 5); Linux has no IPv6 on an interface that takes less.
+pub const IPV6_BYTES: u32 = 1280;
 /// The annotation on a node that forces a way to and from it: `vxlan` or `route`.
 pub const ANNOTATION: &str = "bramble/overlay";
 /// What names of our VXLAN devices begin with.
@@ -56,6 +61,13 @@ impl Mac {
     pub fn of(machine: Ipv4Addr) -> Self {
         let ([a, b], [c, d, e, f]) = (MAC_PREFIX, machine.octets());
         Self([a, b, c, d, e, f])
+    }
+
+    /// The IPv6 address that a device with this address gives itself (RFC 4291, appendix A).
+    #[must_use]
+    pub fn link_local(self) -> Ipv6Addr {
+        let Self([a, b, c, d, e, f]) = self;
+        Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 0b10, b, c, 0xff, 0xfe, d, e, f])
     }
 }
 
@@ -120,5 +132,6 @@ mod tests {
     fn a_devices_address_is_unicast_and_made_here() {
         let Mac([first, ..]) = Mac::of(Ipv4Addr::new(10, 0, 0, 1));
         assert_eq!(first & 0b11, 0b10);
+        assert_eq!(Mac::of(Ipv4Addr::new(10, 78, 2, 3)).link_local(), "fe80::862:aff:fe4e:203".parse::<Ipv6Addr>().unwrap());
     }
 }

@@ -3,14 +3,14 @@
 //! Each look and each change opens a connection of its own and closes it: they are rare, and nothing waits for anything between them. The bell reads
 //! no message that it gets, it only says "look": what is lost (the kernel drops for slow readers) has rung as well.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use futures_util::{Stream, StreamExt};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -31,8 +31,8 @@ const ANSWERS: Duration = Duration::from_secs(10);
 const FLOCK: Duration = Duration::from_millis(200);
 /// Between tries to hear of changes.
 const REOPEN: Duration = Duration::from_secs(30);
-/// Groups of messages, as bits: links, IPv4 addresses, IPv4 routes, IPv6 addresses (`RTMGRP_*` of `linux/rtnetlink.h`).
-const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100;
+/// Groups of messages, as bits: links, addresses and routes of IPv4, those of IPv6 (`RTMGRP_*` of `linux/rtnetlink.h`).
+const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
 
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
@@ -76,41 +76,59 @@ pub(crate) fn refused(what: impl Into<String>, source: rtnetlink::Error) -> Netl
     }
 }
 
+/// What is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Families {
+    /// In a cluster of IPv4 only.
+    Ipv4,
+    /// In one of both.
+    Both,
+}
+
 /// Reads what concerns the overlay.
 ///
 /// # Errors
 /// When the kernel cannot be read.
-pub async fn read() -> Result<Seen, NetlinkError> {
+pub async fn read(families: Families) -> Result<Seen, NetlinkError> {
+    let listed: &[AddressFamily] = match families {
+        Families::Ipv4 => &[AddressFamily::Inet],
+        Families::Both => &[AddressFamily::Inet, AddressFamily::Inet6],
+    };
     with(|handle| async move {
         let mut seen = Seen::default();
         for message in all("list links", handle.link().get().execute()).await? {
             seen.links.insert(message.header.index, link(&message));
         }
         for message in all("list addresses", handle.address().get().execute()).await? {
-            let mut addresses = message.attributes.iter().filter_map(|attribute| match attribute {
-                AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
-                _ => None,
-            });
-            if let Some(address) = addresses.next() {
+            if let Some(address) = address(&message).filter(|_| listed.contains(&message.header.family)) {
                 seen.addresses.insert((message.header.index, address, message.header.prefix_len));
             }
         }
-        let every = RouteMessageBuilder::<Ipv4Addr>::new().build();
-        seen.routes = all("list routes", handle.route().get(every).execute()).await?.iter().filter_map(route).collect();
+        for family in listed {
+            let mut every = RouteMessageBuilder::<IpAddr>::new().build();
+            every.header.address_family = *family;
+            seen.routes.extend(all("list routes", handle.route().get(every).execute()).await?.iter().filter_map(route));
+        }
         let of_vxlan = |message: &NeighbourMessage, links: &Seen| {
             let number = message.header.ifindex;
             let is = links.links.get(&number).is_some_and(|link| link.vxlan.is_some());
             is.then(|| Some((number, mac(message)?, destination(message)?))).flatten()
         };
-        let neighbours = handle.neighbours().get().set_address_family(AddressFamily::Inet).execute();
-        for message in all("list neighbours", neighbours).await? {
-            let lasts = message.header.state == NeighbourState::Permanent;
-            if let Some((number, mac, address)) = of_vxlan(&message, &seen).filter(|_| lasts) {
-                seen.neighbours.insert((number, address, mac));
+        for family in listed {
+            let neighbours = handle.neighbours().get().set_address_family(*family).execute();
+            for message in all("list neighbours", neighbours).await? {
+                let lasts = message.header.state == NeighbourState::Permanent;
+                if let Some((number, mac, address)) = of_vxlan(&message, &seen).filter(|_| lasts) {
+                    seen.neighbours.insert((number, address, mac));
+                }
             }
         }
         let forwards = handle.neighbours().get().set_address_family(AddressFamily::Bridge).execute();
-        seen.forwards = all("list forwarding entries", forwards).await?.iter().filter_map(|one| of_vxlan(one, &seen)).collect();
+        for message in all("list forwarding entries", forwards).await? {
+            if let Some((number, mac, IpAddr::V4(machine))) = of_vxlan(&message, &seen) {
+                seen.forwards.insert((number, mac, machine));
+            }
+        }
         Ok(seen)
     })
     .await
@@ -123,6 +141,16 @@ async fn all<T>(what: &str, stream: impl Stream<Item = Result<T, rtnetlink::Erro
         all.push(one.map_err(|error| refused(what, error))?);
     }
     Ok(all)
+}
+
+/// An address that may be spoken from: of IPv6 not one that is still asked for on the segment (or was found there).
+fn address(message: &AddressMessage) -> Option<IpAddr> {
+    let tentative = message.header.flags.contains(AddressHeaderFlags::Tentative);
+    message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(IpAddr::V4(address)) => Some(IpAddr::V4(*address)),
+        AddressAttribute::Address(IpAddr::V6(address)) if !tentative => Some(IpAddr::V6(*address)),
+        _ => None,
+    })
 }
 
 fn link(message: &LinkMessage) -> Link {
@@ -171,16 +199,24 @@ fn route(message: &RouteMessage) -> Option<Route> {
     let (mut to, mut via, mut link, mut source, mut metric) = (None, None, None, None, 0);
     for attribute in &message.attributes {
         match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(address)) => to = Some(*address),
-            RouteAttribute::Gateway(RouteAddress::Inet(address)) => via = Some(*address),
-            RouteAttribute::PrefSource(RouteAddress::Inet(address)) => source = Some(*address),
+            RouteAttribute::Destination(address) => to = ip(address),
+            RouteAttribute::Gateway(address) => via = ip(address),
+            RouteAttribute::PrefSource(address) => source = ip(address),
             RouteAttribute::Oif(number) => link = Some(*number),
             RouteAttribute::Priority(priority) => metric = *priority,
             _ => {}
         }
     }
-    let to = Ipv4Net::new(to?, header.destination_prefix_length).ok()?;
+    let to = IpNet::new(to?, header.destination_prefix_length).ok()?;
     Some(Route { to, via, link, source, metric })
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some(IpAddr::V4(*address)),
+        RouteAddress::Inet6(address) => Some(IpAddr::V6(*address)),
+        _ => None,
+    }
 }
 
 fn mac(message: &NeighbourMessage) -> Option<Mac> {
@@ -190,12 +226,13 @@ fn mac(message: &NeighbourMessage) -> Option<Mac> {
     })
 }
 
-fn destination(message: &NeighbourMessage) -> Option<Ipv4Addr> {
+fn destination(message: &NeighbourMessage) -> Option<IpAddr> {
     message.attributes.iter().find_map(|attribute| match attribute {
-        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(*address),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(IpAddr::V4(*address)),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => Some(IpAddr::V6(*address)),
         // Of forwarding entries the family says nothing about the address.
         NeighbourAttribute::Destination(NeighbourAddress::Other(bytes)) => {
-            <[u8; 4]>::try_from(bytes.as_slice()).ok().map(Ipv4Addr::from)
+            <[u8; 4]>::try_from(bytes.as_slice()).ok().map(IpAddr::from)
         }
         _ => None,
     })
@@ -245,24 +282,31 @@ async fn one(handle: &Handle, name: &str, change: Change) -> Result<(), rtnetlin
         }
         Change::RemoveDevice(number) => handle.link().del(number).execute().await,
         Change::SetNeighbour(number, end, Mac(mac)) => {
-            handle.neighbours().add(number, end.into()).link_layer_address(&mac).replace().execute().await
+            handle.neighbours().add(number, end).link_layer_address(&mac).replace().execute().await
         }
         Change::RemoveNeighbour(number, end, _) => {
-            handle.neighbours().del(neighbour(AddressFamily::Inet, number, end, None)).execute().await
+            handle.neighbours().del(neighbour(family(end), number, end, None)).execute().await
         }
         Change::SetForward(number, Mac(mac), address) => {
             let request = handle.neighbours().add_bridge(number, &mac).destination(address.into());
             request.flags(NeighbourFlags::Own).replace().execute().await
         }
         Change::RemoveForward(number, mac, address) => {
-            handle.neighbours().del(neighbour(AddressFamily::Bridge, number, address, Some(mac))).execute().await
+            handle.neighbours().del(neighbour(AddressFamily::Bridge, number, address.into(), Some(mac))).execute().await
         }
         Change::SetRoute(route) => handle.route().add(route_message(&route)).replace().execute().await,
         Change::RemoveRoute(route) => handle.route().del(route_message(&route)).execute().await,
     }
 }
 
-fn neighbour(family: AddressFamily, number: u32, address: Ipv4Addr, mac: Option<Mac>) -> NeighbourMessage {
+fn family(address: IpAddr) -> AddressFamily {
+    match address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}
+
+fn neighbour(family: AddressFamily, number: u32, address: IpAddr, mac: Option<Mac>) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
     message.header.family = family;
     message.header.ifindex = number;
@@ -270,26 +314,21 @@ fn neighbour(family: AddressFamily, number: u32, address: Ipv4Addr, mac: Option<
         message.header.flags = NeighbourFlags::Own;
         message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
     }
-    message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet(address)));
+    message.attributes.push(NeighbourAttribute::Destination(address.into()));
     message
 }
 
 fn route_message(route: &Route) -> RouteMessage {
-    let mut builder = RouteMessageBuilder::<Ipv4Addr>::new()
-        .destination_prefix(route.to.network(), route.to.prefix_len())
-        .protocol(RouteProtocol::from(PROTOCOL))
-        .priority(route.metric);
-    if let Some(via) = route.via {
-        // A tunnel's end is in no subnet of the device.
-        builder = builder.gateway(via).onlink();
-    }
-    if let Some(link) = route.link {
-        builder = builder.output_interface(link);
-    }
-    if let Some(source) = route.source {
-        builder = builder.pref_source(source);
-    }
-    builder.build()
+    let builder = RouteMessageBuilder::<IpAddr>::new().protocol(RouteProtocol::from(PROTOCOL)).priority(route.metric);
+    // A tunnel's end is in no subnet of the device; one of IPv6 is link-local, which needs none.
+    let mut message = if matches!(route.via, Some(IpAddr::V4(_))) { builder.onlink() } else { builder }.build();
+    message.header.address_family = family(route.to.addr());
+    message.header.destination_prefix_length = route.to.prefix_len();
+    message.attributes.push(RouteAttribute::Destination(route.to.network().into()));
+    message.attributes.extend(route.via.map(|via| RouteAttribute::Gateway(via.into())));
+    message.attributes.extend(route.link.map(RouteAttribute::Oif));
+    message.attributes.extend(route.source.map(|source| RouteAttribute::PrefSource(source.into())));
+    message
 }
 
 /// A step in words.

@@ -1,16 +1,18 @@
 //! Reads the peers out of the network's share: who has which part of the pod network, and where they are.
 //!
-//! In:       the share, the own node's name and range.
+//! In:       the share, the own node's name and network.
 //! Out:      the peers that can be used, and of the others why not, in words.
 //! Never:    decides which way leads to them (`plan.rs`).
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde_json::Value;
 
 use super::ANNOTATION;
+use crate::agent::node_network::NodeNetwork;
 use crate::api::Object;
 use crate::link::share::Share;
 
@@ -49,6 +51,10 @@ pub struct Peer {
     pub range: Ipv4Net,
     /// Where it is.
     pub address: Ipv4Addr,
+    /// Its part of the IPv6 pod network; `None` in a cluster of IPv4 only, and when it cannot be right.
+    pub range6: Option<Ipv6Net>,
+    /// Its IPv6 address, if it has one.
+    pub address6: Option<Ipv6Addr>,
     /// How to get there.
     pub back_end: BackEnd,
 }
@@ -66,10 +72,11 @@ pub struct Peers {
 
 /// Reads the peers. Of two with overlapping ranges the first by name is right; nobody has a part of this node's.
 #[must_use]
-pub fn peers(share: &Share, node: &str, own_range: Ipv4Net) -> Peers {
+pub fn peers(share: &Share, node: &str, own: &NodeNetwork) -> Peers {
     let mut read = Peers::default();
     let network = share.network.as_ref();
     let all: Option<Ipv4Net> = network.and_then(|network| network.pods.parse().ok());
+    let all6: Option<Ipv6Net> = network.and_then(|network| network.pods6.parse().ok());
     let setting = network.map_or("auto", |network| network.back_end.as_str());
     let setting = BackEnd::parse(setting).unwrap_or_else(|| {
         read.refused.push(format!("the network's back end {setting:?} is not known: it is taken for \"auto\""));
@@ -77,20 +84,16 @@ pub fn peers(share: &Share, node: &str, own_range: Ipv4Net) -> Peers {
     });
     let own_wish = share.peers.get(node).map_or(BackEnd::Auto, |own| wish(own));
     for (name, object) in &share.peers {
-        let address = internal_ip(object);
+        let address: Option<Ipv4Addr> = internal_ip(object);
         if name == node {
             read.own = address;
             continue;
         }
         // One that has no range yet, or has not said where it is, is no fault: it joins just now.
         let (Some(range), Some(address)) = (pod_range(object), address) else { continue };
-        let overlaps = |other: Ipv4Net| other.contains(&range) || range.contains(&other);
-        let fault = if overlaps(own_range) {
-            Some(format!("its pods' range {range} overlaps this node's own, {own_range}"))
-        } else if let Some((other, _)) = read.others.iter().find(|(_, other)| overlaps(other.range)) {
-            Some(format!("its pods' range {range} overlaps that of {other}"))
-        } else if all.is_some_and(|all| !all.contains(&range)) {
-            Some(format!("its pods' range {range} is not in the cluster's pod network"))
+        let others = read.others.iter().map(|(other, peer)| (other, peer.range.into()));
+        let fault = if let Some(fault) = range_fault(range.into(), own.range.into(), others, all.map(IpNet::V4)) {
+            Some(fault)
         } else if all.is_some_and(|all| all.contains(&address)) || !is_a_machines(address) {
             Some(format!("its address {address} cannot be a machine's"))
         } else {
@@ -106,9 +109,36 @@ pub fn peers(share: &Share, node: &str, own_range: Ipv4Net) -> Peers {
             BackEnd::Auto => setting,
             wish => wish,
         };
-        read.others.insert(name.clone(), Peer { range, address, back_end });
+        let mut range6 = own.v6.and_then(|_| pod_range6(object));
+        if let (Some(range), Some(own)) = (range6, own.v6) {
+            let others = read.others.iter().filter_map(|(other, peer)| Some((other, peer.range6?.into())));
+            if let Some(fault) = range_fault(range.into(), own.range.into(), others, all6.map(IpNet::V6)) {
+                read.refused.push(format!("pods on node {name} are not reached by IPv6: {fault}"));
+                range6 = None;
+            }
+        }
+        let address6 = internal_ip6(object).filter(|address| range6.is_some() && !all6.is_some_and(|all| all.contains(address)));
+        read.others.insert(name.clone(), Peer { range, address, range6, address6, back_end });
     }
     read
+}
+
+/// Why a peer's range cannot be right: it is this node's, or that of one of the others, or outside of all.
+fn range_fault<'a>(
+    range: IpNet,
+    own: IpNet,
+    mut others: impl Iterator<Item = (&'a String, IpNet)>,
+    all: Option<IpNet>,
+) -> Option<String> {
+    let overlaps = |other: &IpNet| other.contains(&range) || range.contains(other);
+    if overlaps(&own) {
+        Some(format!("its pods' range {range} overlaps this node's own, {own}"))
+    } else if let Some((other, _)) = others.find(|(_, other)| overlaps(other)) {
+        Some(format!("its pods' range {range} overlaps that of {other}"))
+    } else {
+        all.is_some_and(|all| !all.contains(&range))
+            .then(|| format!("its pods' range {range} is not in the cluster's pod network"))
+    }
 }
 
 fn wish(node: &Object) -> BackEnd {
@@ -122,9 +152,24 @@ fn pod_range(node: &Object) -> Option<Ipv4Net> {
     (8..=30).contains(&range.prefix_len()).then(|| range.trunc())
 }
 
-fn internal_ip(node: &Object) -> Option<Ipv4Addr> {
+fn pod_range6(node: &Object) -> Option<Ipv6Net> {
+    let mut listed = node.list_at(&["spec", "podCIDRs"]).iter().filter_map(Value::as_str);
+    let range = listed.find_map(|text| text.parse::<Ipv6Net>().ok())?;
+    // As above: a part of a part, and more than a few addresses.
+    (16..=126).contains(&range.prefix_len()).then(|| range.trunc())
+}
+
+fn internal_ip<A: FromStr>(node: &Object) -> Option<A> {
     let internal = node.list_at(&["status", "addresses"]).iter().filter(|address| address["type"] == "InternalIP");
     internal.filter_map(|address| address["address"].as_str()).find_map(|text| text.parse().ok())
+}
+
+/// Its IPv6 address, global or unique local: one that has a meaning on one link only cannot be told to others.
+fn internal_ip6(node: &Object) -> Option<Ipv6Addr> {
+    internal_ip(node).filter(|address: &Ipv6Addr| {
+        let special = address.is_unspecified() || address.is_loopback() || address.is_multicast();
+        !special && !address.is_unicast_link_local() && address.to_ipv4_mapped().is_none()
+    })
 }
 
 fn is_a_machines(address: Ipv4Addr) -> bool {
@@ -138,6 +183,7 @@ pub(crate) mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::agent::node_network::NodeNetwork6;
     use crate::link::network::ClusterNetwork;
 
     /// A share of these nodes: name, range, address, annotation.
@@ -154,15 +200,46 @@ pub(crate) mod tests {
         Share { network: Some(network), peers: nodes.iter().map(node).collect(), ..Share::default() }
     }
 
+    /// The same of a dual-stack cluster: of some nodes the IPv6 range and address, which may be empty.
+    pub(crate) fn dual(mut share: Share, nodes: &[(&str, &str, &str)]) -> Share {
+        share.network.as_mut().unwrap().pods6 = "fd12:0:0:100::/56".into();
+        for (name, range, address) in nodes {
+            let mut object = share.peers[*name].to_value();
+            let listed = object["spec"]["podCIDRs"].as_array_mut().unwrap();
+            listed.push(json!(range));
+            let addresses = object["status"]["addresses"].as_array_mut().unwrap();
+            addresses.push(json!({"type": "InternalIP", "address": address}));
+            share.peers.insert((*name).to_owned(), Arc::new(Object::from_value(object).unwrap()));
+        }
+        share
+    }
+
+    /// The network of node `a`: 10.244.1.0/24, and fd12:0:0:101::/64.
+    pub(crate) fn own(dual: bool) -> NodeNetwork {
+        let v6 = NodeNetwork6 { range: "fd12:0:0:101::/64".parse().unwrap(), gateway: "fd12:0:0:101::1".parse().unwrap() };
+        NodeNetwork {
+            range: "10.244.1.0/24".parse().unwrap(),
+            gateway: Ipv4Addr::new(10, 244, 1, 1),
+            bridge: Some("br-bramble".into()),
+            v6: dual.then_some(v6),
+        }
+    }
+
     fn read(back_end: &str, nodes: &[(&str, &str, &str, &str)]) -> Peers {
-        peers(&share(back_end, nodes), "a", "10.244.1.0/24".parse().unwrap())
+        peers(&share(back_end, nodes), "a", &own(false))
     }
 
     #[test]
     fn a_node_is_read_with_its_range_and_address_and_the_own_one_is_no_peer() {
         let peers = read("auto", &[("a", "10.244.1.0/24", "192.168.1.1", ""), ("b", "10.244.2.0/24", "192.168.1.2", "")]);
         assert_eq!(peers.own, Some(Ipv4Addr::new(192, 168, 1, 1)));
-        let b = Peer { range: "10.244.2.0/24".parse().unwrap(), address: Ipv4Addr::new(192, 168, 1, 2), back_end: BackEnd::Auto };
+        let b = Peer {
+            range: "10.244.2.0/24".parse().unwrap(),
+            address: Ipv4Addr::new(192, 168, 1, 2),
+            range6: None,
+            address6: None,
+            back_end: BackEnd::Auto,
+        };
         assert_eq!(peers.others, BTreeMap::from([("b".to_owned(), b)]));
         assert!(peers.refused.is_empty());
     }
@@ -188,6 +265,36 @@ pub(crate) mod tests {
             let told = peers.refused.join("\n");
             assert!(told.contains(words) && told.is_empty() == words.is_empty(), "{range} {address}: {told}");
         }
+    }
+
+    #[test]
+    fn of_ipv6_what_cannot_be_right_is_left_out_and_ipv4_stays() {
+        let nodes = [("b", "10.244.2.0/24", "192.168.1.2", ""), ("c", "10.244.3.0/24", "192.168.1.3", "")];
+        let of_c = |range: &str, address: &str| {
+            let share = dual(share("auto", &nodes), &[("b", "fd12:0:0:102::/64", "fd00::2"), ("c", range, address)]);
+            let mut peers = peers(&share, "a", &own(true));
+            let c = peers.others.remove("c").unwrap();
+            (c.range6, c.address6, peers.refused.join("\n"))
+        };
+        let (range, address): (Ipv6Net, Ipv6Addr) = ("fd12:0:0:103::/64".parse().unwrap(), "fd00::3".parse().unwrap());
+        assert_eq!(of_c("fd12:0:0:103::/64", "fd00::3"), (Some(range), Some(address), String::new()));
+        for (range, words) in [
+            ("", ""),
+            ("fd12::/8", ""),
+            ("fd12:0:0:101::/80", "by IPv6: its pods' range fd12:0:0:101::/80 overlaps this node's own"),
+            ("fd12:0:0:102::/64", "overlaps that of b"),
+            ("fd99:0:0:103::/64", "not in the cluster's pod network"),
+        ] {
+            let (range6, address6, told) = of_c(range, "fd00::3");
+            assert_eq!((range6, address6), (None, None), "{range}");
+            assert!(told.contains(words) && told.is_empty() == words.is_empty(), "{range}: {told}");
+        }
+        for address in ["", "fe80::1", "::1", "ff02::1", "::", "::ffff:192.168.1.3", "fd12:0:0:103::9"] {
+            assert_eq!(of_c("fd12:0:0:103::/64", address), (Some(range), None, String::new()), "{address}");
+        }
+        // A node that has no IPv6 network itself looks at none.
+        let share = dual(share("auto", &nodes), &[("b", "fd12:0:0:102::/64", "fd00::2")]);
+        assert_eq!(peers(&share, "a", &own(false)).others["b"].range6, None);
     }
 
     #[test]

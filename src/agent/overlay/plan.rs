@@ -8,16 +8,20 @@
 //! Source:   flannel's vxlan back end for the static entries (a peer's tunnel end has the first address of its range); addresses of devices and
 //!           who owns what are ours (`mod.rs`).
 //!
+//! IPv6 follows IPv4: where that way is plain and the peer's IPv6 address is on the same segment, IPv6 is plain as well; else it takes the tunnel, to the
+//! link-local address that the peer's device has of its own. Rejected: the first address of the peer's IPv6 range as the end, as for IPv4. The kernel
+//! refuses it while another route leads there by another interface, as when a pair changes from one way to the other.
+//!
 //! A machine with two cards on one segment: the way leads through the one with the lower number that is plugged in.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::peers::{BackEnd, Peer, Peers};
 use super::seen::{Route, Seen, Vxlan};
-use super::{Ids, Mac, PORT, VXLAN_BYTES};
+use super::{IPV6_BYTES, Ids, Mac, PORT, VXLAN_BYTES};
 use crate::agent::node_network::NodeNetwork;
 
 /// What the kernel should have for this agent.
@@ -26,13 +30,15 @@ pub struct Wanted {
     /// The VXLAN device and its MTU, if a peer needs it.
     pub device: Option<(Vxlan, u32)>,
     /// The device's neighbours: tunnel end, and its device.
-    pub neighbours: BTreeMap<Ipv4Addr, Mac>,
+    pub neighbours: BTreeMap<IpAddr, Mac>,
     /// Behind which machine a peer's device is.
     pub forwards: BTreeMap<Mac, Ipv4Addr>,
     /// The ways to peers' pods.
-    pub ways: BTreeMap<Ipv4Net, Way>,
+    pub ways: BTreeMap<IpNet, Way>,
     /// Who may send VXLAN to this machine: every peer elsewhere, since a peer with several addresses may see the segments otherwise than we do.
     pub senders: BTreeSet<Ipv4Addr>,
+    /// Whether pods here have IPv6. If not, nothing of IPv6 is made.
+    pub dual: bool,
     /// What does not go, for people.
     pub faults: Vec<String>,
 }
@@ -42,10 +48,16 @@ impl Wanted {
     #[must_use]
     pub fn direct(&self) -> BTreeSet<Ipv4Addr> {
         let peer = |way: &Way| match way {
-            Way::Direct(peer, _) => Some(*peer),
-            Way::Tunnel(..) => None,
+            Way::Direct(IpAddr::V4(peer), _) => Some(*peer),
+            Way::Direct(IpAddr::V6(_), _) | Way::Tunnel(..) => None,
         };
         self.ways.values().filter_map(peer).collect()
+    }
+
+    /// Whether IPv6 goes through the tunnel.
+    #[must_use]
+    pub fn tunnels_ipv6(&self) -> bool {
+        self.ways.iter().any(|(to, way)| matches!((to, way), (IpNet::V6(_), Way::Tunnel(..))))
     }
 }
 
@@ -53,9 +65,9 @@ impl Wanted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// By way of the peer, through this interface.
-    Direct(Ipv4Addr, u32),
+    Direct(IpAddr, u32),
     /// By way of the tunnel's other end; the machine itself speaks from this address, so that the answer takes the same way.
-    Tunnel(Ipv4Addr, Option<Ipv4Addr>),
+    Tunnel(IpAddr, Option<IpAddr>),
 }
 
 /// One step.
@@ -68,9 +80,9 @@ pub enum Change {
     /// Removes the device.
     RemoveDevice(u32),
     /// Makes a neighbour of a device, in place of another one.
-    SetNeighbour(u32, Ipv4Addr, Mac),
+    SetNeighbour(u32, IpAddr, Mac),
     /// Removes one.
-    RemoveNeighbour(u32, Ipv4Addr, Mac),
+    RemoveNeighbour(u32, IpAddr, Mac),
     /// Says behind which machine a peer's device is.
     SetForward(u32, Mac, Ipv4Addr),
     /// Forgets that.
@@ -98,18 +110,31 @@ pub fn pod_mtu(underlay: u32, back_end: BackEnd) -> u32 {
 pub fn wanted(ids: &Ids, peers: &Peers, own: &NodeNetwork, seen: &Seen) -> Wanted {
     let mut wanted = Wanted { faults: peers.refused.clone(), ..Wanted::default() };
     let Some(bridge) = &own.bridge else { return wanted };
-    let mut tunnels = Vec::new();
+    wanted.dual = own.v6.is_some();
+    let mut tunnels: Vec<(IpNet, &Peer)> = Vec::new();
     for (name, peer) in &peers.others {
         // An agent on the same machine: its bridge is here, and the kernel knows the way.
         if seen.has(peer.address) {
             continue;
         }
         wanted.senders.insert(peer.address);
-        match (peer.back_end, segment(peer.address, bridge, seen)) {
+        let range6 = peer.range6.map(IpNet::V6);
+        match (peer.back_end, segment(peer.address.into(), bridge, seen)) {
             (BackEnd::Auto | BackEnd::Route, Some(link)) => {
-                wanted.ways.insert(peer.range, Way::Direct(peer.address, link));
+                wanted.ways.insert(peer.range.into(), Way::Direct(peer.address.into(), link));
+                let near = peer.address6.map(IpAddr::V6).filter(|address| segment(*address, bridge, seen) == Some(link));
+                match (range6, near) {
+                    (Some(range), Some(address)) => drop(wanted.ways.insert(range, Way::Direct(address, link))),
+                    (Some(range), None) if peer.back_end == BackEnd::Auto => tunnels.push((range, peer)),
+                    (Some(_), None) => wanted.faults.push(format!(
+                        "pods on node {name} are not reached by IPv6: it has no IPv6 address on a network of this machine, and the network's back end is \"route\""
+                    )),
+                    (None, _) => {}
+                }
             }
-            (BackEnd::Auto | BackEnd::Vxlan, _) => tunnels.push((name, peer)),
+            (BackEnd::Auto | BackEnd::Vxlan, _) => {
+                tunnels.extend([Some(peer.range.into()), range6].into_iter().flatten().map(|range| (range, peer)));
+            }
             (BackEnd::Route, None) => wanted.faults.push(format!(
                 "pods on node {name} are not reached: {} is on no network of this machine, and the network's back end is \"route\"",
                 peer.address
@@ -119,22 +144,23 @@ pub fn wanted(ids: &Ids, peers: &Peers, own: &NodeNetwork, seen: &Seen) -> Wante
             )),
         }
     }
-    tunnel(&mut wanted, ids, &tunnels, peers, own, seen);
+    tunnel(&mut wanted, ids, tunnels, peers, own, seen);
     wanted
 }
 
 /// The interface that the address is on the segment of.
-fn segment(address: Ipv4Addr, bridge: &str, seen: &Seen) -> Option<u32> {
+fn segment(address: IpAddr, bridge: &str, seen: &Seen) -> Option<u32> {
     let subnets = seen.addresses.iter().filter_map(|(number, own, length)| {
         let link = seen.links.get(number)?;
-        let subnet = Ipv4Net::new(*own, *length).ok()?;
-        let reaches = link.up && link.name != bridge && link.vxlan.is_none() && !own.is_loopback() && *length < 32;
+        let subnet = IpNet::new(*own, *length).ok()?;
+        let alone = own.is_loopback() || *length == subnet.max_prefix_len();
+        let reaches = link.up && link.name != bridge && link.vxlan.is_none() && !alone;
         (reaches && subnet.contains(&address)).then_some((std::cmp::Reverse(*length), *number))
     });
     subnets.min().map(|(_, number)| number)
 }
 
-fn tunnel(wanted: &mut Wanted, ids: &Ids, tunnels: &[(&String, &Peer)], peers: &Peers, own: &NodeNetwork, seen: &Seen) {
+fn tunnel(wanted: &mut Wanted, ids: &Ids, mut tunnels: Vec<(IpNet, &Peer)>, peers: &Peers, own: &NodeNetwork, seen: &Seen) {
     if tunnels.is_empty() {
         return;
     }
@@ -149,7 +175,7 @@ fn tunnel(wanted: &mut Wanted, ids: &Ids, tunnels: &[(&String, &Peer)], peers: &
             (link.vxlan.clone(), link.mtu)
         }
         (_, Some(address)) => {
-            let of_address = |(number, one, _): &&(u32, Ipv4Addr, u8)| *one == address && seen.links.contains_key(number);
+            let of_address = |(number, one, _): &&(u32, IpAddr, u8)| *one == address && seen.links.contains_key(number);
             let link = seen.addresses.iter().find(of_address).and_then(|(number, _, _)| seen.links.get(number));
             let mtu = pod_mtu(link.map_or(1500, |link| link.mtu), BackEnd::Vxlan);
             let mac = Some(Mac::of(address));
@@ -164,14 +190,26 @@ fn tunnel(wanted: &mut Wanted, ids: &Ids, tunnels: &[(&String, &Peer)], peers: &
             return;
         }
     };
+    if mtu < IPV6_BYTES && tunnels.iter().any(|(range, _)| matches!(range, IpNet::V6(_))) {
+        wanted.faults.push(format!(
+            "nodes on other networks are not reached by IPv6: packets of {mtu} bytes fit through the tunnel, and IPv6 needs {IPV6_BYTES}"
+        ));
+        tunnels.retain(|(range, _)| matches!(range, IpNet::V4(_)));
+        if tunnels.is_empty() {
+            return;
+        }
+    }
     wanted.device = vxlan.map(|vxlan| (vxlan, mtu));
-    // The bridge may come later than the first look.
-    let source = Some(own.gateway).filter(|gateway| seen.has(*gateway));
-    for (_, peer) in tunnels {
-        let (end, mac) = (peer.range.network(), Mac::of(peer.address));
+    for (range, peer) in tunnels {
+        let mac = Mac::of(peer.address);
+        let (end, source): (IpAddr, Option<IpAddr>) = match range {
+            IpNet::V4(range) => (range.network().into(), Some(own.gateway.into())),
+            IpNet::V6(_) => (mac.link_local().into(), own.v6.map(|v6| v6.gateway.into())),
+        };
         wanted.neighbours.insert(end, mac);
         wanted.forwards.insert(mac, peer.address);
-        wanted.ways.insert(peer.range, Way::Tunnel(end, source));
+        // The bridge may come later than the first look.
+        wanted.ways.insert(range, Way::Tunnel(end, source.filter(|source| seen.has(*source))));
     }
 }
 
@@ -203,7 +241,7 @@ pub fn changes(ids: &Ids, wanted: &Wanted, seen: &Seen) -> Vec<Change> {
     }
     let routes: BTreeSet<Route> = wanted.ways.iter().filter_map(|(to, way)| route(ids, *to, way, device)).collect();
     if let Some(device) = device {
-        let set = |(end, mac): (&Ipv4Addr, &Mac)| (device, *end, *mac);
+        let set = |(end, mac): (&IpAddr, &Mac)| (device, *end, *mac);
         let neighbours = wanted.neighbours.iter().map(set).filter(|one| !seen.neighbours.contains(one));
         changes.extend(neighbours.map(|(device, end, mac)| Change::SetNeighbour(device, end, mac)));
         let forwards = wanted.forwards.iter().map(|(mac, address)| (device, *mac, *address));
@@ -222,7 +260,7 @@ pub fn changes(ids: &Ids, wanted: &Wanted, seen: &Seen) -> Vec<Change> {
 
 /// What of the device nobody needs: no way of ours, no route of another agent.
 fn leftovers(ids: &Ids, wanted: &Wanted, seen: &Seen, device: u32) -> Vec<Change> {
-    let others: BTreeSet<Ipv4Addr> = seen
+    let others: BTreeSet<IpAddr> = seen
         .routes
         .iter()
         .filter(|route| route.metric != ids.metric && route.link == Some(device))
@@ -245,7 +283,7 @@ fn leftovers(ids: &Ids, wanted: &Wanted, seen: &Seen, device: u32) -> Vec<Change
         .collect()
 }
 
-fn route(ids: &Ids, to: Ipv4Net, way: &Way, device: Option<u32>) -> Option<Route> {
+fn route(ids: &Ids, to: IpNet, way: &Way, device: Option<u32>) -> Option<Route> {
     let (via, link, source) = match *way {
         Way::Direct(peer, link) => (peer, link, None),
         Way::Tunnel(end, source) => (end, device?, source),

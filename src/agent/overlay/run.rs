@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::netlink::{self, NetlinkError};
+use super::netlink::{self, Families, NetlinkError};
 use super::plan::{self, Wanted};
 use super::{Ids, filter, listing, peers};
 use crate::agent::exec::{self, ExecError};
@@ -107,9 +107,12 @@ async fn pass(
     past: &mut Past,
     anyway: bool,
 ) -> Result<Wanted, PassError> {
-    let peers = peers::peers(share, node, network.range);
+    let peers = peers::peers(share, node, network);
+    // Of the cluster, not of this node: another agent's ways by the same device are to be seen.
+    let dual = share.network.as_ref().is_some_and(|network| !network.pods6.is_empty());
+    let families = if dual { Families::Both } else { Families::Ipv4 };
     for _ in 0..ROUNDS {
-        let seen = netlink::read().await?;
+        let seen = netlink::read(families).await?;
         let wanted = plan::wanted(ids, &peers, network, &seen);
         past.tell_faults(&wanted.faults);
         // Before the device: no packet comes through it from a stranger.
@@ -132,8 +135,12 @@ impl Past {
             return Ok(());
         }
         let done = async {
-            if stands && exec::has_table(&ids.table()).await? {
-                return Ok(());
+            if stands {
+                let (name, all) = (ids.table(), exec::tables().await?);
+                let has = |family: &str| all.iter().any(|(of, table)| of == family && *table == name);
+                if has("ip") && (has("ip6") || !wanted.tunnels_ipv6()) {
+                    return Ok(());
+                }
             }
             exec::transaction(&text).await
         };
@@ -189,14 +196,18 @@ fn claim(agent: &str) -> Option<UnixDatagram> {
 pub async fn remove(cluster_uid: &str, node: &str) -> Result<(), NetlinkError> {
     let ids = Ids::new(cluster_uid, node);
     for _ in 0..ROUNDS {
-        let changes = plan::changes(&ids, &Wanted::default(), &netlink::read().await?);
+        let changes = plan::changes(&ids, &Wanted::default(), &netlink::read(Families::Both).await?);
         if changes.is_empty() {
             break;
         }
         netlink::apply(&ids.link(), changes).await?;
     }
-    // Without `nft` there is no table.
-    if let Err(error) = exec::transaction(&filter::removal(&ids.table())).await {
+    // Without `nft` there is no table; that of IPv6 is not so much as named where there is none.
+    let mut text = filter::removal(&ids.table());
+    if exec::tables().await.is_ok_and(|all| all.contains(&("ip6".to_owned(), ids.table()))) {
+        text.push_str(&filter::removal_of("ip6", &ids.table()));
+    }
+    if let Err(error) = exec::transaction(&text).await {
         tracing::debug!(error = %Chain(&error), "removes no table");
     }
     Ok(())

@@ -3,9 +3,9 @@
 //! Never:    reads it (`netlink.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::Mac;
 
@@ -41,13 +41,13 @@ pub struct Vxlan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Route {
     /// Where to.
-    pub to: Ipv4Net,
+    pub to: IpNet,
     /// By way of whom.
-    pub via: Option<Ipv4Addr>,
+    pub via: Option<IpAddr>,
     /// Through which interface.
     pub link: Option<u32>,
     /// The address that the machine itself speaks from.
-    pub source: Option<Ipv4Addr>,
+    pub source: Option<IpAddr>,
     /// Whose it is.
     pub metric: u32,
 }
@@ -57,12 +57,12 @@ pub struct Route {
 pub struct Seen {
     /// By number.
     pub links: BTreeMap<u32, Link>,
-    /// Addresses of the machine, each with its interface and subnet.
-    pub addresses: BTreeSet<(u32, Ipv4Addr, u8)>,
+    /// Addresses of the machine, each with its interface and subnet; of IPv6 those that may be spoken from by now.
+    pub addresses: BTreeSet<(u32, IpAddr, u8)>,
     /// All routes of [`super::PROTOCOL`], other agents' too.
     pub routes: BTreeSet<Route>,
     /// Static neighbours on VXLAN devices: interface, address, and the peer's device.
-    pub neighbours: BTreeSet<(u32, Ipv4Addr, Mac)>,
+    pub neighbours: BTreeSet<(u32, IpAddr, Mac)>,
     /// On VXLAN devices: behind which machine a peer's device is.
     pub forwards: BTreeSet<(u32, Mac, Ipv4Addr)>,
 }
@@ -76,7 +76,8 @@ impl Seen {
 
     /// Whether the machine has this address.
     #[must_use]
-    pub fn has(&self, address: Ipv4Addr) -> bool {
+    pub fn has(&self, address: impl Into<IpAddr>) -> bool {
+        let address = address.into();
         self.addresses.iter().any(|(_, own, _)| *own == address)
     }
 }

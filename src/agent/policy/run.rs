@@ -274,7 +274,7 @@ mod tests {
 
     fn own(bridge: Option<&str>) -> NodeNetwork {
         let (range, gateway) = ("10.244.1.0/24".parse().unwrap(), "10.244.1.1".parse().unwrap());
-        NodeNetwork { range, gateway, bridge: bridge.map(str::to_owned) }
+        NodeNetwork { range, gateway, bridge: bridge.map(str::to_owned), v6: None }
     }
 
     fn keeper(nft: PathBuf) -> Keeper {

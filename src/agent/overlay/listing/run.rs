@@ -1,6 +1,6 @@
 //! Reads what of ours is in this machine's network, and removes what no living agent needs.
 
-use super::super::netlink::{self, NetlinkError};
+use super::super::netlink::{self, Families, NetlinkError};
 use super::super::plan::Change;
 use super::super::seen::Seen;
 use super::super::{LINK_PREFIX, filter};
@@ -19,7 +19,7 @@ async fn look() -> Result<(Seen, Vec<Thing>), NetlinkError> {
     let sockets = tokio::fs::read_to_string("/proc/net/unix").await.unwrap_or_default();
     let tables = exec::tables().await.unwrap_or_default();
     let rules = iptables(&["-w", "5", "-S"]).await.unwrap_or_default();
-    let seen = netlink::read().await?;
+    let seen = netlink::read(Families::Both).await?;
     let things = things(&seen, &tables, &rules, &living(&sockets));
     Ok((seen, things))
 }

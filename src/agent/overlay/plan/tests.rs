@@ -1,9 +1,10 @@
 //! Tables: peers and a kernel, and what follows.
 
 use super::super::peers::peers;
-use super::super::peers::tests::share;
+use super::super::peers::tests::{dual, own as own_network, share};
 use super::super::seen::Link;
 use super::*;
+use crate::link::share::Share;
 
 const ETH0: u32 = 2;
 const DEVICE: u32 = 9;
@@ -13,11 +14,7 @@ fn ids() -> Ids {
 }
 
 fn own() -> NodeNetwork {
-    NodeNetwork {
-        range: "10.244.1.0/24".parse().unwrap(),
-        gateway: Ipv4Addr::new(10, 244, 1, 1),
-        bridge: Some("br-bramble".into()),
-    }
+    own_network(false)
 }
 
 fn link(name: &str) -> Link {
@@ -34,10 +31,14 @@ fn machine() -> Seen {
     }
 }
 
-fn plan(back_end: &str, others: &[(&str, &str, &str, &str)], seen: &Seen) -> Wanted {
+fn with_own(back_end: &str, others: &[(&str, &str, &str, &str)]) -> Share {
     let mut nodes = vec![("a", "10.244.1.0/24", "192.168.1.1", "")];
     nodes.extend(others);
-    wanted(&ids(), &peers(&share(back_end, &nodes), "a", own().range), &own(), seen)
+    share(back_end, &nodes)
+}
+
+fn plan(back_end: &str, others: &[(&str, &str, &str, &str)], seen: &Seen) -> Wanted {
+    wanted(&ids(), &peers(&with_own(back_end, others), "a", &own()), &own(), seen)
 }
 
 const NEAR: (&str, &str, &str, &str) = ("b", "10.244.2.0/24", "192.168.1.2", "");
@@ -80,10 +81,14 @@ fn carry_out(seen: &mut Seen, changes: &[Change]) {
     }
 }
 
-/// Looks and acts until nothing is left to do.
 fn settle(back_end: &str, others: &[(&str, &str, &str, &str)], seen: &mut Seen) -> Wanted {
+    settle_as(&with_own(back_end, others), &own(), seen)
+}
+
+/// Looks and acts until nothing is left to do.
+fn settle_as(share: &Share, own: &NodeNetwork, seen: &mut Seen) -> Wanted {
     for _ in 0..4 {
-        let wanted = plan(back_end, others, seen);
+        let wanted = wanted(&ids(), &peers(share, "a", own), own, seen);
         let changes = changes(&ids(), &wanted, seen);
         if changes.is_empty() {
             return wanted;
@@ -105,7 +110,7 @@ fn a_peer_on_the_segment_has_a_plain_route_and_one_elsewhere_the_tunnel() {
         .collect();
     assert_eq!(routes, ["10.244.2.0/24 192.168.1.2 2 None", "10.244.3.0/24 10.244.3.0 9 Some(10.244.1.1)"]);
     let mac = Mac::of(Ipv4Addr::new(192, 168, 2, 3));
-    assert_eq!(seen.neighbours, [(DEVICE, Ipv4Addr::new(10, 244, 3, 0), mac)].into());
+    assert_eq!(seen.neighbours, [(DEVICE, Ipv4Addr::new(10, 244, 3, 0).into(), mac)].into());
     assert_eq!(seen.forwards, [(DEVICE, mac, Ipv4Addr::new(192, 168, 2, 3))].into());
     let device = &seen.links[&DEVICE];
     assert_eq!((device.mtu, device.vxlan.as_ref().unwrap().local), (1450, Some(Ipv4Addr::new(192, 168, 1, 1))));
@@ -125,7 +130,7 @@ fn settings_and_annotations_choose_and_what_cannot_be_is_said() {
     assert!(secret.ways.is_empty() && secret.faults[0].contains("unencrypted"), "{secret:?}");
     let mut nobody = own();
     nobody.bridge = None;
-    let read = peers(&share("auto", &[NEAR]), "a", nobody.range);
+    let read = peers(&share("auto", &[NEAR]), "a", &nobody);
     assert_eq!(wanted(&ids(), &read, &nobody, &machine()), Wanted::default());
 }
 
@@ -151,11 +156,11 @@ fn a_peer_with_a_new_address_or_range_is_followed() {
     settle("auto", &[FAR], &mut seen);
     settle("auto", &[("c", "10.244.3.0/24", "192.168.2.77", "")], &mut seen);
     let mac = Mac::of(Ipv4Addr::new(192, 168, 2, 77));
-    assert_eq!(seen.neighbours, [(DEVICE, Ipv4Addr::new(10, 244, 3, 0), mac)].into());
+    assert_eq!(seen.neighbours, [(DEVICE, Ipv4Addr::new(10, 244, 3, 0).into(), mac)].into());
     assert_eq!(seen.forwards, [(DEVICE, mac, Ipv4Addr::new(192, 168, 2, 77))].into());
     // It moves onto our segment.
     settle("auto", &[("c", "10.244.3.0/24", "192.168.1.77", "")], &mut seen);
-    assert_eq!(seen.routes.iter().next().unwrap().via, Some(Ipv4Addr::new(192, 168, 1, 77)));
+    assert_eq!(seen.routes.iter().next().unwrap().via, Some(Ipv4Addr::new(192, 168, 1, 77).into()));
     assert!(!seen.links.contains_key(&DEVICE) && seen.neighbours.is_empty());
 }
 
@@ -165,11 +170,11 @@ fn an_own_new_address_remakes_the_device_once_the_others_know_it() {
     settle("auto", &[FAR], &mut seen);
     let before = seen.links[&DEVICE].clone();
     seen.addresses.retain(|(number, _, _)| *number != ETH0);
-    seen.addresses.insert((ETH0, Ipv4Addr::new(192, 168, 1, 50), 24));
+    seen.addresses.insert((ETH0, Ipv4Addr::new(192, 168, 1, 50).into(), 24));
     settle("auto", &[FAR], &mut seen);
     assert_eq!(seen.links[&DEVICE], before, "the others still send to the old one");
     let nodes = [("a", "10.244.1.0/24", "192.168.1.50", ""), FAR];
-    let read = peers(&share("auto", &nodes), "a", own().range);
+    let read = peers(&share("auto", &nodes), "a", &own());
     let changes = changes(&ids(), &wanted(&ids(), &read, &own(), &seen), &seen);
     assert!(matches!(changes[..2], [Change::RemoveDevice(DEVICE), Change::AddDevice(..)]), "{changes:?}");
 }
@@ -215,13 +220,91 @@ fn what_was_done_away_with_behind_our_back_comes_again() {
 fn of_two_cards_on_one_segment_the_one_that_is_plugged_in_is_taken() {
     let mut seen = machine();
     seen.links.insert(3, link("wlan0"));
-    seen.addresses.insert((3, Ipv4Addr::new(192, 168, 1, 100), 24));
+    seen.addresses.insert((3, Ipv4Addr::new(192, 168, 1, 100).into(), 24));
     settle("auto", &[NEAR], &mut seen);
     assert_eq!(seen.routes.iter().next().unwrap().link, Some(ETH0));
     seen.links.get_mut(&ETH0).unwrap().up = false;
     settle("auto", &[NEAR], &mut seen);
     assert_eq!(seen.routes.iter().next().unwrap().link, Some(3));
     assert_eq!(seen.routes.len(), 1);
+}
+
+/// The same machine in a dual-stack cluster: `fd00::1/64` on its card.
+fn dual_machine() -> Seen {
+    let mut seen = machine();
+    let card = |number, address: &str| (number, address.parse().unwrap(), 64);
+    seen.addresses.extend([card(ETH0, "fd00::1"), card(ETH0, "fe80::1"), card(5, "fd12:0:0:101::1")]);
+    seen
+}
+
+/// Two nodes on the segment, of which `b` has an IPv6 address there, and one elsewhere.
+fn dual_share(back_end: &str) -> Share {
+    let share = with_own(back_end, &[NEAR, FAR, ("d", "10.244.4.0/24", "192.168.1.4", "")]);
+    dual(share, &[("b", "fd12:0:0:102::/64", "fd00::2"), ("c", "fd12:0:0:103::/64", "fd00::3"), ("d", "fd12:0:0:104::/64", "")])
+}
+
+fn ways_of(seen: &Seen) -> Vec<String> {
+    let of_ipv6 = seen.routes.iter().filter(|route| matches!(route.to, IpNet::V6(_)));
+    let words = |route: &Route| format!("{} {} {} {:?}", route.to, route.via.unwrap(), route.link.unwrap(), route.source);
+    of_ipv6.map(words).collect()
+}
+
+#[test]
+fn ipv6_takes_a_plain_route_to_an_address_on_the_segment_and_else_the_tunnel() {
+    let mut seen = dual_machine();
+    let wanted = settle_as(&dual_share("auto"), &own_network(true), &mut seen);
+    assert_eq!(wanted.faults, Vec::<String>::new());
+    // That of c looks as if it were on the segment. Where its IPv4 is not, it is another network with the same numbers.
+    let (c, d) = (Mac::of(Ipv4Addr::new(192, 168, 2, 3)), Mac::of(Ipv4Addr::new(192, 168, 1, 4)));
+    let source = "Some(fd12:0:0:101::1)";
+    assert_eq!(
+        ways_of(&seen),
+        [
+            "fd12:0:0:102::/64 fd00::2 2 None".to_owned(),
+            format!("fd12:0:0:103::/64 {} 9 {source}", c.link_local()),
+            format!("fd12:0:0:104::/64 {} 9 {source}", d.link_local()),
+        ]
+    );
+    let ends: BTreeSet<(IpAddr, Mac)> = seen.neighbours.iter().map(|(_, end, mac)| (*end, *mac)).collect();
+    let end4 = Ipv4Addr::new(10, 244, 3, 0);
+    assert_eq!(ends, [(end4.into(), c), (c.link_local().into(), c), (d.link_local().into(), d)].into());
+    assert_eq!(seen.forwards.len(), 2);
+    // The near ones have plain IPv4 routes both, and a node without IPv6 of its own leaves all of it as it is.
+    assert_eq!(wanted.direct().len(), 2);
+    // The bridge's own address is not to be had yet: its ways have no source until then.
+    seen.addresses.retain(|(number, address, _)| *number != 5 || address.is_ipv4());
+    settle_as(&dual_share("auto"), &own_network(true), &mut seen);
+    assert!(ways_of(&seen)[2].ends_with("9 None"), "{:?}", ways_of(&seen));
+    seen.addresses = dual_machine().addresses;
+    // It gets no IPv6 address there any more.
+    let moved = dual(with_own("auto", &[NEAR]), &[("b", "fd12:0:0:102::/64", "")]);
+    settle_as(&moved, &own_network(true), &mut seen);
+    let b = Mac::of(Ipv4Addr::new(192, 168, 1, 2)).link_local();
+    assert_eq!(ways_of(&seen), [format!("fd12:0:0:102::/64 {b} 9 {source}")]);
+    assert_eq!((seen.neighbours.len(), seen.forwards.len()), (1, 1));
+    settle_as(&with_own("auto", &[]), &own_network(true), &mut seen);
+    assert_eq!(seen, dual_machine());
+}
+
+#[test]
+fn ipv6_follows_the_setting_and_what_cannot_be_is_said() {
+    let mut seen = dual_machine();
+    settle_as(&dual_share("vxlan"), &own_network(true), &mut seen);
+    assert!(seen.routes.len() == 6 && seen.routes.iter().all(|route| route.link == Some(DEVICE)), "{:?}", seen.routes);
+    let mut seen = dual_machine();
+    let wanted = settle_as(&dual_share("route"), &own_network(true), &mut seen);
+    assert_eq!(ways_of(&seen), ["fd12:0:0:102::/64 fd00::2 2 None"]);
+    assert!(wanted.faults.len() == 2 && wanted.faults[1].contains("node d are not reached by IPv6"), "{:?}", wanted.faults);
+    // A card that takes little: no IPv6 fits through the tunnel, and IPv4 does.
+    let mut seen = dual_machine();
+    seen.links.get_mut(&ETH0).unwrap().mtu = 1320;
+    let wanted = settle_as(&dual_share("auto"), &own_network(true), &mut seen);
+    assert!(wanted.faults[0].contains("1270 bytes") && !wanted.tunnels_ipv6(), "{:?}", wanted.faults);
+    assert_eq!(seen.routes.len(), 4);
+    // A node without an IPv6 network of its own.
+    let mut seen = dual_machine();
+    settle_as(&dual_share("auto"), &own(), &mut seen);
+    assert_eq!(ways_of(&seen), Vec::<String>::new());
 }
 
 #[test]

@@ -102,7 +102,7 @@ impl Shared {
     pub(super) fn tell_network(&self, known: &Known) {
         let told = known.own().map(|own| {
             let bridge = self.has_bridge(own.range).then(|| self.owner().bridge());
-            NodeNetwork { range: own.range, gateway: own.gateway(), bridge }
+            NodeNetwork { range: own.range, gateway: own.gateway(), bridge, v6: None }
         });
         self.settings.node_network.send_if_modified(|before| {
             let other = *before != told;
