@@ -68,6 +68,8 @@ const ORDERS: usize = 1024;
 const FETCHES: usize = 16;
 /// Questions on their way to the prober: at most three a container, and it takes them at once.
 const PROBES: usize = 1024;
+/// Events of services on their way to the link; what finds no room is told at the next look.
+const EVENTS: usize = 64;
 /// Outcomes, listings and answers on their way back.
 const INPUTS: usize = 256;
 
@@ -131,6 +133,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
     let (inputs, inputs_in) = mpsc::channel(INPUTS);
     let (runtime_health, runtime_is) = watch::channel(RuntimeHealth::Unknown);
     let (interfaces, interfaces_changed) = watch::channel(0);
+    let (service_events, of_services) = mpsc::channel(EVENTS);
     let (local_pods, pods_are) = watch::channel(Arc::default());
     // Simulated nodes and their pods are on no network.
     if config.runtime == RuntimeKind::Docker {
@@ -143,6 +146,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
             pods: pods_are,
             names,
             interfaces,
+            events: service_events,
         };
         network::spawn(config, clock, parts, supervisor, &stop);
     }
@@ -278,7 +282,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         supervisor.spawn("last words", last_words::run::watch(config.run_dir.clone(), stop.clone()));
     }
     supervisor.spawn("volumes", volumes::discard::run(volumes_dir, to_discard, discarded, stop.clone()));
-    let inboxes = Inboxes { events, inputs: inputs_in, runtime_is, discarded: discarded_in };
+    let inboxes = Inboxes { events, inputs: inputs_in, runtime_is, discarded: discarded_in, of_services };
     supervisor.spawn("node", agent.run(past, kept.map(|kept| kept.share), inboxes, stop));
     Ok(())
 }

@@ -352,3 +352,30 @@ fn without_a_bridge_in_the_kernel_node_ports_are_served_by_the_agent() {
     });
     assert_eq!(world.lab.inside("node", "nft list tables"), "");
 }
+
+#[test]
+fn a_port_that_a_program_of_the_node_has_is_told_once_with_whose_it_was() {
+    let mut world = World::new("taken");
+    world.lab.serve("node", "program", "0.0.0.0:30080");
+    world.lab.serve("node", "local", "127.0.0.1:30081");
+    assert!(world.lab.ask("out", "tcp", "192.0.2.1:30080").starts_with("program "));
+    world.service("web", "10.96.0.20", 30080, json!({"type": "NodePort"}), &[P1]);
+    world.service("free", "10.96.0.21", 30081, json!({"type": "NodePort"}), &[P1]);
+    world.tell();
+    assert_eq!(world.who("out", "tcp", "192.0.2.1:30080", 2), set(&["p1"]), "the service has it");
+    let mut said: Vec<String> = (0..2).map(|_| world.proxy.hear(Duration::from_secs(20)).unwrap()).collect();
+    said.sort();
+    for (said, protocol) in said.iter().zip(["TCP", "UDP"]) {
+        let begin = format!("Service default/web PortTaken port 30080/{protocol} of node n1 is in use by network-");
+        assert!(said.starts_with(&begin) && said.contains(" (process "), "{said}");
+    }
+    // Neither later nor for another change.
+    world.service("other", "10.96.0.22", 30082, json!({"type": "NodePort"}), &[P1]);
+    world.tell();
+    assert_eq!(world.proxy.hear(Duration::from_secs(3)), None);
+    // When the program comes back it is told again.
+    world.lab.stop_serving("program");
+    std::thread::sleep(Duration::from_secs(3));
+    world.lab.serve("node", "program", "192.0.2.1:30080");
+    assert!(world.proxy.hear(Duration::from_secs(20)).is_some());
+}
