@@ -86,8 +86,13 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         )
     })?;
     let kept_net = net::kept(&config.data_dir, kept.as_ref());
+    // Simulated nodes are on no network: a start of theirs has nothing to lose.
+    let memory = (config.runtime == RuntimeKind::Docker)
+        .then(|| disk::in_memory(&config.run_dir, Path::new(disk::RUN), &owner(config).id()))
+        .flatten();
+    let newest_net = memory.as_deref().and_then(|memory| net::kept_in_memory(memory, kept.as_ref())).or_else(|| kept_net.clone());
     // What is known of the network: for every part of the node that works by it.
-    let net_share = watch::Sender::new(kept_net.as_ref().map(|kept| kept.share.clone()).unwrap_or_default());
+    let net_share = watch::Sender::new(newest_net.as_ref().map(|kept| kept.share.clone()).unwrap_or_default());
     let (net_keep, net_changes) = watch::channel(None);
     // Of simulated containers nothing outlives the agent.
     let past = if config.runtime == RuntimeKind::Docker { past(config) } else { Past::default() };
@@ -201,7 +206,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
             network: config.runtime == RuntimeKind::Docker,
         }),
         session: Session::new(kept.as_ref().map(|kept| (kept.store.clone(), kept.share.clone())), rng.clone()),
-        net: net::session(kept.as_ref(), kept_net.as_ref(), rng.clone()),
+        net: net::session(kept.as_ref(), newest_net.as_ref(), rng.clone()),
         net_share,
         local_pods,
         net_keep,
@@ -274,7 +279,11 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
     supervisor.spawn("checkpoint", keep_newest("the node's share", save, kept_changes, stop.clone()));
     if config.runtime == RuntimeKind::Docker {
         let (directory, node) = (config.data_dir.clone(), config.node.clone());
-        let keeper = net::keep_lazily(directory, node, net_changes, kept_net, net::PACE, stop.clone());
+        if let Some(memory) = memory {
+            let keeper = net::keep_lazily(memory, node.clone(), net_changes.clone(), None, net::MEMORY, stop.clone());
+            supervisor.spawn("network's share in memory", keeper);
+        }
+        let keeper = net::keep_lazily(directory, node, net_changes, kept_net, net::DISK, stop.clone());
         supervisor.spawn("network's share", keeper);
         let directory = config.data_dir.clone();
         let save = move |past: &Arc<Past>| disk::save_past(&directory, past);

@@ -13,13 +13,14 @@
 //! ```
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::config::AgentConfig;
+use crate::agent::disk;
 use crate::agent::dns::resolv_conf::OF_HOST;
 use crate::agent::dns::{self, NameServer};
 use crate::agent::node_network::NodeNetwork;
@@ -127,7 +128,7 @@ fn policy_table(id: &str) -> String {
     format!("bramble-{id}-policy")
 }
 
-/// Takes away what a node's agent made in the kernel, when the node is taken down for good. What does not go is told in the log:
+/// Takes away what a node's agent made in the kernel and keeps in memory, when the node is taken down for good. What does not go is told in the log:
 /// `bramble doctor network` lists it.
 pub async fn remove(owner: &Owner) {
     let Owner { cluster_uid, node } = owner;
@@ -144,4 +145,5 @@ pub async fn remove(owner: &Owner) {
         tracing::warn!(error = %Chain(&error), "load balancers' addresses stay");
     }
     pod_network::exec::remove(&owner.id()).await;
+    disk::forget_in_memory(Path::new(disk::RUN), &owner.id());
 }
