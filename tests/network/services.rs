@@ -1,6 +1,7 @@
 //! Services from everywhere: pods, the node itself, and outside, to what is here and what is far.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bramble::link::share::Share;
@@ -378,4 +379,40 @@ fn a_port_that_a_program_of_the_node_has_is_told_once_with_whose_it_was() {
     std::thread::sleep(Duration::from_secs(3));
     world.lab.serve("node", "program", "192.0.2.1:30080");
     assert!(world.proxy.hear(Duration::from_secs(20)).is_some());
+}
+
+#[test]
+fn every_connection_is_answered_while_endpoints_come_and_go() {
+    let mut world = World::new("churn");
+    world.proxy.kill();
+    world.lab.inside("node", "sysctl -qw net.bridge.bridge-nf-call-iptables=1");
+    // Without the proxy's pace: one change after the other, as fast as the kernel takes them.
+    let mut rules = Talk::new(world.lab.part("node", "rules"));
+    let ends: [&[(&str, &str)]; 4] = [&[P1, FAR], &[P1], &[FAR], &[]];
+    let lines: Vec<String> = ends
+        .iter()
+        .map(|ends| {
+            world.service("web", "10.96.0.20", 30080, json!({"type": "NodePort"}), ends);
+            json!([true, world.share]).to_string()
+        })
+        .collect();
+    assert!(rules.say(&lines[0]).starts_with("ok "));
+    let (lab, is_over) = (&world.lab, AtomicBool::new(false));
+    let (answers, said) = std::thread::scope(|scope| {
+        let over = &is_over;
+        let asking = [("p2", "10.96.0.20:80"), ("node", "10.96.0.20:80"), ("out", "192.0.2.1:30080")].map(|(from, to)| {
+            // Bounded, should a change fail.
+            let rounds = (0..200).take_while(|_| !over.load(Ordering::Relaxed));
+            scope.spawn(move || rounds.flat_map(|_| lab.ask_often(from, "tcp", to, 500)).collect::<Vec<_>>())
+        });
+        let said: Vec<String> = (0..200).map(|change| rules.say(&lines[change % lines.len()])).collect();
+        is_over.store(true, Ordering::Relaxed);
+        (asking.map(|asking| asking.join().unwrap()).concat(), said)
+    });
+    assert!(said.iter().all(|said| said.starts_with("ok ")), "{said:?}");
+    let of = |start: &str| answers.iter().filter(|answer| answer.starts_with(start)).count();
+    let counts = [of("p1 "), of("far "), of("connection refused")];
+    assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+    assert_eq!(counts.iter().sum::<usize>(), answers.len(), "{counts:?}, and others");
+    println!("{counts:?} during {} changes", said.len());
 }
