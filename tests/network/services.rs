@@ -416,3 +416,19 @@ fn every_connection_is_answered_while_endpoints_come_and_go() {
     assert_eq!(counts.iter().sum::<usize>(), answers.len(), "{counts:?}, and others");
     println!("{counts:?} during {} changes", said.len());
 }
+
+#[test]
+fn a_load_balancers_address_that_a_killed_agent_left_is_listed_and_removed() {
+    let mut lab = Lab::new("doctor");
+    lab.add("node");
+    for (address, label) in [("192.0.2.240", "lo:0a1b2c3d"), ("192.0.2.241", "lo:mine"), ("192.0.2.242", "lo")] {
+        lab.inside("node", &format!("ip addr add {address}/32 dev lo label {label}"));
+    }
+    let doctor = |more: &str| lab.inside("node", &format!("{} doctor network {more}", env!("CARGO_BIN_EXE_bramble")));
+    let told = doctor("");
+    assert!(told.starts_with("left over  address: 192.0.2.240 label lo:0a1b2c3d\n"), "{told}");
+    assert_eq!(doctor("--remove"), "removed    address: 192.0.2.240 label lo:0a1b2c3d\n");
+    let left = lab.inside("node", "ip -o -4 addr show dev lo");
+    assert!(!left.contains(".240/") && left.contains(".241/") && left.contains(".242/"), "{left}");
+    assert_eq!(doctor("--remove"), "nothing to remove\n");
+}
