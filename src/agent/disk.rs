@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::{self, Checkpoint};
@@ -42,6 +42,8 @@ pub enum DiskError {
 
 /// What is known of the network.
 const NET: &str = "net.json";
+/// In memory, on every Linux with systemd.
+pub const RUN: &str = "/run";
 /// Beside the share.
 const PAST: &str = "past.json";
 
@@ -72,6 +74,44 @@ pub fn load_net(directory: &Path) -> Result<Option<Checkpoint>, DiskError> {
 /// When the disk refuses; what was kept before stays.
 pub fn save_net(directory: &Path, store: &str, share: &Share) -> Result<(), DiskError> {
     replace(directory, NET, &checkpoint::encode(store, share))
+}
+
+/// Keeps the network's share for as long as the machine runs: one that cannot be kept is better none than an old one.
+///
+/// # Errors
+/// When there is no room; then there is none.
+pub fn save_net_in_memory(directory: &Path, store: &str, share: &Share) -> Result<(), DiskError> {
+    save_net(directory, store, share).inspect_err(|_| {
+        // Without a file there, or with one that cannot go, there is nothing more to do.
+        let _ = std::fs::remove_file(directory.join(NET));
+    })
+}
+
+/// Where an agent keeps what is for this boot only: in its `run_dir` if that is in memory, else below `run`, which is [`RUN`]. `None`:
+/// there is no such place, or none that this agent may write in.
+#[must_use]
+pub fn in_memory(run_dir: &Path, run: &Path, id: &str) -> Option<PathBuf> {
+    const TMPFS: rustix::fs::FsWord = 0x0102_1994;
+    let is_memory = |path: &Path| rustix::fs::statfs(path).is_ok_and(|found| found.f_type == TMPFS);
+    if is_memory(run_dir) {
+        return Some(run_dir.to_owned());
+    }
+    let own = of_boot(run, id);
+    let make = || std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&own);
+    (is_memory(run) && make().is_ok()).then_some(own)
+}
+
+/// Removes what an agent kept below `run`, when its node is taken down for good.
+pub fn forget_in_memory(run: &Path, id: &str) {
+    if let Err(error) = std::fs::remove_dir_all(of_boot(run, id))
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::debug!(%error, "what was kept of the network in memory stays until the machine starts again");
+    }
+}
+
+fn of_boot(run: &Path, id: &str) -> PathBuf {
+    run.join("bramble").join(id)
 }
 
 fn load_from(path: PathBuf) -> Result<Option<Checkpoint>, DiskError> {
@@ -146,6 +186,28 @@ mod tests {
         assert_eq!(load_past(directory.path()).unwrap(), past);
         std::fs::write(directory.path().join(PAST), b"{").unwrap();
         assert!(matches!(load_past(directory.path()), Err(DiskError::Forgotten { .. })));
+    }
+
+    #[test]
+    fn what_is_kept_in_memory_is_for_its_owner_alone_and_never_an_old_one() {
+        let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+        let nowhere = Path::new("/nowhere");
+        assert_eq!(in_memory(directory.path(), nowhere, "0a1b2c3d").as_deref(), Some(directory.path()), "it is in memory itself");
+        save_net_in_memory(directory.path(), "s1", &Share::default()).unwrap();
+        assert_eq!(load_net(directory.path()).unwrap().unwrap().store, "s1");
+        let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(directory.path().join(NET)).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
+        // Something stands where the new one is written beside.
+        std::fs::create_dir(directory.path().join("net.json.new")).unwrap();
+        assert!(save_net_in_memory(directory.path(), "s2", &Share::default()).is_err());
+        assert!(load_net(directory.path()).unwrap().is_none());
+        let own = in_memory(nowhere, directory.path(), "0a1b2c3d").unwrap();
+        assert_eq!(own, directory.path().join("bramble/0a1b2c3d"));
+        let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&own).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o700);
+        forget_in_memory(directory.path(), "0a1b2c3d");
+        assert!(!own.exists());
+        assert_eq!(in_memory(nowhere, Path::new("/proc/self"), "0a1b2c3d"), None, "what is not in memory is left alone");
     }
 
     #[test]

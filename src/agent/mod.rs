@@ -17,6 +17,7 @@ pub mod dns;
 pub mod eviction;
 pub mod exec;
 pub mod health;
+pub mod holder;
 pub mod hooks;
 pub mod images;
 pub mod ingress;

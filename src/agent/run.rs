@@ -68,6 +68,8 @@ const ORDERS: usize = 1024;
 const FETCHES: usize = 16;
 /// Questions on their way to the prober: at most three a container, and it takes them at once.
 const PROBES: usize = 1024;
+/// Events of services on their way to the link; what finds no room is told at the next look.
+const EVENTS: usize = 64;
 /// Outcomes, listings and answers on their way back.
 const INPUTS: usize = 256;
 
@@ -84,8 +86,13 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         )
     })?;
     let kept_net = net::kept(&config.data_dir, kept.as_ref());
+    // Simulated nodes are on no network: a start of theirs has nothing to lose.
+    let memory = (config.runtime == RuntimeKind::Docker)
+        .then(|| disk::in_memory(&config.run_dir, Path::new(disk::RUN), &owner(config).id()))
+        .flatten();
+    let newest_net = memory.as_deref().and_then(|memory| net::kept_in_memory(memory, kept.as_ref())).or_else(|| kept_net.clone());
     // What is known of the network: for every part of the node that works by it.
-    let net_share = watch::Sender::new(kept_net.as_ref().map(|kept| kept.share.clone()).unwrap_or_default());
+    let net_share = watch::Sender::new(newest_net.as_ref().map(|kept| kept.share.clone()).unwrap_or_default());
     let (net_keep, net_changes) = watch::channel(None);
     // Of simulated containers nothing outlives the agent.
     let past = if config.runtime == RuntimeKind::Docker { past(config) } else { Past::default() };
@@ -131,6 +138,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
     let (inputs, inputs_in) = mpsc::channel(INPUTS);
     let (runtime_health, runtime_is) = watch::channel(RuntimeHealth::Unknown);
     let (interfaces, interfaces_changed) = watch::channel(0);
+    let (service_events, of_services) = mpsc::channel(EVENTS);
     let (local_pods, pods_are) = watch::channel(Arc::default());
     // Simulated nodes and their pods are on no network.
     if config.runtime == RuntimeKind::Docker {
@@ -143,6 +151,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
             pods: pods_are,
             names,
             interfaces,
+            events: service_events,
         };
         network::spawn(config, clock, parts, supervisor, &stop);
     }
@@ -197,7 +206,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
             network: config.runtime == RuntimeKind::Docker,
         }),
         session: Session::new(kept.as_ref().map(|kept| (kept.store.clone(), kept.share.clone())), rng.clone()),
-        net: net::session(kept.as_ref(), kept_net.as_ref(), rng.clone()),
+        net: net::session(kept.as_ref(), newest_net.as_ref(), rng.clone()),
         net_share,
         local_pods,
         net_keep,
@@ -270,7 +279,11 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
     supervisor.spawn("checkpoint", keep_newest("the node's share", save, kept_changes, stop.clone()));
     if config.runtime == RuntimeKind::Docker {
         let (directory, node) = (config.data_dir.clone(), config.node.clone());
-        let keeper = net::keep_lazily(directory, node, net_changes, kept_net, net::PACE, stop.clone());
+        if let Some(memory) = memory {
+            let keeper = net::keep_lazily(memory, node.clone(), net_changes.clone(), None, net::MEMORY, stop.clone());
+            supervisor.spawn("network's share in memory", keeper);
+        }
+        let keeper = net::keep_lazily(directory, node, net_changes, kept_net, net::DISK, stop.clone());
         supervisor.spawn("network's share", keeper);
         let directory = config.data_dir.clone();
         let save = move |past: &Arc<Past>| disk::save_past(&directory, past);
@@ -278,7 +291,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         supervisor.spawn("last words", last_words::run::watch(config.run_dir.clone(), stop.clone()));
     }
     supervisor.spawn("volumes", volumes::discard::run(volumes_dir, to_discard, discarded, stop.clone()));
-    let inboxes = Inboxes { events, inputs: inputs_in, runtime_is, discarded: discarded_in };
+    let inboxes = Inboxes { events, inputs: inputs_in, runtime_is, discarded: discarded_in, of_services };
     supervisor.spawn("node", agent.run(past, kept.map(|kept| kept.share), inboxes, stop));
     Ok(())
 }

@@ -4,6 +4,8 @@
 //! Out:      the object completed, warnings, or the reason why it is not let in.
 //! Never:    checks fields (`api/validate`) or fills in documented defaults (`api/default`).
 
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
 
 use crate::api::core::priority;
@@ -28,7 +30,7 @@ pub struct Cluster {
     /// The cluster's CA, PEM: goes into `kube-root-ca.crt`.
     pub ca_pem: String,
     /// Where the API can be reached by pods: goes into `default/kubernetes`.
-    pub advertise: Option<std::net::SocketAddr>,
+    pub advertise: Option<SocketAddr>,
     /// The addresses of services.
     pub services: ServiceRange,
 }
@@ -230,27 +232,7 @@ pub fn bootstrap(view: &View, cluster: &Cluster, now: Wall, ids: &mut Rng) -> Ve
         },
     });
     ops.extend(absent(view, &registry::SERVICES, service, now, ids));
-    let subsets = match cluster.advertise.filter(|address| !address.ip().is_loopback() && !address.ip().is_unspecified()) {
-        Some(address) => json!([{
-            "addresses": [{"ip": address.ip().to_string()}],
-            "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
-        }]),
-        None => json!([]),
-    };
-    // The one thing here that follows: a machine may have another address at each start.
-    let key = Key::new(&registry::ENDPOINTS, "default", "kubernetes");
-    match view.get(&key) {
-        Some(there) if there.at(&["subsets"]) != Some(&subsets) => {
-            let mut after = there.as_ref().clone();
-            after.set_at(&["subsets"], subsets);
-            ops.push(Op::update(key, there.revision(), after));
-        }
-        Some(_) => {}
-        None => {
-            let endpoints = json!({"metadata": {"name": "kubernetes", "namespace": "default"}, "subsets": subsets});
-            ops.extend(absent(view, &registry::ENDPOINTS, endpoints, now, ids));
-        }
-    }
+    ops.extend(reached_at(view, cluster.advertise, now, ids));
     for (name, value) in priority::SYSTEM {
         let class = json!({"metadata": {"name": name}, "value": value, "description": "Used for system critical pods."});
         ops.extend(absent(view, &registry::PRIORITY_CLASSES, class, now, ids));
@@ -266,6 +248,32 @@ pub fn bootstrap(view: &View, cluster: &Cluster, now: Wall, ids: &mut Rng) -> Ve
     });
     ops.extend(absent(view, &registry::INGRESS_CLASSES, class, now, ids));
     ops
+}
+
+/// The endpoints of `default/kubernetes`, if they are others than this address. They follow: a machine may have another address at each
+/// start, and at each lease.
+#[must_use]
+pub fn reached_at(view: &View, advertise: Option<SocketAddr>, now: Wall, ids: &mut Rng) -> Option<Op> {
+    let subsets = match advertise.filter(|address| !address.ip().is_loopback() && !address.ip().is_unspecified()) {
+        Some(address) => json!([{
+            "addresses": [{"ip": address.ip().to_string()}],
+            "ports": [{"name": "https", "port": address.port(), "protocol": "TCP"}],
+        }]),
+        None => json!([]),
+    };
+    let key = Key::new(&registry::ENDPOINTS, "default", "kubernetes");
+    match view.get(&key) {
+        Some(there) if there.at(&["subsets"]) != Some(&subsets) => {
+            let mut after = there.as_ref().clone();
+            after.set_at(&["subsets"], subsets);
+            Some(Op::update(key, there.revision(), after))
+        }
+        Some(_) => None,
+        None => {
+            let endpoints = json!({"metadata": {"name": "kubernetes", "namespace": "default"}, "subsets": subsets});
+            absent(view, &registry::ENDPOINTS, endpoints, now, ids)
+        }
+    }
 }
 
 fn absent(view: &View, resource: &'static Resource, value: Value, now: Wall, ids: &mut Rng) -> Option<Op> {

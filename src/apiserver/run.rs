@@ -5,7 +5,7 @@
 //! Never:    decides; a verb that lost a race against another writer is asked again with the newer view.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -159,6 +159,19 @@ impl Api {
             return Ok(());
         }
         self.store.write(Batch(ops)).await.map(|_| ())
+    }
+
+    /// Writes where pods reach the API from now on.
+    ///
+    /// # Errors
+    /// When the store cannot keep it, or somebody wrote it at the same time.
+    pub async fn reached_at(&self, address: SocketAddr) -> Result<(), WriteError> {
+        let wall = self.clock.now().wall;
+        let op = self.store.view(|view| admission::reached_at(view, Some(address), wall, &mut self.ids()));
+        match op {
+            Some(op) => self.store.write(op.into()).await.map(|_| ()),
+            None => Ok(()),
+        }
     }
 
     fn ids(&self) -> std::sync::MutexGuard<'_, Rng> {

@@ -13,7 +13,7 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Lists every link, route, table and rule of Bramble in this machine's network, and whether an agent that runs needs it
+    /// Lists every link, route, address, table and rule of Bramble in this machine's network, and whether an agent that runs needs it
     Network {
         /// Removes what belongs to no agent that runs here
         #[arg(long)]

@@ -4,7 +4,7 @@
 //! Out:      [`Group`]s: batches that never name a key twice, so that none overwrites another of the same moment.
 //! Never:    decides a key again before its last decision was written or refused.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::queue::Queue;
@@ -18,6 +18,9 @@ use crate::store::{ChangeEvent, Op, View};
 
 /// Each key is looked at once in this time, signal or none.
 pub const ROUND: Duration = Duration::from_secs(30);
+
+/// What stays wrong is told again: before its event, told last an hour ago, goes (`event_expiry.rs`).
+const AGAIN: Duration = Duration::from_secs(50 * 60);
 
 /// Which controller is to look, and where.
 pub type Task = (usize, Key);
@@ -53,6 +56,8 @@ pub struct Driver {
     queue: Queue<Task>,
     ids: Ids,
     jitter: Rng,
+    /// What is wrong and was told, and when: each by the name of its event.
+    told: BTreeMap<Task, BTreeMap<Key, Tick>>,
     /// When each controller's next round is due.
     rounds: Vec<Tick>,
 }
@@ -64,7 +69,7 @@ impl Driver {
         let count = u32::try_from(controllers.len()).unwrap_or(1).max(1);
         // Their rounds do not begin at the same moment.
         let rounds = (1..=count).map(|number| now.after(ROUND / count * number)).collect();
-        Self { controllers, queue: Queue::default(), ids, jitter, rounds }
+        Self { controllers, queue: Queue::default(), ids, jitter, told: BTreeMap::new(), rounds }
     }
 
     /// Looks everywhere: at the start, and when changes were missed.
@@ -104,7 +109,8 @@ impl Driver {
         for task in self.queue.take(now.tick, limit) {
             let (index, key) = &task;
             let Some(controller) = self.controllers.get_mut(*index) else { continue };
-            let Plan { mut writes, events, look_again } = controller.reconcile(view, key, now, &mut self.ids);
+            let Plan { mut writes, mut events, standing, look_again } = controller.reconcile(view, key, now, &mut self.ids);
+            events.extend(untold(&mut self.told, &task, standing, now.tick));
             if let Some(at) = look_again {
                 self.queue.add(task.clone(), at);
             }
@@ -140,6 +146,8 @@ impl Driver {
     /// These tasks were refused: look again, soon at first.
     pub fn refused(&mut self, tasks: Vec<Task>, now: Tick) {
         for task in tasks {
+            // What it had to tell was not told.
+            self.told.remove(&task);
             self.queue.failed(task, now, &mut self.jitter);
         }
     }
@@ -173,11 +181,33 @@ impl Driver {
     }
 }
 
+/// Of what is wrong, that which was not told yet, or too long ago. What is not wrong any more is forgotten.
+fn untold(told: &mut BTreeMap<Task, BTreeMap<Key, Tick>>, task: &Task, standing: Vec<Occurrence>, now: Tick) -> Vec<Occurrence> {
+    let before = told.remove(task).unwrap_or_default();
+    let mut after = BTreeMap::new();
+    let mut untold = Vec::new();
+    for occurrence in standing {
+        let key = occurrence.key();
+        let at = before.get(&key).copied().filter(|at| now < at.after(AGAIN));
+        after.insert(key, at.unwrap_or(now));
+        if at.is_none() {
+            untold.push(occurrence);
+        }
+    }
+    if !after.is_empty() {
+        told.insert(task.clone(), after);
+    }
+    untold
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::api::registry::CONFIG_MAPS;
     use crate::api::{Object, Resource, Revision};
+    use crate::clock::Wall;
+    use crate::store::{Change, Expect};
+    use serde_json::json;
 
     /// Wants a config map `shared` and one of its own name, and tells how often it was asked.
     struct Wants(&'static str);
@@ -226,6 +256,74 @@ mod tests {
         driver.refused(lost, Tick(0));
         assert!(driver.next_wake().unwrap() <= Tick(5));
         assert_eq!(driver.decide(&view, Now { tick: Tick(5), ..Now::default() }, 10).len(), 1);
+    }
+
+    /// Finds wrong what the annotations of its config map say.
+    struct Complains;
+
+    impl Reconciler for Complains {
+        fn name(&self) -> &'static str {
+            "complains"
+        }
+        fn watches(&self, _resource: &Resource) -> bool {
+            true
+        }
+        fn keys(&self, event: &ChangeEvent, _view: &View) -> Vec<Key> {
+            vec![event.key.clone()]
+        }
+        fn all_keys(&self, view: &View) -> Vec<Key> {
+            view.list(&CONFIG_MAPS, None).map(|map| Key::of(&CONFIG_MAPS, map)).collect()
+        }
+        fn reconcile(&mut self, view: &View, key: &Key, _now: Now, _ids: &mut Ids) -> Plan {
+            let wrong = |map: &Object| -> Vec<Occurrence> {
+                let words = map.strings_at(&["metadata", "annotations"]);
+                words.map(|(_, words)| Occurrence::warning(map, "complains", "Wrong", words.to_owned())).collect()
+            };
+            Plan { standing: view.get(key).map(|map| wrong(map)).unwrap_or_default(), ..Plan::default() }
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_when_it_begins_or_is_another_and_once_an_hour() {
+        let mut view = View::new(Revision(0));
+        let mut driver = Driver::new(vec![Box::new(Complains)], Ids::new(Rng::seeded(1, "i")), Rng::seeded(1, "j"), Tick(0));
+        let key = Key::new(&CONFIG_MAPS, "d", "m");
+        // When, what is wrong then, whether its writing is refused, and what is told.
+        for (minute, wrong, is_refused, expected) in [
+            (0, Some("a"), false, vec!["a"]),
+            (1, Some("a"), false, vec![]),
+            (2, Some("a b"), false, vec!["b"]),
+            (3, Some("b"), false, vec![]),
+            (4, Some("b c"), true, vec!["c"]),
+            (5, Some("b c"), false, vec!["b", "c"]),
+            (45, Some("b c"), false, vec![]),
+            (56, Some("b c"), false, vec!["b", "c"]),
+            (57, Some(""), false, vec![]),
+            (58, Some("b"), false, vec!["b"]),
+            (59, None, false, vec![]),
+            (60, Some("b"), false, vec!["b"]),
+        ] {
+            let tick = Tick(minute * 60_000);
+            let change = match wrong {
+                Some(wrong) => {
+                    let words: BTreeMap<&str, &str> = wrong.split_whitespace().map(|word| (word, word)).collect();
+                    let map = json!({"kind": "ConfigMap", "metadata": {"name": "m", "namespace": "d", "annotations": words}});
+                    Change::Put(Object::from_value(map).unwrap())
+                }
+                None => Change::Delete,
+            };
+            let op = Op { key: key.clone(), expect: Expect::Any, change };
+            let changes = view.apply(view.revision().next(), op.into());
+            driver.absorb(&changes, &view, tick);
+            let mut told = Vec::new();
+            for group in driver.decide(&view, Now { tick, wall: Wall(0) }, 10) {
+                told.extend(group.events.iter().map(|(_, event)| event.message.clone()));
+                let tasks: Vec<Task> = group.tasks.into_iter().map(|(task, _)| task).collect();
+                if is_refused { driver.refused(tasks, tick) } else { driver.settled(&tasks) }
+            }
+            assert_eq!(told, expected, "minute {minute}");
+        }
+        assert_eq!(driver.told.len(), 1);
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl Reconciler for ExternalNames {
         if let Some(way) = circle(view, service) {
             let words =
                 format!("its name leads back to itself ({way}), so nobody finds an address: let externalName be another one");
-            plan.events.push(Occurrence::warning(service, COMPONENT, "ExternalNameLoop", words));
+            plan.standing.push(Occurrence::warning(service, COMPONENT, "ExternalNameLoop", words));
         }
         plan
     }
@@ -94,7 +94,7 @@ mod tests {
         let key = Key::new(&SERVICES, "default", name);
         let plan = ExternalNames.reconcile(&view, &key, Now::default(), &mut Ids::new(Rng::seeded(1, "ids")));
         assert!(plan.writes.is_empty());
-        plan.events.iter().map(|event| format!("{}: {}", event.reason, event.message)).collect()
+        plan.standing.iter().map(|event| format!("{}: {}", event.reason, event.message)).collect()
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Ingresses: at which addresses they are served, and what about them cannot work.
 //!
 //! In:       an ingress, its class, the services and secrets that it names, the nodes.
-//! Out:      `status.loadBalancer.ingress`: the addresses of the nodes that serve it; a warning for each thing that is missing or wrong.
+//! Out:      `status.loadBalancer.ingress`: the addresses of the nodes that serve it; a warning for each thing that is missing or wrong, for as long as it is so.
 //! Never:    touches an ingress of another controller's class; decides where a request goes (`agent/ingress`).
 //! Flow:     the ingresses that are ours go on to the nodes by `dispatcher/net.rs`.
 
@@ -67,7 +67,7 @@ impl Reconciler for Ingresses {
     fn reconcile(&mut self, view: &View, key: &Key, _now: Now, _ids: &mut Ids) -> Plan {
         let mut plan = Plan::nothing();
         let Some(ingress) = view.get(key).filter(|ingress| !ingress.is_deleting()) else { return plan };
-        let mut warn = |reason: &str, words: String| plan.events.push(Occurrence::warning(ingress, COMPONENT, reason, words));
+        let mut warn = |reason: &str, words: String| plan.standing.push(Occurrence::warning(ingress, COMPONENT, reason, words));
         match class_of(view, ingress) {
             Class::Ours => {}
             Class::Others => return plan,
@@ -220,7 +220,7 @@ mod tests {
         view.apply(Revision(1), Batch(ops));
         let key = Key::new(&INGRESSES, "default", "i");
         let plan = Ingresses.reconcile(&view, &key, Now::default(), &mut Ids::new(Rng::seeded(1, "ids")));
-        let said = plan.events.iter().map(|event| format!("{}: {}", event.reason, event.message)).collect();
+        let said = plan.standing.iter().map(|event| format!("{}: {}", event.reason, event.message)).collect();
         let status = plan.writes.first().and_then(|op| match &op.change {
             crate::store::Change::Put(object) => object.at(&["status", "loadBalancer", "ingress"]).cloned(),
             crate::store::Change::Delete => None,

@@ -1,7 +1,7 @@
 //! Names in the local network (`bramble/mdns`): who gets none is told why.
 //!
 //! In:       the services, our ingresses, the nodes' names.
-//! Out:      a warning for each name that is not answered, once for as long as it is so.
+//! Out:      a warning for each name that is not answered, for as long as it is so.
 //! Never:    answers (`agent/mdns`); the nodes decide by the same [`claims`].
 //!
 //! There is one key for all: a name is refused because of another's.
@@ -20,11 +20,7 @@ use crate::store::{ChangeEvent, View};
 const COMPONENT: &str = "local-names";
 
 /// The controller.
-#[derive(Default)]
-pub struct LocalNames {
-    /// What was said already, by the object's uid.
-    said: BTreeSet<(String, String)>,
-}
+pub struct LocalNames;
 
 impl Reconciler for LocalNames {
     fn name(&self) -> &'static str {
@@ -56,15 +52,11 @@ impl Reconciler for LocalNames {
         let services = view.list(&SERVICES, None).map(|one| Of::Service(one));
         let ingresses = view.list(&INGRESSES, None).filter(|one| is_ours(class(one))).map(|one| Of::Ingress(one));
         let nodes: BTreeSet<&str> = view.list(&NODES, None).map(|node| node.name()).collect();
-        let mut said = BTreeSet::new();
         for (of, words) in claims(services.chain(ingresses), &nodes).refused {
-            let what = (of.object().uid().0, words.clone());
-            if !self.said.contains(&what) && !of.object().is_deleting() {
-                plan.events.push(Occurrence::warning(of.object(), COMPONENT, "NoLocalName", words));
+            if !of.object().is_deleting() {
+                plan.standing.push(Occurrence::warning(of.object(), COMPONENT, "NoLocalName", words));
             }
-            said.insert(what);
         }
-        self.said = said;
         plan
     }
 }
@@ -78,7 +70,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn who_gets_no_name_is_told_once() {
+    fn who_gets_no_name_is_told() {
         let mut view = View::new(Revision(0));
         let service = |name: &str, mdns: &str| {
             let object = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "home", "uid": name,
@@ -87,16 +79,11 @@ mod tests {
             Op::create(Key::of(&SERVICES, &object), object)
         };
         view.apply(Revision(1), Batch(vec![service("a", "x"), service("b", "x"), service("c", "no way")]));
-        let mut controller = LocalNames::default();
-        let mut ask = |view: &View| -> Vec<String> {
-            let key = Key::new(&SERVICES, "", "");
-            let plan = controller.reconcile(view, &key, Now::default(), &mut Ids::new(Rng::seeded(1, "ids")));
-            plan.events.iter().map(|event| format!("{}: {}", event.reason, event.message)).collect()
-        };
-        let said = ask(&view);
+        let key = Key::new(&SERVICES, "", "");
+        let plan = LocalNames.reconcile(&view, &key, Now::default(), &mut Ids::new(Rng::seeded(1, "ids")));
+        let said: Vec<String> = plan.standing.iter().map(|event| format!("{}: {}", event.reason, event.message)).collect();
         assert_eq!(said.len(), 2, "{said:?}");
         assert!(said[0].starts_with("NoLocalName: x.local is not answered for it: service home/a has this name"), "{said:?}");
         assert!(said[1].contains("\"no way\" cannot be a name"), "{said:?}");
-        assert!(ask(&view).is_empty());
     }
 }

@@ -63,6 +63,8 @@ pub struct Plan {
     pub writes: Vec<Op>,
     /// What to tell about it, once it is written.
     pub events: Vec<Occurrence>,
+    /// What is wrong for as long as it is so, all of it each time: the driver tells what is new of it, and tells what stays once an hour.
+    pub standing: Vec<Occurrence>,
     /// When to look again, if nothing happens before.
     pub look_again: Option<Tick>,
 }
@@ -83,7 +85,7 @@ impl Plan {
     /// Whether it changes nothing.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.writes.is_empty() && self.events.is_empty()
+        self.writes.is_empty() && self.events.is_empty() && self.standing.is_empty()
     }
 
     /// Looks again at `at`, or earlier if that was said already.
@@ -175,7 +177,7 @@ pub fn all(settings: Settings, signs: &SharedSigns) -> Vec<Box<dyn Reconciler>> 
         Box::new(node_ipam::NodeIpam::new(settings.pods)),
         Box::new(ingress::Ingresses),
         Box::new(service_lb::ServiceLb::new(settings.load_balancers)),
-        Box::new(local_names::LocalNames::default()),
+        Box::new(local_names::LocalNames),
         Box::new(external_name::ExternalNames),
         Box::new(node_lifecycle::NodeLifecycle::new(signs.signs())),
         Box::new(taint_eviction::TaintEviction::new(settings, signs.signs())),

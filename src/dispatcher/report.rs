@@ -101,7 +101,8 @@ pub fn check(view: &View, node: &str, report: &PodReport) -> Result<(), Cause> {
     if is_status { Ok(()) } else { Err(Cause::NotUnderstood) }
 }
 
-/// Whether this node may tell of this event: it is about a pod of its own, or about one that has just gone.
+/// Whether this node may tell of this event: it is about a pod of its own or one that has just gone, or about a service, which every
+/// node serves.
 ///
 /// # Errors
 /// Why not.
@@ -112,6 +113,13 @@ pub fn check_event(view: &View, node: &str, event: &NodeEvent) -> Result<(), Cau
     }
     if view.get(&Key::new(&registry::NAMESPACES, "", &event.namespace)).is_none() {
         return Err(Cause::OutOfDate);
+    }
+    if event.kind == "Service" {
+        let there = view.get(&Key::new(&registry::SERVICES, &event.namespace, &event.name)).is_some();
+        return if there { Ok(()) } else { Err(Cause::OutOfDate) };
+    }
+    if event.kind != "Pod" {
+        return Err(Cause::NotUnderstood);
     }
     match view.get(&Key::new(&registry::PODS, &event.namespace, &event.name)) {
         Some(pod) if pod.uid() == event.uid && pod.str_at(&["spec", "nodeName"]) != node => Err(Cause::NotItsOwn),
@@ -295,11 +303,14 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_about_a_pod_of_the_node_or_about_one_that_has_just_gone() {
+    fn an_event_is_about_a_pod_of_the_node_or_one_that_has_just_gone_or_about_a_service() {
         let mut view = view(pod(json!({})));
         let namespace = Object::from_value(json!({"metadata": {"name": "a"}})).unwrap();
         view.apply(Revision(3), Op::create(Key::of(&registry::NAMESPACES, &namespace), namespace).into());
+        let service = Object::from_value(json!({"metadata": {"name": "shop", "namespace": "a"}})).unwrap();
+        view.apply(Revision(4), Op::create(Key::of(&registry::SERVICES, &service), service).into());
         let event = |namespace: &str, name: &str| NodeEvent {
+            kind: "Pod".into(),
             uid: Uid::from("u1"),
             namespace: namespace.into(),
             name: name.into(),
@@ -314,6 +325,9 @@ mod tests {
             ("pj", event("a", "web"), Err(Cause::NotItsOwn)),
             ("pi", event("b", "web"), Err(Cause::OutOfDate)),
             ("pi", event("a", "no name"), Err(Cause::NotUnderstood)),
+            ("pj", NodeEvent { kind: "Service".into(), ..event("a", "shop") }, Ok(())),
+            ("pj", NodeEvent { kind: "Service".into(), ..event("a", "web") }, Err(Cause::OutOfDate)),
+            ("pi", NodeEvent { kind: "Node".into(), ..event("a", "web") }, Err(Cause::NotUnderstood)),
         ] {
             assert_eq!(check_event(&view, node, &event), expected, "{node} {event:?}");
         }

@@ -513,7 +513,11 @@ impl Dispatcher {
         for (event, checked) in said.events.into_iter().zip(events) {
             match checked {
                 Ok(()) => heard.push(event),
-                Err(cause) => self.dropped(name, cause, &format_args!("an event of pod {:?}/{:?}", event.namespace, event.name)),
+                Err(cause) => self.dropped(
+                    name,
+                    cause,
+                    &format_args!("an event of {:?} {:?}/{:?}", event.kind, event.namespace, event.name),
+                ),
             }
         }
         for reports in said.volumes.chunks(MOST / 2) {
@@ -547,19 +551,20 @@ impl Dispatcher {
 
 /// The Event object for what a node tells.
 fn event_op(view: &View, node: &str, event: &NodeEvent, now: Now) -> Op {
+    let service = view.get(&Key::new(&registry::SERVICES, &event.namespace, &event.name)).filter(|_| event.kind == "Service");
     let occurrence = Occurrence {
         involved: Involved {
             api_version: "v1".to_owned(),
-            kind: "Pod".to_owned(),
+            kind: event.kind.clone(),
             namespace: event.namespace.clone(),
             name: event.name.clone(),
-            uid: event.uid.0.clone(),
+            uid: service.map_or_else(|| event.uid.clone(), |service| service.uid()).0,
             field_path: event.field_path.clone(),
         },
         severity: if event.warning { Severity::Warning } else { Severity::Normal },
         reason: event.reason.clone(),
         message: event.message.clone(),
-        component: "kubelet",
+        component: if event.kind == "Service" { "kube-proxy" } else { "kubelet" },
         host: node.to_owned(),
     };
     let key = occurrence.key();

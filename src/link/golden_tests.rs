@@ -92,6 +92,7 @@ fn what_a_node_says_of_its_pods() {
     };
     let gone = PodReport { gone: true, ..pod.clone() };
     let event = NodeEvent {
+        kind: "Pod".into(),
         uid: Uid::from("u1"),
         namespace: "default".into(),
         name: "web-1".into(),
@@ -100,6 +101,7 @@ fn what_a_node_says_of_its_pods() {
         reason: "BackOff".into(),
         message: "Back-off restarting failed container".into(),
     };
+    let of_a_service = NodeEvent { kind: "Service".into(), uid: Uid::default(), field_path: String::new(), ..event.clone() };
     let of_the_pod = NodeEvent { field_path: String::new(), warning: false, ..event.clone() };
     let report = Report {
         v: SCHEMA,
@@ -111,7 +113,7 @@ fn what_a_node_says_of_its_pods() {
     };
     golden("report", &report);
     golden("report_anew", &Report { anew: true, pods: Vec::new(), ..report.clone() });
-    golden("report_gone", &Report { pods: vec![gone], events: vec![event, of_the_pod], ..report });
+    golden("report_gone", &Report { pods: vec![gone], events: vec![event, of_the_pod, of_a_service], ..report });
     golden("ask", &Ask { v: SCHEMA, at: Numbered { epoch: 1_000_042, number: 6 } });
 }
 

@@ -106,10 +106,13 @@ pub struct PodReport {
     pub gone: bool,
 }
 
-/// Something that a person may want to know of a pod, as `kubectl describe` shows it.
+/// Something that a person may want to know of a pod or a service, as `kubectl describe` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeEvent {
-    /// Which pod.
+    /// `Pod` or `Service`.
+    #[serde(default = "pod", skip_serializing_if = "is_pod")]
+    pub kind: String,
+    /// Which pod; empty for a service, whose uid nodes do not know.
     pub uid: Uid,
     /// Its namespace.
     pub namespace: String,
@@ -124,6 +127,14 @@ pub struct NodeEvent {
     pub reason: String,
     /// A sentence.
     pub message: String,
+}
+
+fn pod() -> String {
+    "Pod".to_owned()
+}
+
+fn is_pod(kind: &String) -> bool {
+    kind == "Pod"
 }
 
 /// `up/report`: the newest of each pod that changed, and what happened.

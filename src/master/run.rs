@@ -23,7 +23,7 @@ use crate::broker;
 use crate::clock::{Clock, SystemClock, Tick};
 use crate::controller::{self, SharedSigns};
 use crate::dispatcher;
-use crate::error::Report;
+use crate::error::{Chain, Report};
 use crate::link::Topics;
 use crate::link::call::{Calls, ImageQuestion, Question};
 use crate::link::mqtt::{self, MqttConfig, Place};
@@ -38,6 +38,8 @@ use crate::tls::{ClientCertificate, Credentials, pin};
 
 /// Everything ends within this after a stop: watches end at once, a write to a slow card takes a second or two.
 const STOP: Duration = Duration::from_secs(10);
+/// How often is looked whether this machine has another address.
+const ADDRESS: Duration = Duration::from_secs(15);
 /// Home Assistant's prefix.
 pub(crate) const DISCOVERY_PREFIX: &str = "homeassistant";
 
@@ -204,6 +206,9 @@ pub async fn run(config: MasterConfig, stop: CancellationToken) -> Result<Ended,
             tracing::warn!(uid = what.uid, "this cluster's uid cannot stand in a host name: the master is not announced by mDNS");
         }
     }
+    if bound.address().ip().is_unspecified() {
+        supervisor.spawn("own address", follow_address(api.clone(), bound.address(), outward_address, ADDRESS, stop.clone()));
+    }
     supervisor.spawn("api", bound.run(api, stop.clone()));
     supervisor.spawn("scheduler", scheduler::run(store.clone(), clock, Arc::new(AsksNodes(calls.clone())), stop.clone()));
     supervisor.spawn("controllers", controller::run(store.clone(), clock, stop.clone(), settings, signs.clone()));
@@ -276,6 +281,30 @@ fn advertised(bound: SocketAddr, outward: Option<IpAddr>) -> SocketAddr {
     }
 }
 
+/// Tells pods the API's new address when this machine has another one. One that has none, between two leases, is told as before.
+async fn follow_address(
+    api: Api,
+    bound: SocketAddr,
+    outward: impl Fn() -> Option<IpAddr>,
+    every: Duration,
+    stop: CancellationToken,
+) {
+    let mut told = None;
+    while stop.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
+        let Some(now) = outward().filter(|now| told != Some(*now)) else { continue };
+        let address = advertised(bound, Some(now));
+        match api.reached_at(address).await {
+            Ok(()) => {
+                if told.is_some() {
+                    tracing::info!(%address, "this machine has another address: pods reach the API there");
+                }
+                told = Some(now);
+            }
+            Err(error) => tracing::warn!(%address, error = %Chain(&error), "pods are not told the API's address; tried again"),
+        }
+    }
+}
+
 /// What all nodes have to know of the network.
 fn cluster_network(config: &MasterConfig, api: SocketAddr) -> ClusterNetwork {
     ClusterNetwork {
@@ -307,6 +336,10 @@ fn read(what: &str, path: &Path) -> Result<Vec<u8>, Report> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use crate::api::Key;
+    use crate::api::registry::ENDPOINTS;
 
     #[test]
     fn an_api_at_every_address_is_told_at_the_one_of_the_lan() {
@@ -320,6 +353,42 @@ mod tests {
             assert_eq!(advertised(bound.parse().unwrap(), outward).to_string(), told);
         }
         assert_eq!(advertised("0.0.0.0:1".parse().unwrap(), None).to_string(), "0.0.0.0:1");
+    }
+
+    #[tokio::test]
+    async fn the_apis_endpoints_follow_this_machines_address() {
+        let place = tempfile::tempdir().unwrap();
+        let store = Store::open(store::disk::journal(&place.path().join("store")), store::Options::default()).await.unwrap();
+        let (calls, _asked) = dispatcher::streams::channel();
+        let bound: SocketAddr = "0.0.0.0:6443".parse().unwrap();
+        let cluster = Cluster { advertise: Some(advertised(bound, "192.168.1.5".parse().ok())), ..Cluster::default() };
+        let api = Api::new(store.clone(), Arc::new(calls), Arc::new(SystemClock::start()), cluster);
+        api.bootstrap().await.unwrap();
+        let told = || {
+            let key = Key::new(&ENDPOINTS, "default", "kubernetes");
+            store.view(|view| view.get(&key).unwrap().at(&["subsets"]).cloned().unwrap())
+        };
+        let at = |ip: &str| serde_json::json!([{"addresses": [{"ip": ip}], "ports": [{"name": "https", "port": 6443, "protocol": "TCP"}]}]);
+        assert_eq!(told(), at("192.168.1.5"));
+        // The lease ends, and there is another one.
+        let looks = Arc::new(AtomicUsize::new(0));
+        let counted = looks.clone();
+        let outward = move || {
+            let leases = ["192.168.1.5", "", "192.168.1.6"];
+            leases.get(counted.fetch_add(1, Ordering::Relaxed).min(2)).and_then(|lease| lease.parse().ok())
+        };
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(follow_address(api, bound, outward, Duration::from_millis(50), stop.clone()));
+        let mut seen = vec![told()];
+        while looks.load(Ordering::Relaxed) < 8 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            if seen.last() != Some(&told()) {
+                seen.push(told());
+            }
+        }
+        assert_eq!(seen, [at("192.168.1.5"), at("192.168.1.6")]);
+        stop.cancel();
+        task.await.unwrap();
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub struct Lab {
     prefix: String,
     names: Vec<String>,
     links: usize,
-    children: Vec<Child>,
+    children: Vec<(String, Child)>,
 }
 
 impl Lab {
@@ -131,7 +131,15 @@ impl Lab {
         let mut child = self.part(host, &format!("serve {name} {address}")).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         assert!(lines.any(|line| line.unwrap().contains("ready")), "{name} does not serve");
-        self.children.push(child);
+        self.children.push((name.to_owned(), child));
+    }
+
+    /// Ends the servers of this name.
+    pub fn stop_serving(&mut self, name: &str) {
+        for (_, child) in self.children.iter_mut().filter(|(one, _)| one == name) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 
     /// Asks so often, each time anew; the answers, or why there is none.
@@ -158,7 +166,7 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        for child in &mut self.children {
+        for (_, child) in &mut self.children {
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -200,6 +208,11 @@ impl Talk {
     pub fn say(&mut self, line: &str) -> String {
         self.tell(line);
         self.lines.recv_timeout(Duration::from_secs(20)).expect("an answer")
+    }
+
+    /// What it says by itself within that time.
+    pub fn hear(&self, within: Duration) -> Option<String> {
+        self.lines.recv_timeout(within).ok()
     }
 
     /// Kills it at once.

@@ -12,7 +12,7 @@ use bramble::agent::proxy::table::table;
 use bramble::agent::proxy::{netlink, run};
 use bramble::clock::SystemClock;
 use bramble::link::share::Share;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::shares::{base, here};
@@ -141,11 +141,13 @@ fn proxy(node: &str, range: &str, gateway: &str, bridge: &str, kept: bool) {
     let first = if kept { serde_json::from_str(&lines().next().unwrap()).unwrap() } else { Share::default() };
     let (net, shares) = watch::channel(Arc::new(first));
     let (_told, network) = watch::channel(Some(network));
+    let (events, mut said) = mpsc::channel(8);
     let parts = run::Parts {
         node: node.to_owned(),
         cluster: "test".to_owned(),
         net: shares,
         network,
+        events,
         clock: SystemClock::start(),
         check: Duration::from_secs(1),
     };
@@ -153,6 +155,11 @@ fn proxy(node: &str, range: &str, gateway: &str, bridge: &str, kept: bool) {
     let _ = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_writer(std::io::stderr).try_init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let ended = stop.clone();
+    std::thread::spawn(move || {
+        while let Some(event) = said.blocking_recv() {
+            println!("answer: {} {}/{} {} {}", event.kind, event.namespace, event.name, event.reason, event.message);
+        }
+    });
     std::thread::spawn(move || {
         for line in lines() {
             net.send_replace(Arc::new(serde_json::from_str(&line).unwrap()));

@@ -1,6 +1,7 @@
 //! Services from everywhere: pods, the node itself, and outside, to what is here and what is far.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bramble::link::share::Share;
@@ -351,4 +352,83 @@ fn without_a_bridge_in_the_kernel_node_ports_are_served_by_the_agent() {
         if who == set(&["far"]) { Ok(()) } else { Err(format!("{who:?}")) }
     });
     assert_eq!(world.lab.inside("node", "nft list tables"), "");
+}
+
+#[test]
+fn a_port_that_a_program_of_the_node_has_is_told_once_with_whose_it_was() {
+    let mut world = World::new("taken");
+    world.lab.serve("node", "program", "0.0.0.0:30080");
+    world.lab.serve("node", "local", "127.0.0.1:30081");
+    assert!(world.lab.ask("out", "tcp", "192.0.2.1:30080").starts_with("program "));
+    world.service("web", "10.96.0.20", 30080, json!({"type": "NodePort"}), &[P1]);
+    world.service("free", "10.96.0.21", 30081, json!({"type": "NodePort"}), &[P1]);
+    world.tell();
+    assert_eq!(world.who("out", "tcp", "192.0.2.1:30080", 2), set(&["p1"]), "the service has it");
+    let mut said: Vec<String> = (0..2).map(|_| world.proxy.hear(Duration::from_secs(20)).unwrap()).collect();
+    said.sort();
+    for (said, protocol) in said.iter().zip(["TCP", "UDP"]) {
+        let begin = format!("Service default/web PortTaken port 30080/{protocol} of node n1 is in use by network-");
+        assert!(said.starts_with(&begin) && said.contains(" (process "), "{said}");
+    }
+    // Neither later nor for another change.
+    world.service("other", "10.96.0.22", 30082, json!({"type": "NodePort"}), &[P1]);
+    world.tell();
+    assert_eq!(world.proxy.hear(Duration::from_secs(3)), None);
+    // When the program comes back it is told again.
+    world.lab.stop_serving("program");
+    std::thread::sleep(Duration::from_secs(3));
+    world.lab.serve("node", "program", "192.0.2.1:30080");
+    assert!(world.proxy.hear(Duration::from_secs(20)).is_some());
+}
+
+#[test]
+fn every_connection_is_answered_while_endpoints_come_and_go() {
+    let mut world = World::new("churn");
+    world.proxy.kill();
+    world.lab.inside("node", "sysctl -qw net.bridge.bridge-nf-call-iptables=1");
+    // Without the proxy's pace: one change after the other, as fast as the kernel takes them.
+    let mut rules = Talk::new(world.lab.part("node", "rules"));
+    let ends: [&[(&str, &str)]; 4] = [&[P1, FAR], &[P1], &[FAR], &[]];
+    let lines: Vec<String> = ends
+        .iter()
+        .map(|ends| {
+            world.service("web", "10.96.0.20", 30080, json!({"type": "NodePort"}), ends);
+            json!([true, world.share]).to_string()
+        })
+        .collect();
+    assert!(rules.say(&lines[0]).starts_with("ok "));
+    let (lab, is_over) = (&world.lab, AtomicBool::new(false));
+    let (answers, said) = std::thread::scope(|scope| {
+        let over = &is_over;
+        let asking = [("p2", "10.96.0.20:80"), ("node", "10.96.0.20:80"), ("out", "192.0.2.1:30080")].map(|(from, to)| {
+            // Bounded, should a change fail.
+            let rounds = (0..200).take_while(|_| !over.load(Ordering::Relaxed));
+            scope.spawn(move || rounds.flat_map(|_| lab.ask_often(from, "tcp", to, 500)).collect::<Vec<_>>())
+        });
+        let said: Vec<String> = (0..200).map(|change| rules.say(&lines[change % lines.len()])).collect();
+        is_over.store(true, Ordering::Relaxed);
+        (asking.map(|asking| asking.join().unwrap()).concat(), said)
+    });
+    assert!(said.iter().all(|said| said.starts_with("ok ")), "{said:?}");
+    let of = |start: &str| answers.iter().filter(|answer| answer.starts_with(start)).count();
+    let counts = [of("p1 "), of("far "), of("connection refused")];
+    assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+    assert_eq!(counts.iter().sum::<usize>(), answers.len(), "{counts:?}, and others");
+    println!("{counts:?} during {} changes", said.len());
+}
+
+#[test]
+fn a_load_balancers_address_that_a_killed_agent_left_is_listed_and_removed() {
+    let mut lab = Lab::new("doctor");
+    lab.add("node");
+    for (address, label) in [("192.0.2.240", "lo:0a1b2c3d"), ("192.0.2.241", "lo:mine"), ("192.0.2.242", "lo")] {
+        lab.inside("node", &format!("ip addr add {address}/32 dev lo label {label}"));
+    }
+    let doctor = |more: &str| lab.inside("node", &format!("{} doctor network {more}", env!("CARGO_BIN_EXE_bramble")));
+    let told = doctor("");
+    assert!(told.starts_with("left over  address: 192.0.2.240 label lo:0a1b2c3d\n"), "{told}");
+    assert_eq!(doctor("--remove"), "removed    address: 192.0.2.240 label lo:0a1b2c3d\n");
+    let left = lab.inside("node", "ip -o -4 addr show dev lo");
+    assert!(!left.contains(".240/") && left.contains(".241/") && left.contains(".242/"), "{left}");
+    assert_eq!(doctor("--remove"), "nothing to remove\n");
 }

@@ -19,7 +19,7 @@ use bramble::agent::proxy::{netlink, run};
 use bramble::clock::SystemClock;
 use bramble::link::share::Share;
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{names, traffic};
@@ -97,7 +97,8 @@ fn node(name: &str, range: &str) -> anyhow::Result<()> {
         changed,
         direct,
     };
-    let services = run::Parts { node, cluster, net, network: own, clock: SystemClock::start(), check: run::CHECK };
+    let (events, _unread) = mpsc::channel(1);
+    let services = run::Parts { node, cluster, net, network: own, events, clock: SystemClock::start(), check: run::CHECK };
     let stop = CancellationToken::new();
     runtime()?.block_on(async {
         exec::transaction(&guard.batch()).await?;

@@ -19,8 +19,11 @@ pub mod udp;
 
 use crate::agent::runtime::naming::node_id;
 
+/// What the labels begin with.
+pub const LABEL_PREFIX: &str = "lo:";
+
 /// What an address of ours is labelled with: 11 characters of the 15 that there are.
 #[must_use]
 pub fn label(cluster_uid: &str, node: &str) -> String {
-    format!("lo:{}", node_id(cluster_uid, node))
+    format!("{LABEL_PREFIX}{}", node_id(cluster_uid, node))
 }

@@ -7,6 +7,7 @@ use futures_util::StreamExt as _;
 use rtnetlink::Handle;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 
+use super::LABEL_PREFIX;
 use crate::agent::overlay::netlink::{NetlinkError, refused, with};
 
 /// Loopback is the first interface of every network namespace.
@@ -19,17 +20,35 @@ fn address(message: &AddressMessage) -> Option<Ipv4Addr> {
     })
 }
 
-async fn labelled(handle: &Handle, label: &str) -> Result<Vec<AddressMessage>, NetlinkError> {
+fn label_of(message: &AddressMessage) -> Option<&str> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Label(text) => Some(text.as_str()),
+        _ => None,
+    })
+}
+
+async fn labelled(handle: &Handle, is_ours: impl Fn(&str) -> bool) -> Result<Vec<AddressMessage>, NetlinkError> {
     let mut stream = std::pin::pin!(handle.address().get().execute());
     let mut all = Vec::new();
     while let Some(message) = stream.next().await {
         let message = message.map_err(|error| refused("list addresses", error))?;
-        let ours = message.attributes.iter().any(|one| matches!(one, AddressAttribute::Label(text) if text == label));
-        if message.header.index == LOOPBACK && ours {
+        if message.header.index == LOOPBACK && label_of(&message).is_some_and(&is_ours) {
             all.push(message);
         }
     }
     Ok(all)
+}
+
+/// All addresses of load balancers on this machine, each with its label.
+///
+/// # Errors
+/// When the kernel does not say.
+pub async fn all() -> Result<Vec<(String, Ipv4Addr)>, NetlinkError> {
+    with(|handle| async move {
+        let all = labelled(&handle, |label| label.starts_with(LABEL_PREFIX)).await?;
+        Ok(all.iter().filter_map(|message| Some((label_of(message)?.to_owned(), address(message)?))).collect())
+    })
+    .await
 }
 
 /// Makes these the only addresses with this label; returns which are new.
@@ -39,7 +58,7 @@ async fn labelled(handle: &Handle, label: &str) -> Result<Vec<AddressMessage>, N
 pub async fn set(label: &str, wanted: &BTreeSet<Ipv4Addr>) -> Result<Vec<Ipv4Addr>, NetlinkError> {
     with(|handle| async move {
         let mut here = BTreeSet::new();
-        for message in labelled(&handle, label).await? {
+        for message in labelled(&handle, |text| text == label).await? {
             let Some(address) = address(&message) else { continue };
             if wanted.contains(&address) {
                 here.insert(address);

@@ -1,9 +1,9 @@
-//! Hands: what the kernel's own files say of sockets and addresses. They are in memory: reading waits for no disk.
+//! Hands: what the kernel's own files say of addresses, and of who holds a port. They are in memory: reading waits for no disk.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use super::holder::{inodes, socket};
+use crate::agent::holder::disk::{listening, processes};
 use crate::mdns::interfaces;
 
 /// This machine's addresses.
@@ -16,24 +16,7 @@ pub fn own_addresses() -> BTreeSet<Ipv4Addr> {
 /// processes: call it off the runtime.
 #[must_use]
 pub fn holders(address: Ipv4Addr, port: u16) -> Vec<String> {
-    let table = |name| std::fs::read_to_string(format!("/proc/net/{name}")).unwrap_or_default();
-    let wanted: BTreeSet<u64> = ["udp", "tcp"].into_iter().flat_map(|name| inodes(&table(name), address, port)).collect();
-    let mut found = Vec::new();
-    if wanted.is_empty() {
-        return found;
-    }
-    for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let name = process.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let files = std::fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
-        let holds = files.filter_map(|file| std::fs::read_link(file.path()).ok()).any(|link| {
-            let inode = link.to_str().and_then(socket);
-            inode.is_some_and(|inode| wanted.contains(&inode))
-        });
-        if holds {
-            let comm = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            found.push(format!("{} (process {pid})", comm.trim()));
-        }
-    }
-    found
+    let all = listening(&["udp", "udp6", "tcp", "tcp6"]);
+    let inodes = all.iter().filter(|one| one.holds(address, port)).map(|one| one.inode).collect();
+    processes(&inodes).into_iter().map(|(pid, name)| format!("{name} (process {pid})")).collect()
 }

@@ -15,7 +15,6 @@ pub mod answer;
 pub mod cache;
 pub mod disk;
 pub mod forward;
-pub mod holder;
 pub mod question;
 pub mod resolv_conf;
 pub mod run;

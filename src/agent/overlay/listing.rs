@@ -1,6 +1,7 @@
 //! What of Bramble is in a machine's network: named for people, and what of it nobody needs any more.
 //!
-//! In:       the kernel's links and routes, the nftables tables' names, the rules of iptables, and which agents live here.
+//! In:       the kernel's links and routes, the load balancers' addresses on loopback, the nftables tables' names, the rules of iptables,
+//!           and which agents live here.
 //! Out:      one line each, and whether a living agent needs it.
 //! Never:    reads or removes (`listing/run.rs`).
 //!
@@ -9,9 +10,11 @@
 pub mod run;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
 use super::seen::Seen;
 use super::{LINK_PREFIX, PROTOCOL, metric_of};
+use crate::agent::announce::LABEL_PREFIX;
 
 /// What the names of pods' bridges begin with (`runtime/naming.rs`).
 const BRIDGE_PREFIX: &str = "brm-";
@@ -45,6 +48,8 @@ pub enum Kind {
     Bridge,
     /// A route to a peer's pods.
     Route,
+    /// A load balancer's address on loopback.
+    Address,
     /// An nftables table.
     Table,
     /// A rule in somebody's chain: Docker's `DOCKER-USER`, or `FORWARD`.
@@ -59,6 +64,7 @@ impl Kind {
             Kind::Link => "link",
             Kind::Bridge => "bridge",
             Kind::Route => "route",
+            Kind::Address => "address",
             Kind::Table => "nftables table",
             Kind::Rule => "iptables rule",
         }
@@ -80,7 +86,13 @@ pub struct Thing {
 
 /// Everything of ours.
 #[must_use]
-pub fn things(seen: &Seen, tables: &[(String, String)], rules: &str, living: &BTreeSet<String>) -> Vec<Thing> {
+pub fn things(
+    seen: &Seen,
+    addresses: &[(String, Ipv4Addr)],
+    tables: &[(String, String)],
+    rules: &str,
+    living: &BTreeSet<String>,
+) -> Vec<Thing> {
     let metrics: BTreeMap<u32, &String> = living.iter().map(|agent| (metric_of(agent), agent)).collect();
     let mut things = Vec::new();
     let ours = |name: &str| name.strip_prefix(LINK_PREFIX).filter(|id| is_id(id)).map(str::to_owned);
@@ -106,6 +118,11 @@ pub fn things(seen: &Seen, tables: &[(String, String)], rules: &str, living: &BT
             needed: owner.is_some(),
             of: owner,
         });
+    }
+    for (label, address) in addresses {
+        let Some(agent) = label.strip_prefix(LABEL_PREFIX).filter(|id| is_id(id)) else { continue };
+        let needed = living.contains(agent);
+        things.push(Thing { kind: Kind::Address, name: format!("{address} label {label}"), of: Some(agent.to_owned()), needed });
     }
     for (family, table) in tables {
         let Some(agent) = table.strip_prefix("bramble-").and_then(|rest| rest.get(..8)).filter(|id| is_id(id)) else { continue };
@@ -151,9 +168,11 @@ mod tests {
         let tables: Vec<(String, String)> = ["bramble-0a1b2c3d", "bramble-99999999-overlay", "bramble-mine", "filter"]
             .map(|name| ("ip".to_owned(), name.to_owned()))
             .to_vec();
+        let addresses = [("lo:0a1b2c3d", 240), ("lo:99999999", 241), ("lo:mine", 242)]
+            .map(|(label, last)| (label.to_owned(), Ipv4Addr::new(192, 0, 2, last)));
         let rules =
             "-N DOCKER-USER\n-A DOCKER-USER -i br-x -m comment --comment bramble-99999999 -j ACCEPT\n-A DOCKER-USER -j RETURN\n";
-        let told: Vec<String> = things(&seen, &tables, rules, &living)
+        let told: Vec<String> = things(&seen, &addresses, &tables, rules, &living)
             .iter()
             .map(|thing| format!("{:?} {} {}", thing.kind, thing.name.chars().take(24).collect::<String>(), thing.needed))
             .collect();
@@ -166,6 +185,8 @@ mod tests {
                 "Route 10.244.2.0/24 dev bvx-11 true",
                 "Route 10.244.2.0/24 dev bvx-22 false",
                 "Route fd12:0:0:102::/64 dev bv false",
+                "Address 192.0.2.240 label lo:0a1 true",
+                "Address 192.0.2.241 label lo:999 false",
                 "Table ip bramble-0a1b2c3d true",
                 "Table ip bramble-99999999-over false",
                 "Rule -A DOCKER-USER -i br-x - false",

@@ -122,6 +122,7 @@ pub(in crate::agent) fn event(
     message: String,
 ) -> Effect {
     Effect::Event(NodeEvent {
+        kind: "Pod".to_owned(),
         uid: pod.uid.clone(),
         namespace: pod.namespace.clone(),
         name: pod.name.clone(),

@@ -3,7 +3,8 @@
 //! ```text
 //!  net share ─┐               ┌─▶ ruleset.rs ─▶ change.rs ─▶ batch.rs ─▶ netlink.rs ─▶ the kernel's table
 //!             ├─▶ table.rs ───┤                          └─▶ text.rs (for people)
-//!  node's net ┘  (forwards)   └─▶ run/fallback.rs ─▶ tcp.rs, udp.rs: node ports only, where nftables cannot be had
+//!  node's net ┘  (forwards)   ├─▶ taken.rs ◀─ /proc/net: whose ports they were, for people
+//!                             └─▶ run/fallback.rs ─▶ tcp.rs, udp.rs: node ports only, where nftables cannot be had
 //! ```
 //!
 //! While no agent runs the table stays, and traffic flows on by what it said last.
@@ -18,6 +19,7 @@ pub mod netlink;
 pub mod ruleset;
 pub mod run;
 pub mod table;
+pub mod taken;
 pub mod tcp;
 pub mod text;
 pub mod udp;

@@ -1,10 +1,12 @@
 //! Hands: keeps the kernel's rules as the network's share wants them, for as long as the agent runs. They stay when it ends.
 //!
 //! In:       the network's share, the node's own network.
-//! Out:      the kernel's table (`netlink.rs`), or node ports in user space; the relay to an API that listens on loopback; words in the log.
+//! Out:      the kernel's table (`netlink.rs`), or node ports in user space; the relay to an API that listens on loopback; words in the log;
+//!           events of services whose ports programs of the machine have.
 //! Never:    decides who serves (`table.rs`), or takes the table away by itself ([`remove`] does, when a node is taken down).
 
 mod fallback;
+mod ports;
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -30,10 +32,12 @@ use crate::agent::runtime::naming::node_id;
 use crate::backoff::Policy;
 use crate::clock::SystemClock;
 use crate::error::Chain;
+use crate::link::message::NodeEvent;
 use crate::link::network::ClusterNetwork;
 use crate::link::share::Share;
 use crate::rng::Rng;
 use fallback::Fallback;
+use ports::Ports;
 
 /// One change after another takes at least so long: what comes in between is made at once.
 const PACE: Duration = Duration::from_millis(50);
@@ -54,6 +58,8 @@ pub struct Parts {
     pub net: watch::Receiver<Arc<Share>>,
     /// The node's own network.
     pub network: watch::Receiver<Option<NodeNetwork>>,
+    /// What people should know of a service.
+    pub events: mpsc::Sender<NodeEvent>,
     /// For affinity in user space.
     pub clock: SystemClock,
     /// How often is looked whether the rules are as they were left: [`CHECK`].
@@ -79,6 +85,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
     let mut proxy = Proxy {
         name: table_name(&parts.cluster, &parts.node),
         fallback: None,
+        ports: Ports::new(parts.events.clone()),
         parts,
         stop: stop.clone(),
         told: false,
@@ -133,6 +140,7 @@ struct Proxy {
     table: Option<Table>,
     relay: Option<Relay>,
     fallback: Option<Fallback>,
+    ports: Ports,
     said: BTreeSet<String>,
     failures: u32,
     rng: Rng,
@@ -171,7 +179,11 @@ impl Proxy {
             services: cluster.services.parse().ok(),
             bridge_filter: true,
         };
-        self.in_kernel(base, new).await
+        let again = self.in_kernel(base, new).await;
+        if let (Some(_), Some(table)) = (&self.held, &self.table) {
+            self.ports.look(&self.parts.node, table, &addresses, self.parts.check).await;
+        }
+        again
     }
 
     /// Whether the kernel holds the table of an agent before this one. That is newer than what this one has on its disk (written each ten

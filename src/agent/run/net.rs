@@ -1,9 +1,10 @@
 //! The network's share on a node: its conversation with the master, who is told of it, and how it is kept.
 //!
 //! It changes whenever a pod somewhere becomes ready, and a node that boots without a master is served well by one that is minutes old:
-//! so it is written to the disk lazily, where the pods' share is written at once.
+//! so it is written to the disk lazily, where the pods' share is written at once. An agent that starts again while the machine runs on
+//! begins with a copy in memory, which is a second old at most.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::node_loop::Agent;
 use crate::agent::checkpoint::Checkpoint;
-use crate::agent::disk;
+use crate::agent::disk::{self, DiskError};
 use crate::agent::node::Input;
 use crate::agent::pod_network::PodNetwork;
 use crate::clock::Clock;
@@ -25,18 +26,38 @@ use crate::link::share::Share;
 use crate::rng::Rng;
 use crate::step::Machine;
 
-/// How often it is written at most.
+/// Where it is kept, and how often it is written there at most.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
+pub(super) struct Place {
+    /// Writes it: the directory, whose store it is of.
+    save: fn(&Path, &str, &Share) -> Result<(), DiskError>,
     /// When there is none on the disk yet, or one from before the node was given its part of the pod network.
     pub(super) first: Duration,
     /// Between two.
     pub(super) apart: Duration,
+    /// What a failure means.
+    loss: &'static str,
 }
 
 /// A node that has just joined has one at once: a power cut may come in its first minute. Then a card sees at most six small files an
 /// hour, and none while nothing changes.
-pub(super) const PACE: Pace = Pace { first: Duration::from_secs(1), apart: Duration::from_secs(600) };
+pub(super) const DISK: Place = Place {
+    save: disk::save_net,
+    first: Duration::from_secs(1),
+    apart: Duration::from_secs(600),
+    loss: "until it is, a reboot without the master begins with what was kept before",
+};
+
+/// Costs no card anything.
+pub(super) const MEMORY: Place = Place {
+    save: disk::save_net_in_memory,
+    first: Duration::ZERO,
+    apart: Duration::from_secs(1),
+    loss: "until it is, an agent that starts again begins with what is on its disk",
+};
+
+/// After a failure it is tried again this late at least.
+const RETRY: Duration = Duration::from_secs(60);
 
 /// The conversation, begun with what is kept. It obeys the store that the pods' share is of.
 pub(super) fn session(pods: Option<&Checkpoint>, kept: Option<&Checkpoint>, rng: Rng) -> Session {
@@ -45,9 +66,15 @@ pub(super) fn session(pods: Option<&Checkpoint>, kept: Option<&Checkpoint>, rng:
     Session::new(store.map(|store| (store, share)), rng)
 }
 
+/// What an agent before this one kept in memory. Only beside a pods' share of the same store: whoever begins with an empty disk is a
+/// new node, even by an old name.
+pub(super) fn kept_in_memory(directory: &Path, pods: Option<&Checkpoint>) -> Option<Checkpoint> {
+    kept(directory, Some(pods?))
+}
+
 /// What is kept of the network, if it is of the same store as the pods' share. It is told anew anyway: one that cannot be used is no
 /// reason to stop.
-pub(super) fn kept(data_dir: &std::path::Path, pods: Option<&Checkpoint>) -> Option<Checkpoint> {
+pub(super) fn kept(data_dir: &Path, pods: Option<&Checkpoint>) -> Option<Checkpoint> {
     match disk::load_net(data_dir) {
         Ok(kept) => kept.filter(|kept| pods.is_none_or(|pods| pods.store == kept.store)),
         Err(error) => {
@@ -98,13 +125,13 @@ impl Agent {
     }
 }
 
-/// Keeps the newest on disk, seldom; and at the stop. `kept`: what is there already.
+/// Keeps the newest there, no more often than is said; and at the stop. `kept`: what is there already.
 pub(super) async fn keep_lazily(
     directory: PathBuf,
     node: String,
     mut changes: watch::Receiver<Option<(String, Arc<Share>)>>,
     kept: Option<Checkpoint>,
-    pace: Pace,
+    place: Place,
     stop: CancellationToken,
 ) {
     // Without its part of the pod network a node that boots alone cannot start its pods where they were.
@@ -123,7 +150,7 @@ pub(super) async fn keep_lazily(
                 }
                 let part = changes.borrow_and_update().as_ref().is_some_and(|(_, share)| has_part(share));
                 let soon = (on_disk.is_none() || (part && !part_on_disk)) && !failed;
-                let at = (last + if soon { pace.first } else { pace.apart }).max(Instant::now());
+                let at = (last + if soon { place.first } else { place.apart }).max(Instant::now());
                 due = Some(due.map_or(at, |due| due.min(at)));
                 continue;
             }
@@ -134,8 +161,8 @@ pub(super) async fn keep_lazily(
         if let Some((store, share)) = newest {
             let digest = share.digest();
             if on_disk.as_ref().is_none_or(|(of, held)| *of != store || *held != digest) {
-                let (place, of, part) = (directory.clone(), store.clone(), has_part(&share));
-                let saved = tokio::task::spawn_blocking(move || disk::save_net(&place, &of, &share)).await;
+                let (directory, of, part) = (directory.clone(), store.clone(), has_part(&share));
+                let saved = tokio::task::spawn_blocking(move || (place.save)(&directory, &of, &share)).await;
                 let fault = match &saved {
                     Ok(Ok(())) => None,
                     Ok(Err(error)) => Some(Chain(error).to_string()),
@@ -144,16 +171,13 @@ pub(super) async fn keep_lazily(
                 match fault {
                     None => (on_disk, part_on_disk) = (Some((store, digest)), part),
                     Some(error) if !failed => {
-                        tracing::warn!(
-                            error,
-                            "what is known of the network cannot be kept; it is tried again, and until then a reboot without the master begins with what was kept before"
-                        );
+                        tracing::warn!(error, "what is known of the network cannot be kept and is tried again; {}", place.loss);
                     }
                     Some(_) => {}
                 }
                 failed = on_disk.as_ref().is_none_or(|_| !matches!(saved, Ok(Ok(()))));
                 last = Instant::now();
-                due = (failed && !stopping).then(|| last + pace.apart);
+                due = (failed && !stopping).then(|| last + place.apart.max(RETRY));
             }
         }
         if stopping {
@@ -184,7 +208,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let (tell, changes) = watch::channel(None);
         let stop = CancellationToken::new();
-        let pace = Pace { first: Duration::from_millis(100), apart: Duration::from_secs(2) };
+        let pace = Place { first: Duration::from_millis(100), apart: Duration::from_secs(2), ..DISK };
         let task = tokio::spawn(keep_lazily(place.path().to_owned(), "pi".into(), changes, None, pace, stop.clone()));
         let now = |domain: &str| tell.send_replace(Some(("s".to_owned(), net(domain))));
         let becomes = async |domain: &str| {
@@ -234,6 +258,10 @@ mod tests {
             assert_eq!(found.is_some(), used, "{pods:?}");
             let session = session(pods.as_ref(), found.as_ref(), Rng::seeded(1, "t"));
             assert_eq!(session.store(), Some(pods.map_or("mine".to_owned(), |pods| pods.store)).as_deref());
+        }
+        // In memory it counts beside the pods' share alone.
+        for (pods, used) in [(None, false), (Some(of("mine")), true), (Some(of("other")), false)] {
+            assert_eq!(kept_in_memory(place.path(), pods.as_ref()).is_some(), used, "{pods:?}");
         }
         std::fs::write(place.path().join("net.json"), b"{").unwrap();
         assert!(kept(place.path(), None).is_none(), "rubbish stops nobody");

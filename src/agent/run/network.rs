@@ -13,13 +13,14 @@
 //! ```
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::config::AgentConfig;
+use crate::agent::disk;
 use crate::agent::dns::resolv_conf::OF_HOST;
 use crate::agent::dns::{self, NameServer};
 use crate::agent::node_network::NodeNetwork;
@@ -31,6 +32,7 @@ use crate::agent::runtime::run::Health;
 use crate::agent::{announce, ingress, mdns, overlay, pod_network, policy, proxy};
 use crate::clock::SystemClock;
 use crate::error::Chain;
+use crate::link::message::NodeEvent;
 use crate::link::share::Share;
 use crate::task::Supervisor;
 
@@ -52,6 +54,8 @@ pub(super) struct Parts {
     pub(super) names: watch::Sender<NameServer>,
     /// Counts up when the machine's interfaces changed: for who tells the node's addresses.
     pub(super) interfaces: watch::Sender<u64>,
+    /// What people should know of a service.
+    pub(super) events: mpsc::Sender<NodeEvent>,
 }
 
 /// Gives the parts' tasks to the supervisor.
@@ -62,7 +66,7 @@ pub(super) fn spawn(
     supervisor: &mut Supervisor,
     stop: &CancellationToken,
 ) {
-    let Parts { runtime, share, wanted, made, health, pods, names, interfaces } = parts;
+    let Parts { runtime, share, wanted, made, health, pods, names, interfaces, events } = parts;
     let (node, cluster) = (config.node.clone(), config.cluster_uid.clone());
     let id = super::owner(config).id();
     let (direct, direct_are) = watch::channel(BTreeSet::new());
@@ -91,7 +95,7 @@ pub(super) fn spawn(
     };
     supervisor.spawn("overlay", overlay::run::keep(ways, stop.clone()));
     let services =
-        proxy::run::Parts { node, cluster, net: share.clone(), network: made.clone(), clock, check: proxy::run::CHECK };
+        proxy::run::Parts { node, cluster, net: share.clone(), network: made.clone(), events, clock, check: proxy::run::CHECK };
     supervisor.spawn("proxy", proxy::run::run(services, stop.clone()));
     match config.dns_port {
         Some(port) => {
@@ -124,7 +128,7 @@ fn policy_table(id: &str) -> String {
     format!("bramble-{id}-policy")
 }
 
-/// Takes away what a node's agent made in the kernel, when the node is taken down for good. What does not go is told in the log:
+/// Takes away what a node's agent made in the kernel and keeps in memory, when the node is taken down for good. What does not go is told in the log:
 /// `bramble doctor network` lists it.
 pub async fn remove(owner: &Owner) {
     let Owner { cluster_uid, node } = owner;
@@ -141,4 +145,5 @@ pub async fn remove(owner: &Owner) {
         tracing::warn!(error = %Chain(&error), "load balancers' addresses stay");
     }
     pod_network::exec::remove(&owner.id()).await;
+    disk::forget_in_memory(Path::new(disk::RUN), &owner.id());
 }

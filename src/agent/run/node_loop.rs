@@ -35,7 +35,7 @@ use crate::clock::{Clock, Now, SystemClock, Tick};
 use crate::error::Chain;
 use crate::link::bus::{Bus, BusEvent, Publish};
 use crate::link::codec::{decode, encode};
-use crate::link::message::{Assignment, CallRequest, Credit, Head, Health, Info, NodeImage, SCHEMA, VolumeReport};
+use crate::link::message::{Assignment, CallRequest, Credit, Head, Health, Info, NodeEvent, NodeImage, SCHEMA, VolumeReport};
 use crate::link::mqtt::Place;
 use crate::link::session::{Session, SessionEffect, SessionInput};
 use crate::link::share::Share;
@@ -117,12 +117,14 @@ pub(super) struct Inboxes {
     pub(super) inputs: mpsc::Receiver<Input>,
     pub(super) runtime_is: watch::Receiver<RuntimeHealth>,
     pub(super) discarded: mpsc::Receiver<Vec<VolumeReport>>,
+    /// What people should know of services.
+    pub(super) of_services: mpsc::Receiver<NodeEvent>,
 }
 
 impl Agent {
     /// Runs until `stop`.
     pub(super) async fn run(mut self, past: Past, kept: Option<Arc<Share>>, inboxes: Inboxes, stop: CancellationToken) {
-        let Inboxes { mut events, mut inputs, mut runtime_is, mut discarded } = inboxes;
+        let Inboxes { mut events, mut inputs, mut runtime_is, mut discarded, mut of_services } = inboxes;
         self.light(ShelfInput::Link(false));
         self.feed(Input::Past(past));
         let inventory = self.devices.borrow_and_update().clone();
@@ -159,6 +161,7 @@ impl Agent {
                     }
                 }
                 Some(volumes) = discarded.recv() => self.uplink.volumes(volumes),
+                Some(event) = of_services.recv() => self.uplink.event(event),
                 Ok(()) = runtime_is.changed() => {
                     self.runtime_is = runtime_is.borrow_and_update().clone();
                     // One that is away says nothing: the node, once it has registered, does not wait for it.

@@ -1,10 +1,13 @@
 //! Reads what of ours is in this machine's network, and removes what no living agent needs.
 
+use std::collections::BTreeSet;
+
 use super::super::netlink::{self, Families, NetlinkError};
 use super::super::plan::Change;
 use super::super::seen::Seen;
 use super::super::{LINK_PREFIX, filter};
 use super::{Kind, Thing, living, things};
+use crate::agent::announce;
 use crate::agent::exec::{self, ExecError};
 
 /// Everything of ours in this network namespace. What cannot be asked (no `nft`, no `iptables`) has nothing of ours.
@@ -20,7 +23,8 @@ async fn look() -> Result<(Seen, Vec<Thing>), NetlinkError> {
     let tables = exec::tables().await.unwrap_or_default();
     let rules = iptables(&["-w", "5", "-S"]).await.unwrap_or_default();
     let seen = netlink::read(Families::Both).await?;
-    let things = things(&seen, &tables, &rules, &living(&sockets));
+    let addresses = announce::netlink::all().await?;
+    let things = things(&seen, &addresses, &tables, &rules, &living(&sockets));
     Ok((seen, things))
 }
 
@@ -65,6 +69,10 @@ pub async fn sweep() -> Result<Vec<Thing>, RemoveError> {
             Kind::Link => {
                 let device = seen.named(&thing.name).map(|(number, _)| Change::RemoveDevice(number));
                 netlink::apply(LINK_PREFIX, device.into_iter().collect()).await?;
+            }
+            Kind::Address => {
+                let label = thing.name.rsplit(' ').next().unwrap_or_default();
+                announce::netlink::set(label, &BTreeSet::new()).await?;
             }
             Kind::Table => {
                 let text =
