@@ -131,6 +131,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
     let (inputs, inputs_in) = mpsc::channel(INPUTS);
     let (runtime_health, runtime_is) = watch::channel(RuntimeHealth::Unknown);
     let (interfaces, interfaces_changed) = watch::channel(0);
+    let (wireguard, wireguard_told) = watch::channel(String::new());
     let (local_pods, pods_are) = watch::channel(Arc::default());
     // Simulated nodes and their pods are on no network.
     if config.runtime == RuntimeKind::Docker {
@@ -143,6 +144,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
             pods: pods_are,
             names,
             interfaces,
+            wireguard,
         };
         network::spawn(config, clock, parts, supervisor, &stop);
     }
@@ -176,6 +178,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
             platforms: &Platforms::default(),
             images: &[],
             volumes_dir: "",
+            wireguard: "",
             offer: Offer::default(),
         };
         NodeAmounts { pids: config.pods.pids_limit, ..register::amounts(&register::info(&facts)) }
@@ -227,6 +230,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         moved,
         moves: moves.clone(),
         interfaces: interfaces_changed,
+        wireguard: wireguard_told,
         info: None,
         pressures: pressures_are,
         runtime_is: RuntimeHealth::Unknown,

@@ -15,7 +15,7 @@ use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVxlan, LinkAttribute
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType};
 use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE};
 use rtnetlink::{Handle, LinkUnspec, LinkVxlan, RouteMessageBuilder};
 use tokio::sync::watch;
@@ -283,8 +283,9 @@ fn route_message(route: &Route) -> RouteMessage {
         // A tunnel's end is in no subnet of the device.
         builder = builder.gateway(via).onlink();
     }
-    if let Some(link) = route.link {
-        builder = builder.output_interface(link);
+    match route.link {
+        Some(link) => builder = builder.output_interface(link),
+        None => builder = builder.kind(RouteType::Unreachable),
     }
     if let Some(source) = route.source {
         builder = builder.pref_source(source);

@@ -11,12 +11,13 @@
 //! A machine with two cards on one segment: the way leads through the one with the lower number that is plugged in.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use ipnet::Ipv4Net;
 
 use super::peers::{BackEnd, Peer, Peers};
 use super::seen::{Route, Seen, Vxlan};
+use super::wireguard::{self, Tunnel};
 use super::{Ids, Mac, PORT, VXLAN_BYTES};
 use crate::agent::node_network::NodeNetwork;
 
@@ -33,6 +34,10 @@ pub struct Wanted {
     pub ways: BTreeMap<Ipv4Net, Way>,
     /// Who may send VXLAN to this machine: every peer elsewhere, since a peer with several addresses may see the segments otherwise than we do.
     pub senders: BTreeSet<Ipv4Addr>,
+    /// The agent's end of WireGuard, if somebody asked for encryption.
+    pub wireguard: Option<wireguard::Wanted>,
+    /// Peers' pods to which, and from which, nothing goes but encrypted: whether there is a tunnel or not.
+    pub encrypted: BTreeSet<Ipv4Net>,
     /// What does not go, for people.
     pub faults: Vec<String>,
 }
@@ -43,7 +48,7 @@ impl Wanted {
     pub fn direct(&self) -> BTreeSet<Ipv4Addr> {
         let peer = |way: &Way| match way {
             Way::Direct(peer, _) => Some(*peer),
-            Way::Tunnel(..) => None,
+            Way::Tunnel(..) | Way::Encrypted(_) => None,
         };
         self.ways.values().filter_map(peer).collect()
     }
@@ -56,6 +61,8 @@ pub enum Way {
     Direct(Ipv4Addr, u32),
     /// By way of the tunnel's other end; the machine itself speaks from this address, so that the answer takes the same way.
     Tunnel(Ipv4Addr, Option<Ipv4Addr>),
+    /// Through the agent's WireGuard device; the machine speaks from this address.
+    Encrypted(Option<Ipv4Addr>),
 }
 
 /// One step.
@@ -63,7 +70,7 @@ pub enum Way {
 pub enum Change {
     /// Makes the VXLAN device with this MTU, up. What needs its number comes with the next look.
     AddDevice(Vxlan, u32),
-    /// Gives the device this MTU and sets it up.
+    /// Gives a device this MTU and sets it up.
     SetDevice(u32, u32),
     /// Removes the device.
     RemoveDevice(u32),
@@ -88,8 +95,7 @@ pub fn pod_mtu(underlay: u32, back_end: BackEnd) -> u32 {
     match back_end {
         BackEnd::Auto | BackEnd::Route => underlay,
         BackEnd::Vxlan => underlay.saturating_sub(VXLAN_BYTES),
-        // 60 over IPv4, 80 over IPv6.
-        BackEnd::Wireguard => underlay.saturating_sub(80),
+        BackEnd::Wireguard => underlay.saturating_sub(wireguard::BYTES),
     }
 }
 
@@ -99,9 +105,13 @@ pub fn wanted(ids: &Ids, peers: &Peers, own: &NodeNetwork, seen: &Seen) -> Wante
     let mut wanted = Wanted { faults: peers.refused.clone(), ..Wanted::default() };
     let Some(bridge) = &own.bridge else { return wanted };
     let mut tunnels = Vec::new();
+    let (mut encrypted, mut neighbours) = (BTreeMap::new(), Vec::new());
+    // The bridge may come later than the first look.
+    let source = Some(own.gateway).filter(|gateway| seen.has(*gateway));
     for (name, peer) in &peers.others {
         // An agent on the same machine: its bridge is here, and the kernel knows the way.
         if seen.has(peer.address) {
+            neighbours.push(name.as_str());
             continue;
         }
         wanted.senders.insert(peer.address);
@@ -114,13 +124,39 @@ pub fn wanted(ids: &Ids, peers: &Peers, own: &NodeNetwork, seen: &Seen) -> Wante
                 "pods on node {name} are not reached: {} is on no network of this machine, and the network's back end is \"route\"",
                 peer.address
             )),
-            (BackEnd::Wireguard, _) => wanted.faults.push(format!(
-                "pods on node {name} are not reached: the network's back end is \"wireguard\", which this program does not have, and nothing is sent unencrypted instead"
-            )),
+            (BackEnd::Wireguard, _) => {
+                wanted.encrypted.insert(peer.range);
+                let Some(end) = peer.wireguard else {
+                    wanted.faults.push(format!(
+                        "pods on node {name} are not reached yet: it has not told its WireGuard key, and nothing is sent unencrypted instead"
+                    ));
+                    continue;
+                };
+                let endpoint = SocketAddrV4::new(peer.address, end.port);
+                encrypted.insert(name.clone(), Tunnel { key: end.key, endpoint, allowed: vec![peer.range.into()] });
+                wanted.ways.insert(peer.range, Way::Encrypted(source));
+            }
         }
     }
-    tunnel(&mut wanted, ids, &tunnels, peers, own, seen);
+    if !encrypted.is_empty() && !neighbours.is_empty() {
+        // The kernel knows one way to a peer for all of them, and a tunnel takes its own node's pods only.
+        wanted.faults.push(format!(
+            "this machine has several nodes (also {}): with WireGuard the pods of one of them reach other machines",
+            neighbours.join(", ")
+        ));
+    }
+    tunnel(&mut wanted, ids, &tunnels, peers, source, seen);
+    if peers.encrypted {
+        let mtu = pod_mtu(underlay(peers.own, seen), BackEnd::Wireguard);
+        wanted.wireguard = Some(wireguard::Wanted { link: ids.wireguard(), address: own.gateway, mtu, tunnels: encrypted });
+    }
     wanted
+}
+
+/// What the card takes that has the machine's address.
+fn underlay(own: Option<Ipv4Addr>, seen: &Seen) -> u32 {
+    let mut cards = seen.addresses.iter().filter(|(_, address, _)| Some(*address) == own);
+    cards.find_map(|(number, _, _)| seen.links.get(number)).map_or(1500, |link| link.mtu)
 }
 
 /// The interface that the address is on the segment of.
@@ -134,7 +170,7 @@ fn segment(address: Ipv4Addr, bridge: &str, seen: &Seen) -> Option<u32> {
     subnets.min().map(|(_, number)| number)
 }
 
-fn tunnel(wanted: &mut Wanted, ids: &Ids, tunnels: &[(&String, &Peer)], peers: &Peers, own: &NodeNetwork, seen: &Seen) {
+fn tunnel(wanted: &mut Wanted, ids: &Ids, tunnels: &[(&String, &Peer)], peers: &Peers, source: Option<Ipv4Addr>, seen: &Seen) {
     if tunnels.is_empty() {
         return;
     }
@@ -149,9 +185,7 @@ fn tunnel(wanted: &mut Wanted, ids: &Ids, tunnels: &[(&String, &Peer)], peers: &
             (link.vxlan.clone(), link.mtu)
         }
         (_, Some(address)) => {
-            let of_address = |(number, one, _): &&(u32, Ipv4Addr, u8)| *one == address && seen.links.contains_key(number);
-            let link = seen.addresses.iter().find(of_address).and_then(|(number, _, _)| seen.links.get(number));
-            let mtu = pod_mtu(link.map_or(1500, |link| link.mtu), BackEnd::Vxlan);
+            let mtu = pod_mtu(underlay(Some(address), seen), BackEnd::Vxlan);
             let mac = Some(Mac::of(address));
             (Some(Vxlan { vni: ids.vni, port: PORT, local: Some(address), mac, learning: false }), mtu)
         }
@@ -165,8 +199,6 @@ fn tunnel(wanted: &mut Wanted, ids: &Ids, tunnels: &[(&String, &Peer)], peers: &
         }
     };
     wanted.device = vxlan.map(|vxlan| (vxlan, mtu));
-    // The bridge may come later than the first look.
-    let source = Some(own.gateway).filter(|gateway| seen.has(*gateway));
     for (_, peer) in tunnels {
         let (end, mac) = (peer.range.network(), Mac::of(peer.address));
         wanted.neighbours.insert(end, mac);
@@ -201,7 +233,15 @@ pub fn changes(ids: &Ids, wanted: &Wanted, seen: &Seen) -> Vec<Change> {
         }
         (None, _) => {}
     }
-    let routes: BTreeSet<Route> = wanted.ways.iter().filter_map(|(to, way)| route(ids, *to, way, device)).collect();
+    // The device is made by who has its other end (`wireguard/run.rs`).
+    let encrypted = wanted.wireguard.as_ref().and_then(|end| Some((end, seen.named(&end.link)?)));
+    if let Some((end, (number, _))) = encrypted.filter(|(end, (_, link))| link.mtu != end.mtu || !link.up) {
+        changes.push(Change::SetDevice(number, end.mtu));
+    }
+    let encrypted = encrypted.map(|(_, (number, _))| number);
+    let mut routes: BTreeSet<Route> =
+        wanted.ways.iter().filter_map(|(to, way)| route(ids, *to, way, device, encrypted)).collect();
+    routes.extend(wanted.encrypted.iter().map(|to| unreachable(ids, *to)));
     if let Some(device) = device {
         let set = |(end, mac): (&Ipv4Addr, &Mac)| (device, *end, *mac);
         let neighbours = wanted.neighbours.iter().map(set).filter(|one| !seen.neighbours.contains(one));
@@ -212,7 +252,12 @@ pub fn changes(ids: &Ids, wanted: &Wanted, seen: &Seen) -> Vec<Change> {
     }
     changes.extend(routes.difference(&seen.routes).copied().map(Change::SetRoute));
     // One that is replaced is not removed.
-    let own = seen.routes.iter().filter(|route| route.metric == ids.metric && !wanted.ways.contains_key(&route.to));
+    let own = seen.routes.iter().filter(|route| {
+        let last = route.metric == ids.last_metric() && !wanted.encrypted.contains(&route.to);
+        // One in the clear does not wait for the device.
+        let other = wanted.ways.get(&route.to).is_none_or(|way| matches!(way, Way::Encrypted(_)) && route.link != encrypted);
+        last || (route.metric == ids.metric && other)
+    });
     changes.extend(own.copied().map(Change::RemoveRoute));
     if let Some(device) = device {
         changes.extend(leftovers(ids, wanted, seen, device));
@@ -245,12 +290,17 @@ fn leftovers(ids: &Ids, wanted: &Wanted, seen: &Seen, device: u32) -> Vec<Change
         .collect()
 }
 
-fn route(ids: &Ids, to: Ipv4Net, way: &Way, device: Option<u32>) -> Option<Route> {
+fn route(ids: &Ids, to: Ipv4Net, way: &Way, device: Option<u32>, encrypted: Option<u32>) -> Option<Route> {
     let (via, link, source) = match *way {
-        Way::Direct(peer, link) => (peer, link, None),
-        Way::Tunnel(end, source) => (end, device?, source),
+        Way::Direct(peer, link) => (Some(peer), link, None),
+        Way::Tunnel(end, source) => (Some(end), device?, source),
+        Way::Encrypted(source) => (None, encrypted?, source),
     };
-    Some(Route { to, via: Some(via), link: Some(link), source, metric: ids.metric })
+    Some(Route { to, via, link: Some(link), source, metric: ids.metric })
+}
+
+fn unreachable(ids: &Ids, to: Ipv4Net) -> Route {
+    Route { to, via: None, link: None, source: None, metric: ids.last_metric() }
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ pub struct Route {
     pub to: Ipv4Net,
     /// By way of whom.
     pub via: Option<Ipv4Addr>,
-    /// Through which interface.
+    /// Through which interface. Without one, and by way of nobody, it says "unreachable".
     pub link: Option<u32>,
     /// The address that the machine itself speaks from.
     pub source: Option<Ipv4Addr>,
