@@ -9,12 +9,15 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// The variable that says how much is logged.
 pub const LOG_VARIABLE: &str = "BRAMBLE_LOG";
+
+/// The crate of WireGuard's tunnels: heard when it is asked for by name.
+const TUNNELS: &str = "defguard_boringtun";
 
 /// Why logging was not set up.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +49,10 @@ pub fn init() -> Result<(), TelemetryError> {
 }
 
 fn filter(wanted: &str) -> Result<Targets, TelemetryError> {
-    wanted.parse().map_err(|source| TelemetryError::Filter { found: wanted.to_owned(), source })
+    let targets: Targets = wanted.parse().map_err(|source| TelemetryError::Filter { found: wanted.to_owned(), source })?;
+    // A peer that is switched off is an error to it, again and again.
+    let asked = wanted.contains(TUNNELS);
+    Ok(if asked { targets } else { targets.with_target(TUNNELS, LevelFilter::OFF) })
 }
 
 /// The service manager, when it started us and wants to know (sd_notify's protocol: one datagram a message).

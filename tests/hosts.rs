@@ -37,3 +37,5 @@ mod support;
 mod talk;
 #[path = "hosts/trouble.rs"]
 mod trouble;
+#[path = "hosts/wireguard.rs"]
+mod wireguard;

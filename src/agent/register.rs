@@ -37,6 +37,8 @@ pub struct Facts<'a> {
     pub images: &'a [NodeImage],
     /// Where volumes are made for claims.
     pub volumes_dir: &'a str,
+    /// Its end of WireGuard.
+    pub wireguard: &'a str,
     /// Its devices.
     pub offer: Offer,
 }
@@ -124,6 +126,7 @@ pub fn info(facts: &Facts<'_>) -> Info {
         images: facts.images.to_vec(),
         // Nothing of a simulated node is reached by anybody.
         network: *runtime == Runtime::Docker,
+        wireguard: facts.wireguard.to_owned(),
         labels: labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect::<BTreeMap<_, _>>(),
         ..Info::default()
     };
@@ -165,6 +168,7 @@ mod tests {
             platforms: &NOWHERE,
             images: &[],
             volumes_dir: "/v",
+            wireguard: "",
             offer: Offer::default(),
         }
     }

@@ -139,6 +139,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
     let (runtime_health, runtime_is) = watch::channel(RuntimeHealth::Unknown);
     let (interfaces, interfaces_changed) = watch::channel(0);
     let (service_events, of_services) = mpsc::channel(EVENTS);
+    let (wireguard, wireguard_told) = watch::channel(String::new());
     let (local_pods, pods_are) = watch::channel(Arc::default());
     // Simulated nodes and their pods are on no network.
     if config.runtime == RuntimeKind::Docker {
@@ -152,6 +153,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
             names,
             interfaces,
             events: service_events,
+            wireguard,
         };
         network::spawn(config, clock, parts, supervisor, &stop);
     }
@@ -185,6 +187,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
             platforms: &Platforms::default(),
             images: &[],
             volumes_dir: "",
+            wireguard: "",
             offer: Offer::default(),
         };
         NodeAmounts { pids: config.pods.pids_limit, ..register::amounts(&register::info(&facts)) }
@@ -236,6 +239,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         moved,
         moves: moves.clone(),
         interfaces: interfaces_changed,
+        wireguard: wireguard_told,
         info: None,
         pressures: pressures_are,
         runtime_is: RuntimeHealth::Unknown,

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::api::core::join::{record_key, record_refuses};
-use crate::api::core::node::{ADOPT, OTHER_STORE, PLATFORMS};
+use crate::api::core::node::{ADOPT, OTHER_STORE, PLATFORMS, WIREGUARD_KEY};
 use crate::api::core::volume::{USUAL_VOLUMES_DIR, VOLUMES_DIR};
 use crate::api::{Key, Object, registry, time};
 use crate::clock::{Now, Wall};
@@ -58,6 +58,11 @@ pub fn node(view: &View, info: &Info, now: Now, uid: impl FnOnce() -> String) ->
         object.remove_at(&["metadata", "annotations", VOLUMES_DIR]);
     } else {
         object.set_at(&["metadata", "annotations", VOLUMES_DIR], info.volumes_dir.as_str());
+    }
+    if info.wireguard.is_empty() {
+        object.remove_at(&["metadata", "annotations", WIREGUARD_KEY]);
+    } else {
+        object.set_at(&["metadata", "annotations", WIREGUARD_KEY], info.wireguard.as_str());
     }
     for (annotation, value) in [("bramble/model", &info.model), ("bramble/serial", &info.serial)] {
         if !value.is_empty() {
@@ -353,6 +358,22 @@ mod tests {
         assert_eq!((told(object, "capacity", "bramble/serial"), object.label("bramble/device-serial-a")), (String::new(), None));
         assert!(object.at(&["status", "allocatable", "bramble/serial"]).is_none(), "not a zero: it is not there");
         assert_eq!(object.label("room"), Some("kitchen"));
+    }
+
+    #[test]
+    fn a_nodes_key_is_its_own_word_and_goes_with_it() {
+        let mut view = View::new(Revision(1));
+        let key = Key::new(&registry::NODES, "", "pi");
+        let keyed = Info { wireguard: "key".into(), ..info() };
+        view.apply(Revision(2), node(&view, &keyed, Now::default(), || "uid".into()).unwrap().into());
+        assert_eq!(view.get(&key).unwrap().annotation(WIREGUARD_KEY), Some("key"));
+        let mut forged = Object::clone(view.get(&key).unwrap());
+        forged.set_at(&["metadata", "annotations", WIREGUARD_KEY], "another");
+        view.apply(Revision(3), Op::update(key.clone(), Revision(2), forged).into());
+        view.apply(Revision(4), node(&view, &keyed, Now::default(), String::new).unwrap().into());
+        assert_eq!(view.get(&key).unwrap().annotation(WIREGUARD_KEY), Some("key"));
+        view.apply(Revision(5), node(&view, &info(), Now::default(), String::new).unwrap().into());
+        assert_eq!(view.get(&key).unwrap().annotation(WIREGUARD_KEY), None);
     }
 
     #[test]

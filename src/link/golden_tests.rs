@@ -148,10 +148,12 @@ fn what_a_node_says_of_itself() {
         system_uuid: "4c4c4544-0042".into(),
         resources: BTreeMap::new(),
         resources_taken: BTreeMap::new(),
+        wireguard: String::new(),
         network: false,
     };
     golden("info", &info);
     golden("info_network", &Info { network: true, ..info.clone() });
+    golden("info_wireguard", &Info { wireguard: "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=:6264".into(), ..info.clone() });
     let counts = |name: &str| BTreeMap::from([(name.to_owned(), 1)]);
     let plugged =
         Info { resources: counts("bramble/serial"), resources_taken: counts("bramble/serial-usb-zigbee-if00"), ..info.clone() };

@@ -242,6 +242,9 @@ pub struct Info {
     /// It wants the network's share.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub network: bool,
+    /// Its end of WireGuard, `KEY` (base64) or `KEY:PORT`; empty when nobody asked for encryption.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub wireguard: String,
 }
 
 /// An image on a node.

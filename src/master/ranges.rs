@@ -19,7 +19,7 @@ const CHOICES: [(&str, &str); 6] = [
     ("192.168.240.0/21", "192.168.248.0/21"),
 ];
 /// Devices that agents make for pods, and what they route over: `Owner::bridge` and the overlay's.
-const OURS: [&str; 2] = ["brm-", "brx-"];
+const OURS: [&str; 3] = ["brm-", "bvx-", "bwg-"];
 
 /// The ranges of a cluster's pods and services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

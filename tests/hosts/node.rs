@@ -5,8 +5,11 @@ use std::thread::JoinHandle;
 
 use bramble::agent::node_network::{NodeNetwork, NodeNetwork6};
 use bramble::agent::overlay::run::{Parts, keep, remove};
+use bramble::agent::overlay::wireguard;
 use bramble::agent::overlay::{Ids, netlink};
 use bramble::api::Object;
+use bramble::api::core::node::WIREGUARD_KEY;
+use bramble::clock::SystemClock;
 use bramble::link::network::ClusterNetwork;
 use bramble::link::share::Share;
 use rustix::thread::CapabilitySet;
@@ -47,6 +50,17 @@ pub fn dual(share: &Share, addresses: &[(&str, &str)]) -> Arc<Share> {
     Arc::new(share)
 }
 
+/// The same share with what these nodes tell of their WireGuard.
+pub fn with_keys(share: &Share, nodes: &[Node]) -> Arc<Share> {
+    let mut share = share.clone();
+    for node in nodes {
+        if let Some(peer) = share.peers.get_mut(&node.name) {
+            Arc::make_mut(peer).set_at(&["metadata", "annotations", WIREGUARD_KEY], node.told.borrow().as_str());
+        }
+    }
+    Arc::new(share)
+}
+
 /// A node on a host.
 pub struct Node {
     pub name: String,
@@ -61,6 +75,9 @@ pub struct Node {
     pub echo: Echo,
     pub net: watch::Sender<Arc<Share>>,
     own: watch::Sender<Option<NodeNetwork>>,
+    /// What it tells of its WireGuard.
+    pub told: watch::Sender<String>,
+    data_dir: tempfile::TempDir,
     running: Option<(CancellationToken, JoinHandle<()>)>,
     /// Its next overlay runs without CAP_NET_ADMIN.
     pub without_rights: bool,
@@ -112,6 +129,8 @@ impl Node {
             pod_address6: format!("{prefix}:2"),
             net: watch::channel(share.clone()).0,
             own: watch::channel(Some(network)).0,
+            told: watch::Sender::default(),
+            data_dir: tempfile::tempdir().unwrap(),
             running: None,
             without_rights: false,
         };
@@ -129,7 +148,9 @@ impl Node {
         let (changes, changed) = watch::channel(0);
         let (net, own) = (self.net.subscribe(), self.own.subscribe());
         let direct = watch::channel(Default::default()).0;
-        let parts = Parts { cluster_uid: self.uid.clone(), node: self.name.clone(), net, own, changed, direct };
+        let ((tunnels, wanted), seen) = (watch::channel(None), changed.clone());
+        let parts = Parts { cluster_uid: self.uid.clone(), node: self.name.clone(), net, own, changed, direct, tunnels };
+        let (data_dir, told) = (self.data_dir.path().to_owned(), self.told.clone());
         let (token, namespace, without_rights) = (stop.clone(), self.host.clone(), self.without_rights);
         let thread = std::thread::Builder::new().name("overlay".to_owned()).spawn(move || {
             enter(&namespace);
@@ -139,7 +160,11 @@ impl Node {
                 rights.permitted.remove(CapabilitySet::NET_ADMIN);
                 rustix::thread::set_capabilities(None, rights).unwrap();
             }
-            runtime().block_on(async { tokio::join!(netlink::follow(changes, token.clone()), keep(parts, token)) });
+            runtime().block_on(async {
+                let ends = wireguard::run::Parts { data_dir, wanted, changed: seen, told, clock: SystemClock::start() };
+                let serve = wireguard::run::serve(ends, token.clone());
+                tokio::join!(netlink::follow(changes, token.clone()), keep(parts, token), serve)
+            });
         });
         self.running = Some((stop, thread.unwrap()));
     }

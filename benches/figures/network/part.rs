@@ -96,6 +96,7 @@ fn node(name: &str, range: &str) -> anyhow::Result<()> {
         own: own.clone(),
         changed,
         direct,
+        tunnels: watch::channel(None).0,
     };
     let (events, _unread) = mpsc::channel(1);
     let services = run::Parts { node, cluster, net, network: own, events, clock: SystemClock::start(), check: run::CHECK };

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use super::seen::Seen;
-use super::{LINK_PREFIX, PROTOCOL, metric_of};
+use super::{LINK_PREFIX, PROTOCOL, last_metric_of, metric_of, wireguard};
 use crate::agent::announce::LABEL_PREFIX;
 
 /// What the names of pods' bridges begin with (`runtime/naming.rs`).
@@ -42,7 +42,7 @@ fn is_id(text: &str) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// A VXLAN device.
+    /// A device of VXLAN or WireGuard.
     Link,
     /// The bridge of a node's pods: Docker's, that made it for us. It goes with Docker's network, and is only listed here.
     Bridge,
@@ -93,7 +93,8 @@ pub fn things(
     rules: &str,
     living: &BTreeSet<String>,
 ) -> Vec<Thing> {
-    let metrics: BTreeMap<u32, &String> = living.iter().map(|agent| (metric_of(agent), agent)).collect();
+    let both = |agent: &String| [metric_of(agent), last_metric_of(metric_of(agent))];
+    let metrics: BTreeMap<u32, &String> = living.iter().flat_map(|agent| both(agent).map(|metric| (metric, agent))).collect();
     let mut things = Vec::new();
     let ours = |name: &str| name.strip_prefix(LINK_PREFIX).filter(|id| is_id(id)).map(str::to_owned);
     for (number, link) in seen.links.iter().filter(|(_, link)| link.vxlan.is_some()) {
@@ -102,10 +103,12 @@ pub fn things(
         let needed = users.any(|route| metrics.contains_key(&route.metric));
         things.push(Thing { kind: Kind::Link, name: link.name.clone(), of: Some(cluster), needed });
     }
-    for link in seen.links.values() {
-        let Some(agent) = link.name.strip_prefix(BRIDGE_PREFIX).filter(|id| is_id(id)) else { continue };
-        let needed = living.contains(agent);
-        things.push(Thing { kind: Kind::Bridge, name: link.name.clone(), of: Some(agent.to_owned()), needed });
+    for (kind, prefix) in [(Kind::Link, wireguard::LINK_PREFIX), (Kind::Bridge, BRIDGE_PREFIX)] {
+        for link in seen.links.values() {
+            let Some(agent) = link.name.strip_prefix(prefix).filter(|id| is_id(id)) else { continue };
+            let needed = living.contains(agent);
+            things.push(Thing { kind, name: link.name.clone(), of: Some(agent.to_owned()), needed });
+        }
     }
     for route in &seen.routes {
         let via = route.via.map(|via| format!(" via {via}")).unwrap_or_default();
@@ -159,10 +162,18 @@ mod tests {
         let route =
             |metric, link| Route { to: "10.244.2.0/24".parse().unwrap(), via: None, link: Some(link), source: None, metric };
         let of_ipv6 = Route { to: "fd12:0:0:102::/64".parse().unwrap(), ..route(metric_of("99999999"), 8) };
-        let bridge = Link { name: "brm-0a1b2c3d".into(), ..Link::default() };
+        let named = |name: &str| Link { name: name.into(), ..Link::default() };
+        let last = Route { via: None, link: None, ..route(last_metric_of(metric_of("0a1b2c3d")), 0) };
         let seen = Seen {
-            links: [(7, device("bvx-11111111")), (8, device("bvx-22222222")), (9, device("flannel.1")), (10, bridge)].into(),
-            routes: [route(metric_of("0a1b2c3d"), 7), route(metric_of("99999999"), 8), of_ipv6].into(),
+            links: [
+                (7, device("bvx-11111111")),
+                (8, device("bvx-22222222")),
+                (9, device("flannel.1")),
+                (10, named("brm-0a1b2c3d")),
+                (11, named("bwg-99999999")),
+            ]
+            .into(),
+            routes: [route(metric_of("0a1b2c3d"), 7), route(metric_of("99999999"), 8), of_ipv6, last].into(),
             ..Seen::default()
         };
         let tables: Vec<(String, String)> = ["bramble-0a1b2c3d", "bramble-99999999-overlay", "bramble-mine", "filter"]
@@ -181,7 +192,9 @@ mod tests {
             [
                 "Link bvx-11111111 true",
                 "Link bvx-22222222 false",
+                "Link bwg-99999999 false",
                 "Bridge brm-0a1b2c3d true",
+                "Route 10.244.2.0/24 proto 98 m true",
                 "Route 10.244.2.0/24 dev bvx-11 true",
                 "Route 10.244.2.0/24 dev bvx-22 false",
                 "Route fd12:0:0:102::/64 dev bv false",

@@ -4,12 +4,15 @@
 //!  network's share ─▶ peers.rs ─▶ plan.rs: wanted, minus what is there ─▶ netlink.rs: links, routes, neighbours
 //!                        │           ▲                                       │
 //!                        │           └───────── the kernel, as read ◀────────┘
-//!                        └─▶ filter.rs ─▶ agent/exec.rs: an nftables table
+//!                        ├─▶ filter.rs ─▶ agent/exec.rs: an nftables table
+//!                        └─▶ wireguard/: a device and a socket of the agent's own, and what goes between them
 //! ```
 //!
 //! * A peer on one of our LAN segments: a plain route to its pods, by way of its address.
 //! * A peer elsewhere: a route through one VXLAN device. No packet looks for a peer: who is where stands in static entries that follow from the
 //!   peers' addresses alone, so nodes exchange nothing but what the master mails anyway.
+//! * A peer with which somebody asked for encryption: a route through the agent's WireGuard device, wherever the peer is. Below that route stands one
+//!   that says "unreachable", so that without a tunnel nothing takes another way (`filter.rs` sees to it as well).
 //! * A peer on this very machine (several agents share it): nothing, its bridge is here.
 //! * In a dual-stack cluster the same for IPv6, per pair: a plain route where the IPv4 one is plain and the peer has an IPv6 address on the same
 //!   segment; else through the VXLAN device, whose outer packets stay IPv4. So nodes need no IPv6 between them.
@@ -29,6 +32,7 @@ pub mod peers;
 pub mod plan;
 pub mod run;
 pub mod seen;
+pub mod wireguard;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -44,7 +48,7 @@ pub const PORT: u16 = 6262;
 pub const VXLAN_BYTES: u32 = 50;
 /// The smallest packet that every link of IPv6 must take (RFC 8200, section 5); Linux has no IPv6 on an interface that takes less.
 pub const IPV6_BYTES: u32 = 1280;
-/// The annotation on a node that forces a way to and from it: `vxlan` or `route`.
+/// The annotation on a node that forces a way to and from it: `wireguard`, `vxlan` or `route`.
 pub const ANNOTATION: &str = "bramble/overlay";
 /// What names of our VXLAN devices begin with.
 pub const LINK_PREFIX: &str = "bvx-";
@@ -94,6 +98,18 @@ impl Ids {
         Self { metric: metric_of(&agent), vni: number(&cluster).max(1), agent, cluster }
     }
 
+    /// The metric of this agent's routes that say "unreachable": behind those of all agents.
+    #[must_use]
+    pub fn last_metric(&self) -> u32 {
+        last_metric_of(self.metric)
+    }
+
+    /// The WireGuard device's name: 12 characters as well.
+    #[must_use]
+    pub fn wireguard(&self) -> String {
+        format!("{}{}", wireguard::LINK_PREFIX, self.agent)
+    }
+
     /// The VXLAN device's name: 12 characters of the kernel's 15.
     #[must_use]
     pub fn link(&self) -> String {
@@ -114,6 +130,12 @@ pub fn metric_of(agent: &str) -> u32 {
     (u32::from(PROTOCOL) << 24) | number
 }
 
+/// The metric of routes that say "unreachable", of the agent with this metric.
+#[must_use]
+pub fn last_metric_of(metric: u32) -> u32 {
+    metric | (1 << 31)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,6 +148,8 @@ mod tests {
         assert!(one.link().len() <= 15 && one.vni > 0 && one.vni < 1 << 24);
         assert_ne!(Ids::new("d", "a").vni, one.vni);
         assert_eq!(one.metric >> 24, u32::from(PROTOCOL));
+        assert!(one.wireguard().len() <= 15 && one.wireguard() != other.wireguard());
+        assert!(one.last_metric() > other.metric && one.last_metric() != other.last_metric());
     }
 
     #[test]

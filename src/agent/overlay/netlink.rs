@@ -15,7 +15,7 @@ use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVxlan, LinkAttribute
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType};
 use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE};
 use rtnetlink::{Handle, LinkUnspec, LinkVxlan, RouteMessageBuilder};
 use tokio::sync::watch;
@@ -208,6 +208,8 @@ fn route(message: &RouteMessage) -> Option<Route> {
         }
     }
     let to = IpNet::new(to?, header.destination_prefix_length).ok()?;
+    // The kernel names loopback as the interface of an unreachable route of IPv6, and none for one of IPv4.
+    let link = link.filter(|_| header.kind != RouteType::Unreachable);
     Some(Route { to, via, link, source, metric })
 }
 
@@ -326,7 +328,10 @@ fn route_message(route: &Route) -> RouteMessage {
     message.header.destination_prefix_length = route.to.prefix_len();
     message.attributes.push(RouteAttribute::Destination(route.to.network().into()));
     message.attributes.extend(route.via.map(|via| RouteAttribute::Gateway(via.into())));
-    message.attributes.extend(route.link.map(RouteAttribute::Oif));
+    match route.link {
+        Some(link) => message.attributes.push(RouteAttribute::Oif(link)),
+        None => message.header.kind = RouteType::Unreachable,
+    }
     message.attributes.extend(route.source.map(|source| RouteAttribute::PrefSource(source.into())));
     message
 }

@@ -12,8 +12,10 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde_json::Value;
 
 use super::ANNOTATION;
+use super::wireguard::Identity;
 use crate::agent::node_network::NodeNetwork;
 use crate::api::Object;
+use crate::api::core::node::WIREGUARD_KEY;
 use crate::link::share::Share;
 
 /// How packets go to a peer, as a person set it.
@@ -26,7 +28,7 @@ pub enum BackEnd {
     Route,
     /// VXLAN also on one segment.
     Vxlan,
-    /// Encrypted: not in this program yet, and nothing goes unencrypted instead.
+    /// Encrypted everywhere, or not at all.
     Wireguard,
 }
 
@@ -57,6 +59,8 @@ pub struct Peer {
     pub address6: Option<Ipv6Addr>,
     /// How to get there.
     pub back_end: BackEnd,
+    /// Its end of WireGuard, if it has told one.
+    pub wireguard: Option<Identity>,
 }
 
 /// The nodes of the cluster, read.
@@ -66,11 +70,13 @@ pub struct Peers {
     pub others: BTreeMap<String, Peer>,
     /// Where the others think that this node is.
     pub own: Option<Ipv4Addr>,
+    /// Whether somebody asked for encryption that this node is in: then it needs a key.
+    pub encrypted: bool,
     /// Why others are left out; for people.
     pub refused: Vec<String>,
 }
 
-/// Reads the peers. Of two with overlapping ranges the first by name is right; nobody has a part of this node's.
+/// Reads the peers. Of two with overlapping ranges, or with one key, the first by name is right; nobody has a part of this node's, or its key.
 #[must_use]
 pub fn peers(share: &Share, node: &str, own: &NodeNetwork) -> Peers {
     let mut read = Peers::default();
@@ -83,6 +89,8 @@ pub fn peers(share: &Share, node: &str, own: &NodeNetwork) -> Peers {
         BackEnd::Auto
     });
     let own_wish = share.peers.get(node).map_or(BackEnd::Auto, |own| wish(own));
+    read.encrypted = setting == BackEnd::Wireguard || own_wish == BackEnd::Wireguard;
+    let own_key = share.peers.get(node).and_then(|own| identity(own)).map(|own| own.key);
     for (name, object) in &share.peers {
         let address: Option<Ipv4Addr> = internal_ip(object);
         if name == node {
@@ -118,7 +126,17 @@ pub fn peers(share: &Share, node: &str, own: &NodeNetwork) -> Peers {
             }
         }
         let address6 = internal_ip6(object).filter(|address| range6.is_some() && !all6.is_some_and(|all| all.contains(address)));
-        read.others.insert(name.clone(), Peer { range, address, range6, address6, back_end });
+        read.encrypted |= back_end == BackEnd::Wireguard;
+        let mut wireguard = identity(object);
+        let has = |other: &Peer| other.wireguard.map(|told| told.key) == wireguard.map(|told| told.key);
+        let copied = wireguard.is_some_and(|told| own_key == Some(told.key)) || read.others.values().any(has);
+        if wireguard.is_some() && copied {
+            // As on a card that was copied.
+            let words = "of two nodes with one WireGuard key the second has none: remove wireguard.key from its data folder";
+            read.refused.push(format!("node {name}: {words}, and start its agent again"));
+            wireguard = None;
+        }
+        read.others.insert(name.clone(), Peer { range, address, range6, address6, back_end, wireguard });
     }
     read
 }
@@ -143,6 +161,10 @@ fn range_fault<'a>(
 
 fn wish(node: &Object) -> BackEnd {
     node.annotation(ANNOTATION).and_then(BackEnd::parse).unwrap_or_default()
+}
+
+fn identity(node: &Object) -> Option<Identity> {
+    node.annotation(WIREGUARD_KEY).and_then(Identity::parse)
 }
 
 fn pod_range(node: &Object) -> Option<Ipv4Net> {
@@ -182,6 +204,7 @@ pub(crate) mod tests {
 
     use serde_json::json;
 
+    use super::super::wireguard::PublicKey;
     use super::*;
     use crate::agent::node_network::NodeNetwork6;
     use crate::link::network::ClusterNetwork;
@@ -239,6 +262,7 @@ pub(crate) mod tests {
             range6: None,
             address6: None,
             back_end: BackEnd::Auto,
+            wireguard: None,
         };
         assert_eq!(peers.others, BTreeMap::from([("b".to_owned(), b)]));
         assert!(peers.refused.is_empty());
@@ -308,7 +332,50 @@ pub(crate) mod tests {
         assert_eq!(of("auto", "vxlan", ""), BackEnd::Vxlan);
         assert_eq!((of("auto", "vxlan", "route"), of("auto", "route", "vxlan")), (BackEnd::Vxlan, BackEnd::Vxlan));
         assert_eq!(of("wireguard", "route", ""), BackEnd::Wireguard);
+        assert_eq!((of("route", "wireguard", ""), of("auto", "vxlan", "wireguard")), (BackEnd::Wireguard, BackEnd::Wireguard));
         assert_eq!(of("auto", "", "pigeon"), BackEnd::Auto);
         assert_eq!(of("pigeon", "", ""), BackEnd::Auto);
+    }
+    /// The same share, with what nodes tell of their end.
+    pub(crate) fn with_keys(mut share: Share, keys: &[(&str, Identity)]) -> Share {
+        for (name, identity) in keys {
+            let node = Arc::make_mut(share.peers.get_mut(*name).unwrap());
+            node.set_at(&["metadata", "annotations", WIREGUARD_KEY], identity.to_string());
+        }
+        share
+    }
+
+    #[test]
+    fn keys_are_read_and_one_that_two_have_is_the_firsts() {
+        let identity = |number| Identity { key: PublicKey([number; 32]), port: 6264 };
+        let nodes = ["a", "b", "c", "d"].map(|name| (name, format!("10.244.{}.0/24", name.as_bytes()[0] - 96)));
+        let nodes: Vec<_> = nodes.iter().map(|(name, range)| (*name, range.as_str(), "192.168.1.9", "")).collect();
+        let of = |keys: &[(&str, Identity)]| {
+            let peers = peers(&with_keys(share("auto", &nodes), keys), "a", &own(false));
+            let keys: Vec<_> = peers.others.values().map(|peer| peer.wireguard.map(|told| told.key.0[0])).collect();
+            (keys, peers.refused.join("\n"))
+        };
+        assert_eq!(
+            of(&[("a", identity(1)), ("b", identity(2)), ("c", identity(3))]),
+            (vec![Some(2), Some(3), None], String::new())
+        );
+        let (keys, told) = of(&[("a", identity(1)), ("b", identity(1)), ("c", identity(3)), ("d", identity(3))]);
+        assert_eq!(keys, [None, Some(3), None]);
+        assert!(told.contains("node b: of two nodes with one WireGuard key") && told.contains("node d"), "{told}");
+    }
+
+    #[test]
+    fn who_is_in_a_pair_with_encryption_needs_a_key() {
+        for (setting, a, b, needed) in [
+            ("auto", "", "", false),
+            ("vxlan", "route", "vxlan", false),
+            ("wireguard", "", "", true),
+            ("auto", "wireguard", "", true),
+            ("auto", "", "wireguard", true),
+        ] {
+            let nodes = [("a", "10.244.1.0/24", "192.168.1.1", a), ("b", "10.244.2.0/24", "192.168.1.2", b)];
+            assert_eq!(read(setting, &nodes).encrypted, needed, "{setting} {a} {b}");
+            assert_eq!(read(setting, &nodes[..1]).encrypted, needed && b.is_empty(), "alone: {setting} {a}");
+        }
     }
 }

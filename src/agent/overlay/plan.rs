@@ -15,12 +15,13 @@
 //! A machine with two cards on one segment: the way leads through the one with the lower number that is plugged in.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 use ipnet::IpNet;
 
 use super::peers::{BackEnd, Peer, Peers};
 use super::seen::{Route, Seen, Vxlan};
+use super::wireguard::{self, Tunnel};
 use super::{IPV6_BYTES, Ids, Mac, PORT, VXLAN_BYTES};
 use crate::agent::node_network::NodeNetwork;
 
@@ -39,6 +40,10 @@ pub struct Wanted {
     pub senders: BTreeSet<Ipv4Addr>,
     /// Whether pods here have IPv6. If not, nothing of IPv6 is made.
     pub dual: bool,
+    /// The agent's end of WireGuard, if somebody asked for encryption.
+    pub wireguard: Option<wireguard::Wanted>,
+    /// Peers' pods to which, and from which, nothing goes but encrypted: whether there is a tunnel or not.
+    pub encrypted: BTreeSet<IpNet>,
     /// What does not go, for people.
     pub faults: Vec<String>,
 }
@@ -49,7 +54,7 @@ impl Wanted {
     pub fn direct(&self) -> BTreeSet<Ipv4Addr> {
         let peer = |way: &Way| match way {
             Way::Direct(IpAddr::V4(peer), _) => Some(*peer),
-            Way::Direct(IpAddr::V6(_), _) | Way::Tunnel(..) => None,
+            Way::Direct(IpAddr::V6(_), _) | Way::Tunnel(..) | Way::Encrypted(_) => None,
         };
         self.ways.values().filter_map(peer).collect()
     }
@@ -68,6 +73,8 @@ pub enum Way {
     Direct(IpAddr, u32),
     /// By way of the tunnel's other end; the machine itself speaks from this address, so that the answer takes the same way.
     Tunnel(IpAddr, Option<IpAddr>),
+    /// Through the agent's WireGuard device; the machine speaks from this address.
+    Encrypted(Option<IpAddr>),
 }
 
 /// One step.
@@ -75,7 +82,7 @@ pub enum Way {
 pub enum Change {
     /// Makes the VXLAN device with this MTU, up. What needs its number comes with the next look.
     AddDevice(Vxlan, u32),
-    /// Gives the device this MTU and sets it up.
+    /// Gives a device this MTU and sets it up.
     SetDevice(u32, u32),
     /// Removes the device.
     RemoveDevice(u32),
@@ -100,8 +107,7 @@ pub fn pod_mtu(underlay: u32, back_end: BackEnd) -> u32 {
     match back_end {
         BackEnd::Auto | BackEnd::Route => underlay,
         BackEnd::Vxlan => underlay.saturating_sub(VXLAN_BYTES),
-        // 60 over IPv4, 80 over IPv6.
-        BackEnd::Wireguard => underlay.saturating_sub(80),
+        BackEnd::Wireguard => underlay.saturating_sub(wireguard::BYTES),
     }
 }
 
@@ -112,9 +118,11 @@ pub fn wanted(ids: &Ids, peers: &Peers, own: &NodeNetwork, seen: &Seen) -> Wante
     let Some(bridge) = &own.bridge else { return wanted };
     wanted.dual = own.v6.is_some();
     let mut tunnels: Vec<(IpNet, &Peer)> = Vec::new();
+    let (mut encrypted, mut neighbours) = (BTreeMap::new(), Vec::new());
     for (name, peer) in &peers.others {
         // An agent on the same machine: its bridge is here, and the kernel knows the way.
         if seen.has(peer.address) {
+            neighbours.push(name.as_str());
             continue;
         }
         wanted.senders.insert(peer.address);
@@ -139,13 +147,49 @@ pub fn wanted(ids: &Ids, peers: &Peers, own: &NodeNetwork, seen: &Seen) -> Wante
                 "pods on node {name} are not reached: {} is on no network of this machine, and the network's back end is \"route\"",
                 peer.address
             )),
-            (BackEnd::Wireguard, _) => wanted.faults.push(format!(
-                "pods on node {name} are not reached: the network's back end is \"wireguard\", which this program does not have, and nothing is sent unencrypted instead"
-            )),
+            (BackEnd::Wireguard, _) => {
+                let allowed: Vec<IpNet> = [Some(peer.range.into()), range6].into_iter().flatten().collect();
+                wanted.encrypted.extend(&allowed);
+                let Some(end) = peer.wireguard else {
+                    wanted.faults.push(format!(
+                        "pods on node {name} are not reached yet: it has not told its WireGuard key, and nothing is sent unencrypted instead"
+                    ));
+                    continue;
+                };
+                let endpoint = SocketAddrV4::new(peer.address, end.port);
+                wanted.ways.extend(allowed.iter().map(|range| (*range, Way::Encrypted(source(*range, own, seen)))));
+                encrypted.insert(name.clone(), Tunnel { key: end.key, endpoint, allowed });
+            }
         }
     }
+    if !encrypted.is_empty() && !neighbours.is_empty() {
+        // The kernel knows one way to a peer for all of them, and a tunnel takes its own node's pods only.
+        wanted.faults.push(format!(
+            "this machine has several nodes (also {}): with WireGuard the pods of one of them reach other machines",
+            neighbours.join(", ")
+        ));
+    }
     tunnel(&mut wanted, ids, tunnels, peers, own, seen);
+    if peers.encrypted {
+        let mtu = pod_mtu(underlay(peers.own, seen), BackEnd::Wireguard);
+        wanted.wireguard = Some(wireguard::Wanted { link: ids.wireguard(), address: own.gateway, mtu, tunnels: encrypted });
+    }
     wanted
+}
+
+/// What the machine itself speaks from to these pods: the gateway of their family. The bridge may come later than the first look.
+fn source(range: IpNet, own: &NodeNetwork, seen: &Seen) -> Option<IpAddr> {
+    let gateway = match range {
+        IpNet::V4(_) => own.gateway.into(),
+        IpNet::V6(_) => own.v6?.gateway.into(),
+    };
+    Some(gateway).filter(|gateway| seen.has(*gateway))
+}
+
+/// What the card takes that has the machine's address.
+fn underlay(own: Option<Ipv4Addr>, seen: &Seen) -> u32 {
+    let mut cards = seen.addresses.iter().filter(|(_, address, _)| own.is_some_and(|own| *address == own));
+    cards.find_map(|(number, _, _)| seen.links.get(number)).map_or(1500, |link| link.mtu)
 }
 
 /// The interface that the address is on the segment of.
@@ -175,9 +219,7 @@ fn tunnel(wanted: &mut Wanted, ids: &Ids, mut tunnels: Vec<(IpNet, &Peer)>, peer
             (link.vxlan.clone(), link.mtu)
         }
         (_, Some(address)) => {
-            let of_address = |(number, one, _): &&(u32, IpAddr, u8)| *one == address && seen.links.contains_key(number);
-            let link = seen.addresses.iter().find(of_address).and_then(|(number, _, _)| seen.links.get(number));
-            let mtu = pod_mtu(link.map_or(1500, |link| link.mtu), BackEnd::Vxlan);
+            let mtu = pod_mtu(underlay(Some(address), seen), BackEnd::Vxlan);
             let mac = Some(Mac::of(address));
             (Some(Vxlan { vni: ids.vni, port: PORT, local: Some(address), mac, learning: false }), mtu)
         }
@@ -202,14 +244,13 @@ fn tunnel(wanted: &mut Wanted, ids: &Ids, mut tunnels: Vec<(IpNet, &Peer)>, peer
     wanted.device = vxlan.map(|vxlan| (vxlan, mtu));
     for (range, peer) in tunnels {
         let mac = Mac::of(peer.address);
-        let (end, source): (IpAddr, Option<IpAddr>) = match range {
-            IpNet::V4(range) => (range.network().into(), Some(own.gateway.into())),
-            IpNet::V6(_) => (mac.link_local().into(), own.v6.map(|v6| v6.gateway.into())),
+        let end: IpAddr = match range {
+            IpNet::V4(range) => range.network().into(),
+            IpNet::V6(_) => mac.link_local().into(),
         };
         wanted.neighbours.insert(end, mac);
         wanted.forwards.insert(mac, peer.address);
-        // The bridge may come later than the first look.
-        wanted.ways.insert(range, Way::Tunnel(end, source.filter(|source| seen.has(*source))));
+        wanted.ways.insert(range, Way::Tunnel(end, source(range, own, seen)));
     }
 }
 
@@ -239,7 +280,15 @@ pub fn changes(ids: &Ids, wanted: &Wanted, seen: &Seen) -> Vec<Change> {
         }
         (None, _) => {}
     }
-    let routes: BTreeSet<Route> = wanted.ways.iter().filter_map(|(to, way)| route(ids, *to, way, device)).collect();
+    // The device is made by who has its other end (`wireguard/run.rs`).
+    let encrypted = wanted.wireguard.as_ref().and_then(|end| Some((end, seen.named(&end.link)?)));
+    if let Some((end, (number, _))) = encrypted.filter(|(end, (_, link))| link.mtu != end.mtu || !link.up) {
+        changes.push(Change::SetDevice(number, end.mtu));
+    }
+    let encrypted = encrypted.map(|(_, (number, _))| number);
+    let mut routes: BTreeSet<Route> =
+        wanted.ways.iter().filter_map(|(to, way)| route(ids, *to, way, device, encrypted)).collect();
+    routes.extend(wanted.encrypted.iter().map(|to| unreachable(ids, *to)));
     if let Some(device) = device {
         let set = |(end, mac): (&IpAddr, &Mac)| (device, *end, *mac);
         let neighbours = wanted.neighbours.iter().map(set).filter(|one| !seen.neighbours.contains(one));
@@ -250,7 +299,12 @@ pub fn changes(ids: &Ids, wanted: &Wanted, seen: &Seen) -> Vec<Change> {
     }
     changes.extend(routes.difference(&seen.routes).copied().map(Change::SetRoute));
     // One that is replaced is not removed.
-    let own = seen.routes.iter().filter(|route| route.metric == ids.metric && !wanted.ways.contains_key(&route.to));
+    let own = seen.routes.iter().filter(|route| {
+        let last = route.metric == ids.last_metric() && !wanted.encrypted.contains(&route.to);
+        // One in the clear does not wait for the device.
+        let other = wanted.ways.get(&route.to).is_none_or(|way| matches!(way, Way::Encrypted(_)) && route.link != encrypted);
+        last || (route.metric == ids.metric && other)
+    });
     changes.extend(own.copied().map(Change::RemoveRoute));
     if let Some(device) = device {
         changes.extend(leftovers(ids, wanted, seen, device));
@@ -283,12 +337,17 @@ fn leftovers(ids: &Ids, wanted: &Wanted, seen: &Seen, device: u32) -> Vec<Change
         .collect()
 }
 
-fn route(ids: &Ids, to: IpNet, way: &Way, device: Option<u32>) -> Option<Route> {
+fn route(ids: &Ids, to: IpNet, way: &Way, device: Option<u32>, encrypted: Option<u32>) -> Option<Route> {
     let (via, link, source) = match *way {
-        Way::Direct(peer, link) => (peer, link, None),
-        Way::Tunnel(end, source) => (end, device?, source),
+        Way::Direct(peer, link) => (Some(peer), link, None),
+        Way::Tunnel(end, source) => (Some(end), device?, source),
+        Way::Encrypted(source) => (None, encrypted?, source),
     };
-    Some(Route { to, via: Some(via), link: Some(link), source, metric: ids.metric })
+    Some(Route { to, via, link: Some(link), source, metric: ids.metric })
+}
+
+fn unreachable(ids: &Ids, to: IpNet) -> Route {
+    Route { to, via: None, link: None, source: None, metric: ids.last_metric() }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::netlink::{self, Families, NetlinkError};
 use super::plan::{self, Wanted};
-use super::{Ids, filter, listing, peers};
+use super::{Ids, filter, listing, peers, wireguard};
 use crate::agent::exec::{self, ExecError};
 use crate::agent::node_network::NodeNetwork;
 use crate::backoff::Policy;
@@ -42,6 +42,8 @@ pub struct Parts {
     pub changed: watch::Receiver<u64>,
     /// Told: the machines that have a plain route to this node's pods, so that these need no other address towards them.
     pub direct: watch::Sender<BTreeSet<Ipv4Addr>>,
+    /// Told: what the agent's end of WireGuard should be (`wireguard/run.rs`).
+    pub tunnels: watch::Sender<Option<wireguard::Wanted>>,
 }
 
 /// Why a pass failed.
@@ -49,7 +51,7 @@ pub struct Parts {
 enum PassError {
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
-    #[error("cannot say from whom VXLAN is taken")]
+    #[error("cannot say from whom packets are taken")]
     Filter(#[source] ExecError),
     #[error("somebody undoes what is done")]
     Undone,
@@ -69,7 +71,7 @@ struct Past {
 
 /// Runs until `stop`.
 pub async fn keep(parts: Parts, stop: CancellationToken) {
-    let Parts { cluster_uid, node, mut net, mut own, mut changed, direct } = parts;
+    let Parts { cluster_uid, node, mut net, mut own, mut changed, direct, tunnels } = parts;
     let ids = Ids::new(&cluster_uid, &node);
     let _here = claim(&ids.agent);
     let mut past = Past::default();
@@ -80,7 +82,7 @@ pub async fn keep(parts: Parts, stop: CancellationToken) {
         // A master that does not know this node has nothing to say about its ways: they stay as they are.
         let known = share.network.is_some() && share.peers.contains_key(&node);
         if let Some(network) = network.filter(|_| known) {
-            let done = pass(&ids, &node, &share, &network, &mut past, anyway).await;
+            let done = pass(&ids, &node, &share, &network, &mut past, &tunnels, anyway).await;
             if let Ok(wanted) = &done {
                 let now = wanted.direct();
                 direct.send_if_modified(|told| std::mem::replace(told, now.clone()) != now);
@@ -105,6 +107,7 @@ async fn pass(
     share: &Share,
     network: &NodeNetwork,
     past: &mut Past,
+    tunnels: &watch::Sender<Option<wireguard::Wanted>>,
     anyway: bool,
 ) -> Result<Wanted, PassError> {
     let peers = peers::peers(share, node, network);
@@ -117,6 +120,11 @@ async fn pass(
         past.tell_faults(&wanted.faults);
         // Before the device: no packet comes through it from a stranger.
         past.filter(ids, &wanted, anyway).await?;
+        tunnels.send_if_modified(|told| {
+            let other = *told != wanted.wireguard;
+            told.clone_from(&wanted.wireguard);
+            other
+        });
         let changes = plan::changes(ids, &wanted, &seen);
         if changes.is_empty() {
             return Ok(wanted);
@@ -131,14 +139,15 @@ impl Past {
     async fn filter(&mut self, ids: &Ids, wanted: &Wanted, anyway: bool) -> Result<(), PassError> {
         let text = filter::table(ids, wanted);
         let stands = self.table.as_ref() == Some(&text);
-        if self.without_nft || (stands && (wanted.device.is_none() || !anyway)) {
+        let families = filter::families(wanted);
+        if self.without_nft || (stands && (!anyway || families.is_empty())) {
             return Ok(());
         }
         let done = async {
             if stands {
                 let (name, all) = (ids.table(), exec::tables().await?);
-                let has = |family: &str| all.iter().any(|(of, table)| of == family && *table == name);
-                if has("ip") && (has("ip6") || !wanted.tunnels_ipv6()) {
+                let has = |family: &&str| all.iter().any(|(of, table)| of == family && *table == name);
+                if families.iter().all(has) {
                     return Ok(());
                 }
             }
@@ -148,7 +157,7 @@ impl Past {
             Ok(()) => self.table = Some(text),
             Err(error @ ExecError::Missing(_)) => {
                 self.without_nft = true;
-                tracing::warn!(%error, "VXLAN packets from strangers are not dropped");
+                tracing::warn!(%error, "packets from strangers that bear a pod's address, or are VXLAN, are not dropped");
             }
             Err(error) => return Err(PassError::Filter(error)),
         }

@@ -44,7 +44,7 @@ pub struct Route {
     pub to: IpNet,
     /// By way of whom.
     pub via: Option<IpAddr>,
-    /// Through which interface.
+    /// Through which interface. Without one, and by way of nobody, it says "unreachable".
     pub link: Option<u32>,
     /// The address that the machine itself speaks from.
     pub source: Option<IpAddr>,

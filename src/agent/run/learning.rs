@@ -49,6 +49,7 @@ impl Agent {
             self.platforms = platforms;
         }
         let images = self.images.borrow().clone();
+        let wireguard = self.wireguard.borrow().clone();
         let facts = register::Facts {
             node: &self.config.node,
             machine: &self.machine,
@@ -61,6 +62,7 @@ impl Agent {
             platforms: &self.platforms,
             images: &images,
             volumes_dir: &self.volumes_dir,
+            wireguard: &wireguard,
             offer: self.offer.clone(),
         };
         let info = register::info(&facts);

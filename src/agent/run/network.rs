@@ -56,6 +56,8 @@ pub(super) struct Parts {
     pub(super) interfaces: watch::Sender<u64>,
     /// What people should know of a service.
     pub(super) events: mpsc::Sender<NodeEvent>,
+    /// Says what others should know of the node's end of WireGuard.
+    pub(super) wireguard: watch::Sender<String>,
 }
 
 /// Gives the parts' tasks to the supervisor.
@@ -66,7 +68,7 @@ pub(super) fn spawn(
     supervisor: &mut Supervisor,
     stop: &CancellationToken,
 ) {
-    let Parts { runtime, share, wanted, made, health, pods, names, interfaces, events } = parts;
+    let Parts { runtime, share, wanted, made, health, pods, names, interfaces, events, wireguard } = parts;
     let (node, cluster) = (config.node.clone(), config.cluster_uid.clone());
     let id = super::owner(config).id();
     let (direct, direct_are) = watch::channel(BTreeSet::new());
@@ -85,6 +87,8 @@ pub(super) fn spawn(
         announce::run::Parts { cluster_uid: cluster.clone(), node: node.clone(), net: share.clone(), changed: changed.clone() };
     supervisor.spawn("announce", announce::run::keep(balancers, stop.clone()));
     supervisor.spawn("interfaces", overlay::netlink::follow(interfaces, stop.clone()));
+    let (tunnels, tunnels_wanted) = watch::channel(None);
+    let seen = changed.clone();
     let ways = overlay::run::Parts {
         cluster_uid: cluster.clone(),
         node: node.clone(),
@@ -92,8 +96,17 @@ pub(super) fn spawn(
         own: made.clone(),
         changed,
         direct,
+        tunnels,
     };
     supervisor.spawn("overlay", overlay::run::keep(ways, stop.clone()));
+    let ends = overlay::wireguard::run::Parts {
+        data_dir: config.data_dir.clone(),
+        wanted: tunnels_wanted,
+        changed: seen,
+        told: wireguard,
+        clock,
+    };
+    supervisor.spawn("wireguard", overlay::wireguard::run::serve(ends, stop.clone()));
     let services =
         proxy::run::Parts { node, cluster, net: share.clone(), network: made.clone(), events, clock, check: proxy::run::CHECK };
     supervisor.spawn("proxy", proxy::run::run(services, stop.clone()));

@@ -98,6 +98,8 @@ pub(super) struct Agent {
     pub(super) moves: watch::Sender<Option<Place>>,
     /// Counts up when the machine's interfaces or addresses changed.
     pub(super) interfaces: watch::Receiver<u64>,
+    /// The node's end of WireGuard, as others should know it.
+    pub(super) wireguard: watch::Receiver<String>,
     pub(super) info: Option<Info>,
     pub(super) pressures: watch::Receiver<Pressures>,
     pub(super) runtime_is: RuntimeHealth,
@@ -177,6 +179,9 @@ impl Agent {
                         // A connection from an address that is no more says nothing for many seconds.
                         self.moves.send_modify(|_| {});
                     }
+                }
+                Ok(()) = self.wireguard.changed() => {
+                    self.learn_runtime().await;
                 }
                 Ok(()) = self.images.changed() => {
                     self.learn_runtime().await;

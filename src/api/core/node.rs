@@ -19,6 +19,8 @@ pub const PLATFORMS: &str = "bramble/platforms";
 /// The annotation by which a person says that this node shall obey the master's store, whichever it obeyed before: the uid of the Node
 /// object, so that it counts in no other store. It goes when the node obeys.
 pub const ADOPT: &str = "bramble/adopt";
+/// The annotation with a node's end of WireGuard, `KEY` or `KEY:PORT`: its own agent's word, and nobody else's.
+pub const WIREGUARD_KEY: &str = "bramble/wireguard-public-key";
 /// The condition of a node that obeys another store than its master's.
 pub const OTHER_STORE: &str = "OtherStore";
 /// The taint of a node that does not answer.

@@ -1,13 +1,15 @@
 //! Tables: peers and a kernel, and what follows.
 
 use super::super::peers::peers;
-use super::super::peers::tests::{dual, own as own_network, share};
+use super::super::peers::tests::{dual, own as own_network, share, with_keys};
 use super::super::seen::Link;
+use super::super::wireguard::{Identity, PublicKey};
 use super::*;
 use crate::link::share::Share;
 
 const ETH0: u32 = 2;
 const DEVICE: u32 = 9;
+const ENCRYPTED: u32 = 10;
 
 fn ids() -> Ids {
     Ids::new("cluster", "a")
@@ -81,6 +83,106 @@ fn carry_out(seen: &mut Seen, changes: &[Change]) {
     }
 }
 
+/// The same with a key of each peer, on a kernel that has the device or not.
+fn sealed(back_end: &str, others: &[(&str, &str, &str, &str)], seen: &mut Seen) -> Wanted {
+    let mut nodes = vec![("a", "10.244.1.0/24", "192.168.1.1", "")];
+    nodes.extend(others);
+    let keys: Vec<_> =
+        others.iter().map(|(name, ..)| (*name, Identity { key: PublicKey([name.as_bytes()[0]; 32]), port: 6264 })).collect();
+    let share = with_keys(share(back_end, &nodes), &keys);
+    for _ in 0..4 {
+        let wanted = wanted(&ids(), &peers(&share, "a", &own()), &own(), seen);
+        let changes = changes(&ids(), &wanted, seen);
+        if changes.is_empty() {
+            return wanted;
+        }
+        carry_out(seen, &changes);
+    }
+    panic!("never settles");
+}
+
+/// The routes in words: `RANGE VIA INTERFACE METRIC`.
+fn routes(seen: &Seen) -> Vec<String> {
+    let word = |route: &Route| {
+        let whose = if route.metric == ids().metric { "own" } else { "last" };
+        format!("{} {:?} {:?} {whose}", route.to, route.via, route.link)
+    };
+    seen.routes.iter().map(word).collect()
+}
+
+#[test]
+fn encryption_takes_the_agents_device_or_nothing_and_never_another_way() {
+    let mut seen = machine();
+    // A plain route is there already; the device is not.
+    settle("auto", &[NEAR, FAR], &mut seen);
+    let wanted = sealed("wireguard", &[NEAR, FAR], &mut seen);
+    assert_eq!(routes(&seen), ["10.244.2.0/24 None None last", "10.244.3.0/24 None None last"]);
+    let end = wanted.wireguard.unwrap();
+    assert_eq!((end.mtu, end.address, end.tunnels.len()), (1420, own().gateway, 2));
+    assert_eq!(end.tunnels["c"].endpoint, "192.168.2.3:6264".parse().unwrap());
+    assert_eq!(end.tunnels["c"].allowed, ["10.244.3.0/24".parse().unwrap()]);
+    assert!(!seen.links.contains_key(&DEVICE), "nobody needs VXLAN");
+    // It comes, and somebody changed it.
+    seen.links.insert(ENCRYPTED, Link { mtu: 1500, up: false, ..link(&ids().wireguard()) });
+    sealed("wireguard", &[NEAR, FAR], &mut seen);
+    let expected = [
+        "10.244.2.0/24 None None last",
+        "10.244.2.0/24 None Some(10) own",
+        "10.244.3.0/24 None None last",
+        "10.244.3.0/24 None Some(10) own",
+    ];
+    assert_eq!(routes(&seen), expected);
+    let device = &seen.links[&ENCRYPTED];
+    assert!(device.up && device.mtu == 1420);
+    assert_eq!(seen.routes.iter().find(|route| route.link == Some(ENCRYPTED)).unwrap().source, Some(own().gateway.into()));
+    // One of two.
+    sealed("auto", &[("b", "10.244.2.0/24", "192.168.1.2", "wireguard"), FAR], &mut seen);
+    let expected =
+        ["10.244.2.0/24 None None last", "10.244.2.0/24 None Some(10) own", "10.244.3.0/24 Some(10.244.3.0) Some(9) own"];
+    assert_eq!(routes(&seen), expected);
+    // The agent's device goes with it, and the kernel takes the routes along.
+    seen.links.remove(&ENCRYPTED);
+    seen.routes.retain(|route| route.link != Some(ENCRYPTED));
+    let gone = changes(&ids(), &Wanted::default(), &seen);
+    carry_out(&mut seen, &gone);
+    assert!(seen.routes.is_empty(), "{:?}", seen.routes);
+}
+
+#[test]
+fn of_ipv6_nothing_goes_in_the_clear_either_with_a_key_or_without() {
+    let mut seen = machine();
+    seen.links.insert(ENCRYPTED, Link { mtu: 1420, ..link(&ids().wireguard()) });
+    let share =
+        dual(with_own("wireguard", &[NEAR, FAR]), &[("b", "fd12:0:0:102::/64", "fd00::2"), ("c", "fd12:0:0:103::/64", "")]);
+    let share = with_keys(share, &[("c", Identity { key: PublicKey([3; 32]), port: 6263 })]);
+    let wanted = settle_as(&share, &own_network(true), &mut seen);
+    let expected = [
+        "10.244.2.0/24 None None last",
+        "10.244.3.0/24 None None last",
+        "10.244.3.0/24 None Some(10) own",
+        "fd12:0:0:102::/64 None None last",
+        "fd12:0:0:103::/64 None None last",
+        "fd12:0:0:103::/64 None Some(10) own",
+    ];
+    assert_eq!(routes(&seen), expected);
+    let allowed = &wanted.wireguard.unwrap().tunnels["c"].allowed;
+    assert_eq!(*allowed, ["10.244.3.0/24".parse().unwrap(), "fd12:0:0:103::/64".parse::<IpNet>().unwrap()]);
+}
+
+#[test]
+fn a_peer_without_a_key_is_reached_by_nobody_and_the_others_are() {
+    let mut seen = machine();
+    seen.links.insert(ENCRYPTED, Link { mtu: 1420, ..link(&ids().wireguard()) });
+    let mut nodes = vec![("a", "10.244.1.0/24", "192.168.1.1", "")];
+    nodes.extend([NEAR, FAR]);
+    let keyed = with_keys(share("wireguard", &nodes), &[("c", Identity { key: PublicKey([3; 32]), port: 6263 })]);
+    let wanted = wanted(&ids(), &peers(&keyed, "a", &own()), &own(), &seen);
+    assert_eq!(wanted.encrypted.len(), 2);
+    assert_eq!(wanted.wireguard.as_ref().unwrap().tunnels.keys().collect::<Vec<_>>(), ["c"]);
+    assert!(wanted.faults[0].contains("node b") && wanted.faults[0].contains("key"), "{:?}", wanted.faults);
+    assert_eq!(wanted.ways.len(), 1);
+}
+
 fn settle(back_end: &str, others: &[(&str, &str, &str, &str)], seen: &mut Seen) -> Wanted {
     settle_as(&with_own(back_end, others), &own(), seen)
 }
@@ -127,7 +229,7 @@ fn settings_and_annotations_choose_and_what_cannot_be_is_said() {
     let far = plan("route", &[FAR], &machine());
     assert!(far.ways.is_empty() && far.device.is_none() && far.faults[0].contains("on no network of this machine"), "{far:?}");
     let secret = plan("wireguard", &[NEAR], &machine());
-    assert!(secret.ways.is_empty() && secret.faults[0].contains("unencrypted"), "{secret:?}");
+    assert!(secret.ways.is_empty() && secret.faults[0].contains("unencrypted") && secret.wireguard.is_some(), "{secret:?}");
     let mut nobody = own();
     nobody.bridge = None;
     let read = peers(&share("auto", &[NEAR]), "a", &nobody);
