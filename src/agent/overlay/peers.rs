@@ -28,7 +28,7 @@ pub enum BackEnd {
     Route,
     /// VXLAN also on one segment.
     Vxlan,
-    /// Encrypted everywhere, or not at all.
+    /// Encrypted, on one segment as well; without a key nothing is sent.
     Wireguard,
 }
 
