@@ -166,6 +166,7 @@ fn chosen(options: &Options) -> Result<(Cluster, Chosen), Report> {
     if let Some(cluster) = Cluster::load(&layout.state())? {
         let chosen = runtime::for_standing(options.runtime, &cluster, &delete)?;
         ports::agree(wanted, cluster.ports, &delete)?;
+        agree(options.ip_family, &cluster, &delete)?;
         return Ok((cluster, chosen));
     }
     let chosen = runtime::for_new(options.runtime)?;
@@ -186,6 +187,20 @@ fn chosen(options: &Options) -> Result<(Cluster, Chosen), Report> {
         cluster.network = ranges::choose(&routes).map(|first| network(first, second));
     }
     Ok((cluster, chosen))
+}
+
+fn is_dual(cluster: &Cluster) -> bool {
+    cluster.network.as_ref().is_some_and(|network| network.pods.contains(','))
+}
+
+/// Checks that what is asked for is what the cluster speaks.
+fn agree(wanted: Option<IpFamily>, cluster: &Cluster, delete: &str) -> Result<(), Report> {
+    let (has, words) = if is_dual(cluster) { (IpFamily::Dual, "IPv4 and IPv6") } else { (IpFamily::Ipv4, "IPv4 only") };
+    if wanted.is_none_or(|wanted| wanted == has) {
+        return Ok(());
+    }
+    Err(Report::usage(format!("this cluster speaks {words}: families of addresses are chosen once"))
+        .fix(format!("leave --ip-family out; or remove the cluster with `{delete}` and start anew")))
 }
 
 /// As the master's configuration has them.
@@ -230,13 +245,8 @@ fn announce(progress: &Progress, options: &Options, cluster: &Cluster, chosen: &
     });
     progress.say(&format!("data: {root}"));
     let network = cluster.network.as_ref();
-    let dual = network.is_some_and(|network| network.pods.contains(','));
-    if dual && before == 0 {
+    if is_dual(cluster) && before == 0 {
         progress.say("pods have an IPv6 address each as well, and services that ask for one (`ipFamilyPolicy: PreferDualStack`)");
-    }
-    if options.ip_family.is_some_and(|family| (family == IpFamily::Dual) != dual) {
-        let speaks = if dual { "IPv4 and IPv6" } else { "IPv4 only" };
-        progress.say(&format!("! --ip-family is for a new cluster; this one speaks {speaks}, and goes on so"));
     }
     if let Some(network) = network.filter(|network| before == 0 && !network.pods.starts_with(USUAL_PODS)) {
         let (pods, services) = (&network.pods, &network.services);
@@ -592,6 +602,14 @@ mod tests {
         let (pods, services) = ("10.244.0.0/16,fd12:34ab:cd9f:100::/56", "10.96.0.0/16,fd12:34ab:cd9f::/112");
         assert_eq!((told.pods.as_str(), told.services.as_str()), (pods, services));
         assert_eq!(network(first, None).pods, "10.244.0.0/16");
+        let ports = Ports { api: 1, mqtts: 2, mqtt: 3 };
+        let mut cluster = Cluster::new("u".into(), String::new(), Runtime::Docker, None, ports);
+        let agreed = |wanted, cluster: &Cluster| agree(wanted, cluster, "bramble delete").map_err(|report| report.what);
+        assert!(agreed(None, &cluster).is_ok() && agreed(Some(IpFamily::Ipv4), &cluster).is_ok());
+        assert!(agreed(Some(IpFamily::Dual), &cluster).unwrap_err().contains("speaks IPv4 only"));
+        cluster.network = Some(told);
+        assert!(agreed(None, &cluster).is_ok() && agreed(Some(IpFamily::Dual), &cluster).is_ok());
+        assert!(agreed(Some(IpFamily::Ipv4), &cluster).unwrap_err().contains("speaks IPv4 and IPv6"));
         assert!(expect_ipv6(Some(""), Some("0\n")).is_ok() && expect_ipv6(Some(""), None).is_ok());
         for (addresses, disabled, words) in [
             (None, None, "there is no /proc"),
