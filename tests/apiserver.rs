@@ -11,7 +11,8 @@
 mod bad_input;
 #[path = "apiserver/deletion.rs"]
 mod deletion;
-
+#[path = "apiserver/dual_stack.rs"]
+mod dual_stack;
 #[path = "apiserver/harness.rs"]
 mod harness;
 #[path = "apiserver/identity.rs"]

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use crate::api::core::priority;
+use crate::api::core::service::{IPV4, SINGLE_STACK};
 use crate::api::core::volume::{
     CLAIM_PROTECTION, Claim, DEFAULT_CLASS, LOCAL_CLASS, LOCAL_PROVISIONER, VOLUME_PROTECTION, default_class,
 };
@@ -16,7 +17,7 @@ use crate::api::networking::ingress::{self, BRAMBLE_CLASS, CONTROLLER, Ingress};
 use crate::api::registry::{self, Subresource};
 use crate::api::status::ApiError;
 use crate::api::{Key, Object, Resource, time};
-use crate::apiserver::allocate::ServiceRange;
+use crate::apiserver::allocate::ServiceRanges;
 use crate::clock::Wall;
 use crate::rng::Rng;
 use crate::store::{Op, View};
@@ -32,7 +33,7 @@ pub struct Cluster {
     /// Where the API can be reached by pods: goes into `default/kubernetes`.
     pub advertise: Option<SocketAddr>,
     /// The addresses of services.
-    pub services: ServiceRange,
+    pub services: ServiceRanges,
 }
 
 /// Completes a new object before defaults and rules: status, system fields, what its kind needs.
@@ -224,10 +225,11 @@ pub fn bootstrap(view: &View, cluster: &Cluster, now: Wall, ids: &mut Rng) -> Ve
     }
     let labels = json!({"component": "apiserver", "provider": "kubernetes"});
     let port = cluster.advertise.map_or(6443, |address| address.port());
+    let address = cluster.services.v4.kubernetes().to_string();
     let service = json!({
         "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
         "spec": {
-            "clusterIP": cluster.services.kubernetes().to_string(),
+            "clusterIP": address, "clusterIPs": [address], "ipFamilies": [IPV4], "ipFamilyPolicy": SINGLE_STACK,
             "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}],
         },
     });
@@ -297,7 +299,7 @@ mod tests {
     use crate::store::Batch;
 
     fn cluster() -> Cluster {
-        Cluster { ca_pem: "PEM".into(), advertise: "192.168.1.5:6443".parse().ok(), services: ServiceRange::default() }
+        Cluster { ca_pem: "PEM".into(), advertise: "192.168.1.5:6443".parse().ok(), services: ServiceRanges::default() }
     }
 
     fn started() -> View {

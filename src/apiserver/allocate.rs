@@ -10,13 +10,15 @@
 //! Two services that are made in the same moment could be given the same address only if their names begin the search at the same
 //! place: the allotment is decided on the view before either is written.
 
-use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+mod families;
 
-use ipnet::Ipv4Net;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net};
 use serde_json::{Value, json};
 
-use crate::api::core::service::{Service, ServicePort};
+use crate::api::core::service::{IPV4, IPV6, Service, ServicePort, family_of};
 use crate::api::registry::SERVICES;
 use crate::api::validate::{FieldError, Path};
 use crate::api::{Key, Object};
@@ -27,75 +29,82 @@ const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
 /// So many of them are left to those who choose themselves. Source: `calculateRangeOffset` of upstream for this range.
 const CHOSEN_NODE_PORTS: u16 = 86;
 
-/// The addresses of services.
+/// The addresses of services of one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServiceRange {
-    first: Ipv4Addr,
-    prefix: u8,
-}
+pub struct ServiceRange(IpNet);
 
 impl Default for ServiceRange {
     /// `10.96.0.0/16`.
     fn default() -> Self {
-        Self { first: Ipv4Addr::new(10, 96, 0, 0), prefix: 16 }
+        Self(IpNet::new_assert(Ipv4Addr::new(10, 96, 0, 0).into(), 16))
     }
 }
 
 impl std::fmt::Display for ServiceRange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.first, self.prefix)
+        self.0.fmt(f)
     }
 }
 
-impl From<ServiceRange> for Ipv4Net {
+impl From<ServiceRange> for IpNet {
     fn from(range: ServiceRange) -> Self {
-        // A prefix that was checked: never the other.
-        Ipv4Net::new(range.first, range.prefix).unwrap_or_default()
+        range.0
     }
 }
 
 impl ServiceRange {
-    /// `10.96.0.0/16`: at least 16 addresses, at most 2²⁰, and no bit set behind the prefix. `None` for anything else.
+    /// `10.96.0.0/16`, `fd12:3456:789a::/112`: at least 16 addresses, at most 2²⁰, and no bit set behind the prefix. `None` for anything
+    /// else.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let (first, prefix) = text.split_once('/')?;
-        let (first, prefix): (Ipv4Addr, u8) = (first.parse().ok()?, prefix.parse().ok()?);
-        let range = Self { first, prefix };
-        ((12..=28).contains(&prefix) && u32::from(first) % range.size() == 0).then_some(range)
+        let range = Self(text.parse().ok()?);
+        ((4..=20).contains(&range.bits()) && range.0.trunc() == range.0).then_some(range)
+    }
+
+    fn bits(self) -> u8 {
+        self.0.max_prefix_len() - self.0.prefix_len()
     }
 
     fn size(self) -> u32 {
-        1 << (32 - u32::from(self.prefix).min(31))
+        1 << self.bits().min(31)
     }
 
     /// The address of this number; the first has number 0 and is nobody's.
     #[must_use]
-    pub fn nth(self, number: u32) -> Ipv4Addr {
-        u32::from(self.first).wrapping_add(number).into()
+    pub fn nth(self, number: u32) -> IpAddr {
+        match self.0.network() {
+            IpAddr::V4(first) => Ipv4Addr::from(u32::from(first).wrapping_add(number)).into(),
+            IpAddr::V6(first) => Ipv6Addr::from(u128::from(first).wrapping_add(number.into())).into(),
+        }
     }
 
     /// Of `default/kubernetes`.
     #[must_use]
-    pub fn kubernetes(self) -> Ipv4Addr {
+    pub fn kubernetes(self) -> IpAddr {
         self.nth(1)
     }
 
     /// Where the cluster's name server is reached. Below the numbers from which addresses are given away, so that it is nobody's but
     /// who chooses it.
     #[must_use]
-    pub fn dns(self) -> Ipv4Addr {
+    pub fn dns(self) -> IpAddr {
         self.nth(10)
+    }
+
+    /// The number of the last address that may be a service's: IPv6 has no broadcast.
+    fn last(self) -> u32 {
+        self.size() - if self.0.addr().is_ipv4() { 2 } else { 1 }
     }
 
     /// Whether an address may be a service's.
     #[must_use]
-    pub fn holds(self, address: Ipv4Addr) -> bool {
-        let number = u32::from(address).wrapping_sub(u32::from(self.first));
-        (1..self.size() - 1).contains(&number)
+    pub fn holds(self, address: IpAddr) -> bool {
+        self.0.contains(&address) && (self.nth(1)..=self.nth(self.last())).contains(&address)
     }
 
     /// The free address at which a search for this name ends.
-    fn free(self, name: &str, taken: &BTreeSet<Ipv4Addr>) -> Option<Ipv4Addr> {
+    fn free(self, name: &str, taken: &BTreeSet<IpAddr>) -> Option<IpAddr> {
+        // The same for both families: in ranges of one size a service's addresses have the same number, if both are free.
         let last = self.size() - 2;
         // Source: min(max(16, size / 16), 256).
         let chosen = (self.size() / 16).clamp(16, 256).min(last);
@@ -103,6 +112,47 @@ impl ServiceRange {
         // Only who asks for the name server's gets it.
         let lower = (2..=chosen).map(|number| self.nth(number)).filter(|address| *address != self.dns());
         upper.chain(lower).find(|address| !taken.contains(address))
+    }
+}
+
+/// The addresses of services: of IPv4, and in a dual-stack cluster of IPv6 as well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServiceRanges {
+    /// The first family of every service that does not ask for another.
+    pub v4: ServiceRange,
+    /// `None` in a cluster of IPv4 only.
+    pub v6: Option<ServiceRange>,
+}
+
+impl ServiceRanges {
+    /// `10.96.0.0/16`, or `10.96.0.0/16,fd12:3456:789a::/112`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let of = |text: &str, family: &str| ServiceRange::parse(text.trim()).filter(|range| family_of(range.0.addr()) == family);
+        match text.split_once(',') {
+            None => Some(Self { v4: of(text, IPV4)?, v6: None }),
+            Some((v4, v6)) => Some(Self { v4: of(v4, IPV4)?, v6: Some(of(v6, IPV6)?) }),
+        }
+    }
+
+    /// Those of IPv4.
+    #[must_use]
+    pub fn v4_net(self) -> Ipv4Net {
+        match self.v4.0 {
+            IpNet::V4(net) => net,
+            // Nobody puts the other family there.
+            IpNet::V6(_) => Ipv4Net::default(),
+        }
+    }
+
+    /// The addresses of a family, [`IPV4`] or [`IPV6`]; `None` when this cluster has none.
+    #[must_use]
+    pub fn of(self, family: &str) -> Option<ServiceRange> {
+        match family {
+            IPV4 => Some(self.v4),
+            IPV6 => self.v6,
+            _ => None,
+        }
     }
 }
 
@@ -119,14 +169,16 @@ fn spread(name: &str, first: u32, last: u32) -> impl Iterator<Item = u32> + use<
 ///
 /// # Errors
 /// What it asks for is not to be had.
-pub fn allot(view: &View, range: ServiceRange, before: Option<&Object>, service: &mut Object) -> Result<(), Vec<FieldError>> {
+pub fn allot(view: &View, ranges: ServiceRanges, before: Option<&Object>, service: &mut Object) -> Result<(), Vec<FieldError>> {
     let key = Key::of(&SERVICES, service);
     let others = || view.list(&SERVICES, None).filter(|other| Key::of(&SERVICES, other) != key);
     if let Some(before) = before {
         keep(Service(before), service);
     }
+    families::settle(ranges, before.map(Service), service)?;
     let mut errors = Vec::new();
-    address(range, &others().flat_map(|other| Service(other).cluster_ips()).collect(), before, service, &mut errors);
+    let taken = others().flat_map(|other| Service(other).cluster_ips()).filter_map(|address| address.parse().ok()).collect();
+    addresses(ranges, &taken, before, service, &mut errors);
     let taken = others()
         .flat_map(|other| Service(other).ports())
         .filter_map(|port| Some((port.node_port()?, port.protocol().to_owned())))
@@ -138,16 +190,24 @@ pub fn allot(view: &View, range: ServiceRange, before: Option<&Object>, service:
 /// What was allotted before and is not said again stays; what its new type cannot have goes.
 fn keep(before: Service<'_>, service: &mut Object) {
     let (was, is) = (before.is_external_name(), Service(service).is_external_name());
-    let silent = service.str_at(&["spec", "clusterIP"]).is_empty() && service.list_at(&["spec", "clusterIPs"]).is_empty();
-    let same = service.str_at(&["spec", "clusterIP"]) == before.0.str_at(&["spec", "clusterIP"]);
-    if is && !was && same {
-        service.remove_at(&["spec", "clusterIP"]);
-        service.remove_at(&["spec", "clusterIPs"]);
-    } else if !is && !was && silent {
-        for field in ["clusterIP", "clusterIPs"] {
-            if let Some(value) = before.0.at(&["spec", field]) {
-                service.set_at(&["spec", field], value.clone());
+    let same = |service: &Object, field: &str| service.at(&["spec", field]) == before.0.at(&["spec", field]);
+    if is && !was {
+        for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+            if same(service, field) {
+                service.remove_at(&["spec", field]);
             }
+        }
+    } else if !is && !was {
+        if service.str_at(&["spec", "clusterIP"]).is_empty() {
+            service.set_at(&["spec", "clusterIP"], before.0.str_at(&["spec", "clusterIP"]));
+        }
+        if service.list_at(&["spec", "clusterIPs"]).is_empty() {
+            service.set_at(&["spec", "clusterIPs"], before.0.list_at(&["spec", "clusterIPs"]));
+        }
+        // Who knows the older field only and changes it means both.
+        if same(service, "clusterIPs") && !same(service, "clusterIP") {
+            let address = service.str_at(&["spec", "clusterIP"]).to_owned();
+            service.set_at(&["spec", "clusterIPs"], json!([address]));
         }
     }
     // What only another type has, and nobody has said anew.
@@ -189,53 +249,46 @@ fn keep(before: Service<'_>, service: &mut Object) {
     }
 }
 
-fn address(
-    range: ServiceRange,
-    taken: &BTreeSet<&str>,
+/// An address for each of its families that has none yet.
+fn addresses(
+    ranges: ServiceRanges,
+    taken: &BTreeSet<IpAddr>,
     before: Option<&Object>,
     service: &mut Object,
     errors: &mut Vec<FieldError>,
 ) {
-    if Service(service).is_external_name() {
+    if Service(service).is_external_name() || Service(service).is_headless() {
         return;
     }
     let path = Path::new("spec").child("clusterIPs");
-    let asked = service.str_at(&["spec", "clusterIP"]).to_owned();
-    if before.is_some_and(|before| before.str_at(&["spec", "clusterIP"]) == asked) && !asked.is_empty() {
-        return;
-    }
-    let address = match asked.as_str() {
-        "None" => asked,
-        "" => {
-            let taken = taken.iter().filter_map(|address| address.parse().ok()).collect();
-            let Some(free) = range.free(&format!("{}/{}", service.namespace(), service.name()), &taken) else {
-                errors.push(FieldError::invalid(&path, json!([]), &format!("failed to allocate a serviceIP: {range} is full")));
-                return;
-            };
-            free.to_string()
-        }
-        chosen => {
-            let why = match chosen.parse() {
-                Ok(address) if !range.holds(address) => {
-                    format!(
-                        "failed to allocate IP {chosen}: the provided IP ({chosen}) is not in the valid range. The range of valid IPs is {range}"
-                    )
-                }
-                Ok(address) if taken.contains(address.to_string().as_str()) => {
-                    format!("failed to allocate IP {chosen}: provided IP is already allocated")
-                }
-                // What is no address at all, validation says in its own words.
-                Ok(_) | Err(_) => String::new(),
-            };
-            if !why.is_empty() {
-                errors.push(FieldError::invalid(&path, json!([chosen]), &why));
-                return;
+    let name = format!("{}/{}", service.namespace(), service.name());
+    let held: Vec<&str> = before.into_iter().flat_map(|before| Service(before).cluster_ips()).collect();
+    let asked = service.list_at(&["spec", "clusterIPs"]).to_vec();
+    let mut all: Vec<String> = Vec::new();
+    for (number, family) in Service(service).families().into_iter().enumerate() {
+        let chosen = asked.get(number).and_then(Value::as_str).unwrap_or_default();
+        // A family that the cluster does not have any more: what is held stays, and nothing is added.
+        let Some(range) = ranges.of(family).filter(|_| !held.contains(&chosen)) else {
+            all.extend((!chosen.is_empty()).then(|| chosen.to_owned()));
+            continue;
+        };
+        let found = match chosen.parse::<IpAddr>() {
+            Err(_) => range.free(&name, taken).ok_or_else(|| format!("failed to allocate a serviceIP: {range} is full")),
+            Ok(address) if !range.holds(address) => Err(format!(
+                "failed to allocate IP {chosen}: the provided IP ({chosen}) is not in the valid range. The range of valid IPs is {range}"
+            )),
+            Ok(address) if taken.contains(&address) => {
+                Err(format!("failed to allocate IP {chosen}: provided IP is already allocated"))
             }
-            asked
+            Ok(address) => Ok(address),
+        };
+        match found {
+            Ok(address) => all.push(address.to_string()),
+            Err(why) => errors.push(FieldError::invalid(&path, asked.clone(), &why)),
         }
-    };
-    service.set_at(&["spec", "clusterIPs"], json!([address]));
-    service.set_at(&["spec", "clusterIP"], address);
+    }
+    service.set_at(&["spec", "clusterIP"], all.first().cloned().unwrap_or_default());
+    service.set_at(&["spec", "clusterIPs"], all);
 }
 
 fn node_ports(mut taken: BTreeSet<(u16, String)>, before: Option<&Object>, service: &mut Object, errors: &mut Vec<FieldError>) {
@@ -294,7 +347,7 @@ mod tests {
     use crate::api::{Revision, default, validate::sentence};
     use crate::store::Op;
 
-    struct World(View, ServiceRange);
+    struct World(View, ServiceRanges);
 
     impl World {
         /// Completes a service and keeps it; its address and node ports, or what is wrong.
@@ -318,7 +371,7 @@ mod tests {
     }
 
     fn world() -> World {
-        World(View::new(Revision(1)), ServiceRange::parse("10.96.0.0/27").unwrap())
+        World(View::new(Revision(1)), ServiceRanges::parse("10.96.0.0/27").unwrap())
     }
 
     #[test]
@@ -350,6 +403,52 @@ mod tests {
         assert_eq!(world.put("c", port(30_080)).unwrap().1, [Some(30_080)]);
         let taken = world.put("d", port(30_080)).unwrap_err();
         assert_eq!(taken, "spec.ports[0].nodePort: Invalid value: 30080: provided port is already allocated");
+    }
+
+    #[test]
+    fn a_dual_stack_service_has_an_address_of_each_family_and_keeps_the_first() {
+        let mut world = World(View::new(Revision(1)), ServiceRanges::parse("10.96.0.0/16,fd12:3456:789a::/112").unwrap());
+        let mut put = |name: &str, spec: Value| {
+            world.put(name, spec)?;
+            let service = world.0.get(&Key::new(&SERVICES, "default", name)).unwrap();
+            Ok::<_, String>(Service(service).cluster_ips().map(str::to_owned).collect::<Vec<_>>())
+        };
+        let ports = json!([{"port": 80}]);
+        let dual = put("web", json!({"ipFamilyPolicy": "PreferDualStack", "ports": ports})).unwrap();
+        let number = dual[0].parse::<Ipv4Addr>().map(|address| u32::from(address) & 0xffff).unwrap();
+        assert!(dual[0].starts_with("10.96.") && dual[1] == format!("fd12:3456:789a::{number:x}"), "{dual:?}");
+        let single =
+            put("web", json!({"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4", "IPv6"], "ports": ports})).unwrap();
+        assert_eq!(single, dual[..1]);
+        assert_eq!(put("web", json!({"ipFamilyPolicy": "RequireDualStack", "ports": ports})).unwrap(), dual, "the same again");
+        let six = put("six", json!({"ipFamilies": ["IPv6"], "ports": ports})).unwrap();
+        assert!(six.len() == 1 && six[0].starts_with("fd12:"), "{six:?}");
+        let first = json!({"ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv6", "IPv4"], "ports": ports});
+        assert!(put("first", first).unwrap()[0].starts_with("fd12:"));
+        let chosen = json!({"ipFamilyPolicy": "PreferDualStack", "clusterIP": "10.96.0.77", "clusterIPs": ["10.96.0.77", "FD12:3456:789a::4d"], "ports": ports});
+        assert_eq!(put("chosen", chosen).unwrap(), ["10.96.0.77", "fd12:3456:789a::4d"]);
+        let taken = json!({"clusterIP": "fd12:3456:789a:0::4d", "ports": ports});
+        assert!(put("taken", taken).unwrap_err().contains("provided IP is already allocated"));
+        let outside = json!({"clusterIP": "fd00::4d", "ports": ports});
+        assert!(put("outside", outside).unwrap_err().contains("The range of valid IPs is fd12:3456:789a::/112"));
+        assert_eq!(put("web", json!({"type": "ExternalName", "externalName": "a.b"})).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn ranges_have_a_name_server_and_a_last_address() {
+        for (range, dns, last, behind) in [
+            ("10.96.0.0/16", "10.96.0.10", "10.96.255.254", "10.96.255.255"),
+            ("fd00:1::/112", "fd00:1::a", "fd00:1::ffff", "fd00:1::1:0"),
+            ("fd00:1::f0/124", "fd00:1::fa", "fd00:1::ff", "fd00:1::100"),
+        ] {
+            let range = ServiceRange::parse(range).unwrap();
+            assert_eq!(range.dns().to_string(), dns);
+            assert!(range.holds(last.parse().unwrap()) && !range.holds(behind.parse().unwrap()), "{range}");
+            assert!(!range.holds(range.nth(0)) && range.holds(range.kubernetes()));
+        }
+        for odd in ["fd00::/64", "fd00::/125", "fd00::1/112", "10.96.0.0", "10.96.0.0/8"] {
+            assert_eq!(ServiceRange::parse(odd), None, "{odd}");
+        }
     }
 
     #[test]
@@ -391,7 +490,7 @@ mod tests {
             after.set_at(&["spec", "externalName"], "a.b");
             more.iter().for_each(|(field, value)| after.set_at(&["spec", field], value.clone()));
             default::service::fill(&mut after);
-            allot(&View::new(Revision(1)), ServiceRange::default(), Some(&before), &mut after).unwrap();
+            allot(&View::new(Revision(1)), ServiceRanges::default(), Some(&before), &mut after).unwrap();
             after
         };
         let has = |service: &Object| {
@@ -418,7 +517,7 @@ mod tests {
     #[test]
     fn a_service_that_is_made_anew_has_its_old_address() {
         let made = |others: &[&str]| {
-            let mut world = World(View::new(Revision(1)), ServiceRange::default());
+            let mut world = World(View::new(Revision(1)), ServiceRanges::default());
             for other in others {
                 world.put(other, json!({"ports": [{"port": 80}]})).unwrap();
             }

@@ -75,7 +75,7 @@ fn make_ready(config: &mut MasterConfig) -> Result<(), AuthorityError> {
                 .map(|ip| ip.to_string()),
         );
         // As pods know it.
-        names.insert(config.services.kubernetes().to_string());
+        names.insert(config.services.v4.kubernetes().to_string());
         names.insert(format!("kubernetes.default.svc.{}", config.network.domain));
         // By this name a node knows it at any address, also at one that it gets later.
         names.extend(config.cluster_uid.as_deref().and_then(crate::mdns::host_name));

@@ -1,6 +1,6 @@
 //! `bramble service`: where a service is reached from outside the cluster, as `minikube service` tells it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -95,13 +95,16 @@ impl Cluster {
         !self.nodes.is_empty() && self.nodes.iter().all(of)
     }
 
-    /// The node of each ready endpoint of a service; empty for one that is on none.
+    /// The node of each ready endpoint of a service; empty for one that is on none. A pod with an address of each family is one endpoint:
+    /// the family that has most counts.
     fn served_on(&self, service: &Object) -> Vec<&str> {
         let own = |slice: &&Object| slice.namespace() == service.namespace() && slice.label(SERVICE_NAME) == Some(service.name());
-        let endpoints = self.slices.iter().filter(own).flat_map(|slice| EndpointSlice(slice).endpoints());
-        // Source: nothing said counts as ready.
-        let ready = endpoints.filter(|endpoint| endpoint.0.pointer("/conditions/ready") != Some(&Value::Bool(false)));
-        ready.map(|endpoint| endpoint.0.get("nodeName").and_then(Value::as_str).unwrap_or_default()).collect()
+        let mut families: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for slice in self.slices.iter().filter(own).map(EndpointSlice) {
+            let ready = slice.endpoints().filter(|endpoint| endpoint.is_ready());
+            families.entry(slice.address_type()).or_default().extend(ready.map(|endpoint| endpoint.node().unwrap_or_default()));
+        }
+        families.into_values().max_by_key(Vec::len).unwrap_or_default()
     }
 }
 
@@ -238,7 +241,9 @@ impl Told {
         let ready = cluster.nodes.iter().filter(|node| Node(node).is_ready());
         // With this policy the others drop what comes.
         let nodes = ready.filter(|node| !local || served.contains(&node.name()));
-        let hosts: Vec<String> = nodes.filter_map(address).collect();
+        let families = read.families();
+        let addresses = nodes.flat_map(|node| families.iter().filter_map(|family| Node(node).address_of(family)));
+        let hosts: Vec<String> = addresses.map(|address| bracketed(&address.to_string())).collect();
         let mut urls: Vec<(usize, String)> = Vec::new();
         for (number, port) in read.ports().enumerate() {
             let secure = port.app_protocol().unwrap_or(port.name()).starts_with("https") || port.port() == Some(443);
@@ -280,15 +285,6 @@ impl Told {
         json!({"namespace": self.namespace, "name": self.name, "type": self.kind, "ready_endpoints": self.endpoints,
             "ports": self.ports.iter().map(port).collect::<Vec<_>>(), "urls": urls})
     }
-}
-
-/// Where a node is reached: its first address of its own, IPv4 before IPv6.
-fn address(node: &Object) -> Option<String> {
-    let all = node.list_at(&["status", "addresses"]).iter();
-    let own = all.filter(|one| one["type"] == "InternalIP").filter_map(|one| one.get("address")?.as_str());
-    let mut own: Vec<&str> = own.collect();
-    own.sort_by_key(|address| address.contains(':'));
-    own.first().map(|address| bracketed(address))
 }
 
 fn bracketed(host: &str) -> String {
@@ -339,17 +335,22 @@ mod tests {
         Object::from_value(value).unwrap()
     }
 
-    fn node(name: &str, address: &str, ready: &str) -> Object {
-        object(json!({"metadata": {"name": name}, "status": {"conditions": [{"type": "Ready", "status": ready}],
-            "addresses": [{"type": "Hostname", "address": name}, {"type": "InternalIP", "address": address}]}}))
+    fn node(name: &str, addresses: &[&str], ready: &str) -> Object {
+        let own = addresses.iter().map(|address| json!({"type": "InternalIP", "address": address}));
+        let all: Vec<Value> = std::iter::once(json!({"type": "Hostname", "address": name})).chain(own).collect();
+        let conditions = json!([{"type": "Ready", "status": ready}]);
+        object(json!({"metadata": {"name": name}, "status": {"conditions": conditions, "addresses": all}}))
     }
 
     fn cluster() -> Cluster {
-        let slice = json!({"metadata": {"name": "s", "namespace": "a", "labels": {SERVICE_NAME: "web"}}, "endpoints": [
-            {"addresses": ["10.244.1.1"], "conditions": {"ready": true}, "nodeName": "two"},
-            {"addresses": ["10.244.1.2"], "conditions": {"ready": false}, "nodeName": "one"}]});
-        let nodes = vec![node("one", "10.0.0.1", "True"), node("two", "fd00::2", "True"), node("lost", "10.0.0.3", "Unknown")];
-        Cluster { nodes, slices: vec![object(slice)] }
+        let slice = |family: &str, prefix: &str| {
+            object(json!({"metadata": {"name": "s", "namespace": "a", "labels": {SERVICE_NAME: "web"}}, "addressType": family,
+                "endpoints": [{"addresses": [format!("{prefix}1")], "conditions": {"ready": true}, "nodeName": "two"},
+                    {"addresses": [format!("{prefix}2")], "conditions": {"ready": false}, "nodeName": "one"}]}))
+        };
+        let both = ["fd00::2", "10.0.0.2", "fd00::22"];
+        let nodes = vec![node("one", &["10.0.0.1"], "True"), node("two", &both, "True"), node("lost", &["10.0.0.3"], "Unknown")];
+        Cluster { nodes, slices: vec![slice("IPv4", "10.244.1."), slice("IPv6", "fd00:1::")] }
     }
 
     fn service(spec: Value) -> Object {
@@ -360,24 +361,30 @@ mod tests {
     fn a_service_is_reached_at_every_node_that_is_ready() {
         let ports = json!([{"name": "web", "port": 80, "nodePort": 30080}, {"name": "https", "port": 8443, "nodePort": 30443},
             {"name": "dns", "port": 53, "protocol": "UDP", "nodePort": 30053}]);
-        let told = Told::of(&service(json!({"type": "NodePort", "clusterIP": "10.96.0.5", "ports": ports})), &cluster());
+        let families = json!(["IPv4", "IPv6"]);
+        let spec = json!({"type": "NodePort", "clusterIP": "10.96.0.5", "ipFamilies": families, "ports": ports});
+        let told = Told::of(&service(spec), &cluster());
         let urls: Vec<&str> = told.urls.iter().map(|(_, url)| url.as_str()).collect();
         assert_eq!(
             urls,
             [
                 "http://10.0.0.1:30080",
+                "http://10.0.0.2:30080",
                 "http://[fd00::2]:30080",
                 "https://10.0.0.1:30443",
+                "https://10.0.0.2:30443",
                 "https://[fd00::2]:30443",
                 "udp://10.0.0.1:30053",
+                "udp://10.0.0.2:30053",
                 "udp://[fd00::2]:30053"
             ]
         );
         assert_eq!(told.short(), ["http://10.0.0.1:30080", "https://10.0.0.1:30443", "udp://10.0.0.1:30053"]);
-        assert_eq!((told.endpoints, told.json()["urls"].as_array().unwrap().len()), (1, 6));
+        assert_eq!((told.endpoints, told.json()["urls"].as_array().unwrap().len()), (1, 9));
         // One that is only served where its pods are.
         let local = json!({"type": "NodePort", "externalTrafficPolicy": "Local", "ports": [{"port": 80, "nodePort": 30080}]});
-        assert_eq!(Told::of(&service(local), &cluster()).short(), ["http://[fd00::2]:30080"]);
+        let told = Told::of(&service(local), &cluster());
+        assert_eq!((told.short(), told.urls.len()), (vec!["http://10.0.0.2:30080"], 1), "it speaks IPv4 only");
         let mut balanced = service(json!({"type": "LoadBalancer", "ports": [{"port": 80, "nodePort": 30080}]}));
         balanced.set_at(&["status", "loadBalancer", "ingress"], json!([{"ip": "10.0.0.1"}]));
         assert_eq!(Told::of(&balanced, &cluster()).short(), ["http://10.0.0.1:80"]);

@@ -3,7 +3,7 @@
 use crate::error::Report;
 use crate::local::layout::Layout;
 use crate::local::runtime::WantedRuntime;
-use crate::local::start::Options;
+use crate::local::start::{IpFamily, Options};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -16,6 +16,9 @@ pub(super) struct Args {
     /// Where containers run; auto: Docker, or simulated where there is none. Kept once chosen
     #[arg(long, value_enum, default_value_t)]
     runtime: WantedRuntime,
+    /// Addresses of pods and services: IPv4, or dual: IPv4 and IPv6. Kept once chosen [default: ipv4]
+    #[arg(long, value_enum, value_name = "FAMILY")]
+    ip_family: Option<IpFamily>,
     /// Cores of each new node, like 0.5 [default: an equal share]
     #[arg(long, value_name = "CORES", value_parser = cpus)]
     cpus: Option<f64>,
@@ -44,6 +47,7 @@ pub(super) fn run(args: Args) -> Result<(), Report> {
         layout: Layout::find(args.place.data_dir)?,
         nodes: args.nodes,
         runtime: args.runtime,
+        ip_family: args.ip_family,
         cpus: args.cpus,
         memory_mib: args.memory,
         api_port: args.api_port,

@@ -5,13 +5,12 @@
 //! Source:   kube-controller-manager `endpointslicemirroring`. Differs: names are fixed, so that each pass finds its own again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
 use super::endpoint_slice::{MANAGED_BY, labels, owned};
 use super::{Ids, Plan, Reconciler, bump_generation, update};
-use crate::api::core::service::Service;
+use crate::api::core::service::{Service, family_of};
 use crate::api::discovery::endpoint_slice::SERVICE_NAME;
 use crate::api::registry::{ENDPOINT_SLICES, ENDPOINTS, SERVICES};
 use crate::api::{Key, Object, Resource};
@@ -105,11 +104,7 @@ fn slices(service: &Object, endpoints: &Object) -> BTreeMap<String, Parts> {
         let mut families: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
         for (address, ready) in all.take(MOST) {
             let ip = address.get("ip").and_then(Value::as_str).unwrap_or_default();
-            let family = match ip.parse() {
-                Ok(IpAddr::V4(_)) => "IPv4",
-                Ok(IpAddr::V6(_)) => "IPv6",
-                Err(_) => continue,
-            };
+            let Ok(family) = ip.parse().map(family_of) else { continue };
             let mut endpoint = json!({"addresses": [ip], "conditions": {"ready": ready}});
             for key in ["hostname", "nodeName", "targetRef"] {
                 if let (Some(value), Some(map)) = (address.get(key), endpoint.as_object_mut()) {

@@ -1,8 +1,8 @@
 //! Endpoint slices: where each service is served, kept from the readiness of its pods.
 //!
 //! In:       a service with a selector, the pods that it selects, the slices that are there.
-//! Out:      slices of at most 100 endpoints with the same ports each, changed as little as can be; one without endpoints
-//!           when there are none, so that everybody can tell "none" from "not known yet".
+//! Out:      for each of the service's families of addresses slices of at most 100 endpoints with the same ports each, changed as little
+//!           as can be; one without endpoints when there are none, so that everybody can tell "none" from "not known yet".
 //!           After a start of the master: none before the nodes have said how the service's pods are, or the grace is over.
 //! Never:    touches a slice that somebody else manages. A service that goes takes its slices along (`garbage_collector.rs`).
 //! Source:   kube-controller-manager `endpointslice_controller.go`, `reconciler.go`. Left out: topology hints, and the repacking of
@@ -375,6 +375,35 @@ mod tests {
         world.remove("b");
         world.settle();
         assert_eq!(world.slices(), [["10.0.0.1"]]);
+    }
+
+    #[test]
+    fn a_dual_stack_service_has_slices_of_each_family() {
+        let spec = |families: Value| json!({"selector": {"app": "web"}, "ports": [{"port": 80}], "ipFamilies": families});
+        let mut world = World::new(service(spec(json!(["IPv4"]))));
+        let mut both = pod("a", "10.0.0.1", true);
+        both.set_at(&["status", "podIPs"], json!([{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]));
+        world.put(&PODS, both);
+        world.put(&PODS, pod("b", "10.0.0.2", true));
+        world.settle();
+        let told = |world: &World| {
+            let slices = world.view.list(&ENDPOINT_SLICES, None);
+            let mut told: Vec<String> = slices
+                .zip(world.slices())
+                .map(|(slice, addresses)| format!("{} {}", slice.str_at(&["addressType"]), addresses.join(",")))
+                .collect();
+            told.sort();
+            told
+        };
+        assert_eq!(told(&world), ["IPv4 10.0.0.1,10.0.0.2"]);
+        let name = world.view.list(&ENDPOINT_SLICES, None).next().unwrap().name().to_owned();
+        world.put(&SERVICES, service(spec(json!(["IPv4", "IPv6"]))));
+        assert_eq!(world.settle(), 1, "the other one is left alone");
+        assert_eq!(told(&world), ["IPv4 10.0.0.1,10.0.0.2", "IPv6 fd00::1"]);
+        world.put(&SERVICES, service(spec(json!(["IPv4"]))));
+        world.settle();
+        assert_eq!(told(&world), ["IPv4 10.0.0.1,10.0.0.2"]);
+        assert_eq!(world.view.list(&ENDPOINT_SLICES, None).next().unwrap().name(), name);
     }
 
     #[test]

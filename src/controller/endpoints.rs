@@ -1,7 +1,7 @@
 //! `Endpoints`: the older view of where a service is served, for who still reads it (`kubectl get endpoints`).
 //!
 //! In:       a service with a selector, the pods that it selects.
-//! Out:      one object of the service's name.
+//! Out:      one object of the service's name, with the addresses of the service's first family.
 //! Never:    touches the endpoints of a service without a selector: those are made by hand (`endpoint_mirror.rs` reads them).
 //! Source:   kube-controller-manager `endpoints_controller.go`, `RepackSubsets`; the cap of 1000 addresses.
 
@@ -14,7 +14,7 @@ use super::replicaset::owner_reference;
 use super::serving::{Endpoint, EndpointPort, endpoints_of, services_of, unknown_until};
 use super::signs::Signs;
 use super::{Ids, Plan, Reconciler, update};
-use crate::api::core::service::Service;
+use crate::api::core::service::{IPV4, Service};
 use crate::api::registry::{ENDPOINTS, PODS, SERVICES};
 use crate::api::time::rfc3339;
 use crate::api::{Key, Resource};
@@ -71,7 +71,7 @@ impl Reconciler for Endpoints {
         if let Some(until) = unknown_until(view, service, &self.signs, now.tick) {
             return Plan::look_again(until);
         }
-        let family = Service(service).families().first().copied().unwrap_or("IPv4");
+        let family = Service(service).families().first().copied().unwrap_or(IPV4);
         let subsets = subsets(&endpoints_of(view, service, family), Service(service).publishes_not_ready());
         let mut labels = BTreeMap::from([(MANAGED_BY, MANAGER)]);
         labels.extend(service.labels());
@@ -146,6 +146,25 @@ mod tests {
     use crate::api::{Object, Revision};
     use crate::rng::Rng;
     use crate::store::Batch;
+
+    #[test]
+    fn they_have_the_first_family_only() {
+        for (families, expected) in [(json!(["IPv4", "IPv6"]), "10.0.0.1"), (json!(["IPv6", "IPv4"]), "fd00::1")] {
+            let service = Object::from_value(json!({"metadata": {"name": "web", "namespace": "default", "uid": "s1"},
+                "spec": {"selector": {"app": "web"}, "ipFamilies": families, "ports": [{"port": 80}]}}))
+            .unwrap();
+            let mut both = pod("a", "10.0.0.1", true);
+            both.set_at(&["status", "podIPs"], json!([{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]));
+            let key = Key::of(&SERVICES, &service);
+            let view = View::with(Revision(1), [(Key::of(&PODS, &both), both.into()), (key.clone(), service.into())]);
+            let signs = Signs::new(crate::clock::Tick(0), crate::controller::Settings::default());
+            let mut controller = Endpoints::new(Arc::new(Mutex::new(signs)));
+            let plan = controller.reconcile(&view, &key, Now::default(), &mut Ids::new(Rng::seeded(1, "ids")));
+            let Some(crate::store::Change::Put(made)) = plan.writes.first().map(|op| &op.change) else { panic!("{plan:?}") };
+            let addresses = made.list_at(&["subsets"])[0]["addresses"].as_array().unwrap();
+            assert_eq!((addresses.len(), &addresses[0]["ip"]), (1, &json!(expected)));
+        }
+    }
 
     #[test]
     fn they_show_who_is_ready_and_who_is_not() {

@@ -145,6 +145,8 @@ pub struct Settings {
     pub grace: Duration,
     /// The addresses of all pods, of which each node has a part: `network.pods`.
     pub pods: ipnet::Ipv4Net,
+    /// Their IPv6 addresses, the second range of `network.pods`; `None` in a cluster of IPv4 only.
+    pub pods6: Option<ipnet::Ipv6Net>,
     /// The addresses for load balancers: `network.load_balancers`; without them they are reached at the nodes' own.
     pub load_balancers: Option<AddressPool>,
 }
@@ -157,6 +159,7 @@ impl Default for Settings {
             evict_not_ready: Duration::from_secs(300),
             grace: Duration::from_secs(30),
             pods: node_ipam::default_pods(),
+            pods6: None,
             load_balancers: None,
         }
     }
@@ -174,7 +177,7 @@ pub fn all(settings: Settings, signs: &SharedSigns) -> Vec<Box<dyn Reconciler>> 
         Box::new(endpoint_slice::EndpointSlices::new(signs.signs())),
         Box::new(endpoints::Endpoints::new(signs.signs())),
         Box::new(endpoint_mirror::EndpointMirror),
-        Box::new(node_ipam::NodeIpam::new(settings.pods)),
+        Box::new(node_ipam::NodeIpam::new(settings.pods, settings.pods6)),
         Box::new(ingress::Ingresses),
         Box::new(service_lb::ServiceLb::new(settings.load_balancers)),
         Box::new(local_names::LocalNames),

@@ -12,7 +12,7 @@
 //! keeps it; a new one's search begins at a place that follows from its name, so that who comes again has what it had.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ use super::{Ids, Plan, Reconciler, update};
 use crate::api::core::address_pool::AddressPool;
 use crate::api::core::event::Occurrence;
 use crate::api::core::node::{NO_BALANCER, Node};
-use crate::api::core::service::Service;
+use crate::api::core::service::{IPV4, Service, family_of};
 use crate::api::discovery::endpoint_slice::{Endpoint, EndpointSlice, SERVICE_NAME};
 use crate::api::registry::{ENDPOINT_SLICES, NODES, SERVICES};
 use crate::api::{Key, Object, Resource};
@@ -38,7 +38,7 @@ pub struct ServiceLb {
 }
 
 /// Where a service is to be reached, or why nowhere.
-type Place = Result<BTreeSet<Ipv4Addr>, (&'static str, String)>;
+type Place = Result<BTreeSet<IpAddr>, (&'static str, String)>;
 
 impl ServiceLb {
     /// With these addresses to give away.
@@ -66,15 +66,15 @@ fn is_local(service: &Object) -> bool {
 }
 
 /// The addresses that it has.
-fn told(service: &Object) -> impl Iterator<Item = Ipv4Addr> {
+fn told(service: &Object) -> impl Iterator<Item = IpAddr> {
     let entries = service.list_at(&["status", "loadBalancer", "ingress"]).iter();
     entries.filter_map(|entry| entry.get("ip")?.as_str()?.parse().ok())
 }
 
-/// The node where load balancers are reached, and its address.
-fn serving(node: &Object) -> Option<(&str, Ipv4Addr)> {
-    let excluded = node.label(NO_BALANCER).is_some();
-    Some((node.name(), Node(node).reached_at_ipv4().filter(|_| !excluded)?))
+/// The node where load balancers are reached, and its address of each family.
+fn serving(node: &Object) -> Option<(&str, Vec<IpAddr>)> {
+    let addresses: Vec<IpAddr> = Node(node).reached_at_each().collect();
+    (node.label(NO_BALANCER).is_none() && !addresses.is_empty()).then(|| (node.name(), addresses))
 }
 
 impl Reconciler for ServiceLb {
@@ -89,8 +89,9 @@ impl Reconciler for ServiceLb {
     fn keys(&self, event: &ChangeEvent, view: &View) -> Vec<Key> {
         let sides = || [&event.before, &event.after].into_iter().filter_map(|side| side.as_deref());
         let matters = if *event.key.resource == NODES {
-            let of =
-                |side: &Option<Arc<Object>>| side.as_deref().and_then(serving).map(|(name, address)| (name.to_owned(), address));
+            let of = |side: &Option<Arc<Object>>| {
+                side.as_deref().and_then(serving).map(|(name, addresses)| (name.to_owned(), addresses))
+            };
             of(&event.before) != of(&event.after)
         } else if *event.key.resource == SERVICES {
             sides().any(|service| Service(service).kind() == "LoadBalancer" || told(service).next().is_some())
@@ -144,30 +145,33 @@ impl Reconciler for ServiceLb {
     }
 }
 
-/// Without a pool: at the nodes, as far as another service has not each of the ports there.
+/// Without a pool: at the nodes' addresses of each family of which another service has not each of the ports.
 fn of_nodes<'a>(view: &View, balanced: &BTreeMap<&'a str, &Object>) -> BTreeMap<&'a str, Place> {
-    let nodes: BTreeMap<&str, Ipv4Addr> = view.list(&NODES, None).filter_map(|node| serving(node)).collect();
-    let mut ports: BTreeMap<(&str, u16), &str> = BTreeMap::new();
+    let nodes: BTreeMap<&str, Vec<IpAddr>> = view.list(&NODES, None).filter_map(|node| serving(node)).collect();
+    let mut ports: BTreeMap<(&str, &str, u16), &str> = BTreeMap::new();
     let mut places = BTreeMap::new();
     for (&place, service) in balanced {
-        let (mut own, mut others) = (false, None);
-        for port in Service(service).ports() {
-            let Some(number) = port.port() else { continue };
-            let holder = *ports.entry((port.protocol(), number)).or_insert(place);
-            if holder == place { own = true } else { others = Some((number, holder)) }
+        let (mut own, mut others) = (BTreeSet::new(), None);
+        for family in Service(service).families() {
+            for port in Service(service).ports() {
+                let Some(number) = port.port() else { continue };
+                let holder = *ports.entry((family, port.protocol(), number)).or_insert(place);
+                if holder == place { _ = own.insert(family) } else { others = Some((number, holder)) }
+            }
         }
-        let found = match others.filter(|_| !own) {
+        let found = match others.filter(|_| own.is_empty()) {
             Some((port, holder)) => Err((
                 "PortTaken",
                 format!(
                     "at the nodes' addresses, service {holder} has port {port}: give this one another port, or the master a pool of addresses (network.load_balancers)"
                 ),
             )),
-            None if is_local(service) => {
-                let here = serving_nodes(view, service);
-                Ok(nodes.iter().filter(|(node, _)| here.contains(*node)).map(|(_, address)| *address).collect())
+            None => {
+                let here = is_local(service).then(|| serving_nodes(view, service));
+                let nodes = nodes.iter().filter(|(node, _)| here.as_ref().is_none_or(|here| here.contains(*node)));
+                let all = nodes.flat_map(|(_, addresses)| addresses.iter().copied());
+                Ok(all.filter(|address| own.contains(family_of(*address))).collect())
             }
-            None => Ok(nodes.values().copied().collect()),
         };
         places.insert(place, found);
     }
@@ -184,7 +188,7 @@ fn serving_nodes<'a>(view: &'a View, service: &Object) -> BTreeSet<&'a str> {
         .collect()
 }
 
-/// With a pool: one address of it for each, of its own.
+/// With a pool: one address of it for each, of its own. A pool has addresses of IPv4.
 fn of_pool<'a>(pool: AddressPool, view: &View, balanced: &BTreeMap<&'a str, &Object>) -> BTreeMap<&'a str, Place> {
     // Somebody may have drawn the pool around a node.
     let nodes: BTreeSet<Ipv4Addr> =
@@ -197,9 +201,16 @@ fn of_pool<'a>(pool: AddressPool, view: &View, balanced: &BTreeMap<&'a str, &Obj
         let keeps = |address: &Ipv4Addr| {
             pool.contains(*address) && !nodes.contains(address) && wish.as_ref().is_none_or(|wish| *wish == address.to_string())
         };
-        if let Some(address) = told(service).find(|address| keeps(address) && !holders.contains_key(address)) {
+        let mut told = told(service).filter_map(|address| match address {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        });
+        if !Service(service).families().contains(&IPV4) {
+            let words = format!("the pool {pool} has addresses of IPv4 only, and the service speaks IPv6 only");
+            places.insert(place, Err(("NoAddress", words)));
+        } else if let Some(address) = told.find(|address| keeps(address) && !holders.contains_key(address)) {
             holders.insert(address, place);
-            places.insert(place, Ok(BTreeSet::from([address])));
+            places.insert(place, Ok(BTreeSet::from([address.into()])));
         }
     }
     // Who wants a certain one comes before those who take any.
@@ -233,7 +244,7 @@ fn of_pool<'a>(pool: AddressPool, view: &View, balanced: &BTreeMap<&'a str, &Obj
             if let Ok(address) = found {
                 holders.insert(address, place);
             }
-            places.insert(place, found.map(|address| BTreeSet::from([address])));
+            places.insert(place, found.map(|address| BTreeSet::from([address.into()])));
         }
     }
     places
@@ -332,6 +343,34 @@ mod tests {
         world.service("web", &json!({"type": "ClusterIP"}));
         world.rest();
         assert!(world.at("web").is_empty(), "it is no load balancer any more");
+    }
+
+    #[test]
+    fn a_dual_stack_service_is_reached_at_both_addresses_of_the_nodes() {
+        let mut world = World::new(None);
+        world.put(
+            &NODES,
+            json!({"metadata": {"name": "a"}, "status": {"conditions": [{"type": "Ready", "status": "True"}],
+                "addresses": [{"type": "InternalIP", "address": "192.168.1.9"}, {"type": "InternalIP", "address": "fd00::9"}]}}),
+        );
+        world.node("b", "192.168.1.8", "True", &json!({}));
+        world.service("web", &json!({"ipFamilies": ["IPv4", "IPv6"]}));
+        world.service("four", &json!({"ipFamilies": ["IPv4"], "ports": [{"port": 81}]}));
+        world.service("six", &json!({"ipFamilies": ["IPv6"], "ports": [{"port": 81}]}));
+        world.service("zoo", &json!({"ipFamilies": ["IPv4", "IPv6"], "ports": [{"port": 81}, {"port": 80}]}));
+        let said = world.rest();
+        assert!(said.len() == 1 && said[0].starts_with("PortTaken"), "of one family each they have the same port: {said:?}");
+        assert!(world.at("zoo").is_empty());
+        assert_eq!(world.at("web"), ["192.168.1.8", "192.168.1.9", "fd00::9"]);
+        assert_eq!(
+            (world.at("four"), world.at("six")),
+            (vec!["192.168.1.8".into(), "192.168.1.9".into()], vec!["fd00::9".into()])
+        );
+        // With a pool, one of its addresses, which are of IPv4.
+        world.controller = ServiceLb::new(AddressPool::parse("192.168.1.20-192.168.1.29"));
+        let said = world.rest();
+        assert!(said.len() == 1 && said[0].contains("addresses of IPv4 only"), "{said:?}");
+        assert_eq!(["web", "four", "six", "zoo"].map(|name| world.at(name).len()), [1, 1, 0, 1]);
     }
 
     #[test]

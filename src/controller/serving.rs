@@ -5,14 +5,13 @@
 //! Source:   kube-controller-manager `endpointslice/utils.go` (`podToEndpoint`, `getEndpointPorts`), `ShouldPodBeInEndpoints`.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
 use super::signs::Signs;
 use crate::api::core::pod::Pod;
-use crate::api::core::service::Service;
+use crate::api::core::service::{Service, family_of};
 use crate::api::registry::{PODS, SERVICES};
 use crate::api::{Key, Object, Uid};
 use crate::clock::Tick;
@@ -88,7 +87,7 @@ pub(super) fn endpoints_of(view: &View, object: &Object, family: &str) -> Vec<En
 }
 
 fn endpoint(service: Service<'_>, pod: &Object, family: &str) -> Option<Endpoint> {
-    let is_of = |ip: &&str| ip.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv6() == (family == "IPv6"));
+    let is_of = |ip: &&str| ip.parse().is_ok_and(|ip| family_of(ip) == family);
     let listed = pod.list_at(&["status", "podIPs"]).iter().filter_map(|entry| entry.get("ip")?.as_str());
     let ip = listed.chain([pod.str_at(&["status", "podIP"])]).find(is_of)?;
     let (serving, terminating) = (Pod(pod).is_ready(), pod.is_deleting());

@@ -314,6 +314,24 @@ mod tests {
     }
 
     #[test]
+    fn of_a_dual_stack_service_both_addresses_are_told_and_the_slices_of_both_families() {
+        let mut world = World::new();
+        let spec = json!({"clusterIP": "10.96.1.2", "clusterIPs": ["10.96.1.2", "fd00::2"], "ipFamilies": ["IPv4", "IPv6"],
+            "ipFamilyPolicy": "PreferDualStack"});
+        world.put(&registry::SERVICES, json!({"metadata": {"name": "web", "namespace": "home"}, "spec": spec}));
+        assert_eq!(world.net.share().services["home/web"].at(&["spec"]), Some(&spec));
+        let slice = json!({"metadata": {"name": "web-6", "namespace": "home", "labels": {SERVICE_NAME: "web"}}, "addressType": "IPv6",
+            "ports": [], "endpoints": [{"addresses": ["fd00:1::5"]}]});
+        assert!(world.put(&registry::ENDPOINT_SLICES, slice.clone()));
+        assert_eq!(world.net.share().endpoint_slices["home/web-6"].to_value(), slice);
+        let node = json!({"metadata": {"name": "pi"}, "spec": {"podCIDRs": ["10.244.3.0/24", "fd00:1:0:3::/64"]}, "status": {"addresses":
+            [{"type": "InternalIP", "address": "192.168.1.5"}, {"type": "InternalIP", "address": "fd00:2::5"}]}});
+        assert!(world.put(&registry::NODES, node.clone()));
+        let told = &world.net.share().peers["pi"];
+        assert_eq!((told.at(&["spec"]), told.list_at(&["status", "addresses"]).len()), (node.get("spec"), 2));
+    }
+
+    #[test]
     fn of_an_endpoints_conditions_only_what_is_not_usual_is_told() {
         let usual = json!({"ready": true, "serving": true, "terminating": false});
         let ending = json!({"ready": false, "serving": true, "terminating": true});

@@ -120,16 +120,18 @@ mod tests {
             let socket = (runtime == Runtime::Docker).then(|| "/run/d.sock".into());
             let mut cluster = Cluster::new("uid-1".into(), String::new(), runtime, socket, ports);
             cluster.grow(3, None, None);
-            cluster.network = Some(Network { pods: "10.42.0.0/16".into(), services: "10.43.0.0/16".into() });
+            let (pods, services) = ("10.42.0.0/16,fd00:0:0:100::/56", "10.43.0.0/16,fd00::/112");
+            cluster.network = Some(Network { pods: pods.into(), services: services.into() });
             assert_eq!(write(&layout.master_config(), &master(&layout, &cluster)).unwrap(), Written::Changed);
             assert_eq!(write(&layout.master_config(), &master(&layout, &cluster)).unwrap(), Written::Same);
             let config = MasterConfig::load(Some((&layout.master_config(), FileMay::NotBeMissing)), [], &[]).unwrap();
             assert_eq!((config.data_dir.as_path(), config.api.listen.port()), (layout.root(), 1));
             assert_eq!(config.tls.ca, layout.pki().join("ca.crt"));
-            assert_eq!(
-                (config.network.pods.to_string().as_str(), config.services.to_string().as_str()),
-                ("10.42.0.0/16", "10.43.0.0/16")
-            );
+            let given = [
+                format!("{},{}", config.network.pods, config.network.pods6.unwrap()),
+                format!("{},{}", config.services.v4, config.services.v6.unwrap()),
+            ];
+            assert_eq!(given, [pods, services]);
             let node = &cluster.nodes[1];
             let text = agent(&layout, &cluster, node, Machine { cores: 4, memory_mib: 4608 });
             write(&layout.node_config(&node.name), &text).unwrap();

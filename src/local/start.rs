@@ -14,6 +14,8 @@ use std::path::Path;
 use std::process::Child;
 use std::time::Duration;
 
+use ipnet::Ipv6Net;
+
 use super::configs::{self, Written};
 use super::daemon::{self, Seat, list};
 use super::docker;
@@ -29,14 +31,27 @@ use crate::clock::{Clock, SystemClock, Tick};
 use crate::config::Claim;
 use crate::error::{Chain, Report};
 use crate::master::authority::{self, Authority, AuthorityError};
-use crate::master::ranges;
+use crate::master::ranges::{self, Ranges};
 use crate::rng::Rng;
 use crate::routes;
 
 /// The pods' addresses when nothing is in the way. Source: the default of `network.pods`.
 const USUAL_PODS: &str = "10.244.0.0/16";
+/// This machine's IPv6 addresses, if its kernel knows any such thing.
+const IF_INET6: &str = "/proc/thread-self/net/if_inet6";
+/// `1` where somebody turned it off.
+const DISABLE_IPV6: &str = "/proc/sys/net/ipv6/conf/all/disable_ipv6";
 /// How often the API is asked.
 const EVERY: Duration = Duration::from_millis(50);
+
+/// `--ip-family`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum IpFamily {
+    /// IPv4 only.
+    Ipv4,
+    /// IPv4, and IPv6 beside it.
+    Dual,
+}
 
 /// What was asked for.
 #[derive(Clone, Debug)]
@@ -47,6 +62,8 @@ pub struct Options {
     pub nodes: Option<u32>,
     /// `--runtime`.
     pub runtime: WantedRuntime,
+    /// `--ip-family`, of a new cluster.
+    pub ip_family: Option<IpFamily>,
     /// `--cpus`, of new nodes.
     pub cpus: Option<f64>,
     /// `--memory`, of new nodes.
@@ -149,6 +166,7 @@ fn chosen(options: &Options) -> Result<(Cluster, Chosen), Report> {
     if let Some(cluster) = Cluster::load(&layout.state())? {
         let chosen = runtime::for_standing(options.runtime, &cluster, &delete)?;
         ports::agree(wanted, cluster.ports, &delete)?;
+        agree(options.ip_family, &cluster, &delete)?;
         return Ok((cluster, chosen));
     }
     let chosen = runtime::for_new(options.runtime)?;
@@ -157,11 +175,51 @@ fn chosen(options: &Options) -> Result<(Cluster, Chosen), Report> {
     let uid = Rng::from_os("cluster").uuid();
     let mut cluster = Cluster::new(uid, created, chosen.runtime, chosen.socket.clone(), ports);
     // Addresses of simulated pods are nobody's.
-    let real = || (chosen.runtime == Runtime::Docker).then(routes::of_this_machine);
-    cluster.network = real()
-        .and_then(|routes| ranges::choose(&routes))
-        .map(|free| Network { pods: free.pods.to_string(), services: free.services.to_string() });
+    let real = chosen.runtime == Runtime::Docker;
+    let dual = options.ip_family == Some(IpFamily::Dual);
+    if real && dual {
+        let told = |path: &str| std::fs::read_to_string(path).ok();
+        expect_ipv6(told(IF_INET6).as_deref(), told(DISABLE_IPV6).as_deref())?;
+    }
+    if real || dual {
+        let routes = if real { routes::of_this_machine() } else { Vec::new() };
+        let second = if dual { ranges::unique_local(&cluster.uid) } else { None };
+        cluster.network = ranges::choose(&routes).map(|first| network(first, second));
+    }
     Ok((cluster, chosen))
+}
+
+fn is_dual(cluster: &Cluster) -> bool {
+    cluster.network.as_ref().is_some_and(|network| network.pods.contains(','))
+}
+
+/// Checks that what is asked for is what the cluster speaks.
+fn agree(wanted: Option<IpFamily>, cluster: &Cluster, delete: &str) -> Result<(), Report> {
+    let (has, words) = if is_dual(cluster) { (IpFamily::Dual, "IPv4 and IPv6") } else { (IpFamily::Ipv4, "IPv4 only") };
+    if wanted.is_none_or(|wanted| wanted == has) {
+        return Ok(());
+    }
+    Err(Report::usage(format!("this cluster speaks {words}: families of addresses are chosen once"))
+        .fix(format!("leave --ip-family out; or remove the cluster with `{delete}` and start anew")))
+}
+
+/// As the master's configuration has them.
+fn network(first: Ranges, second: Option<(Ipv6Net, Ipv6Net)>) -> Network {
+    let behind = |range: Option<Ipv6Net>| range.map(|range| format!(",{range}")).unwrap_or_default();
+    let (pods, services) = second.unzip();
+    Network { pods: format!("{}{}", first.pods, behind(pods)), services: format!("{}{}", first.services, behind(services)) }
+}
+
+/// A machine that speaks no IPv6 cannot have pods that do: by its addresses, and by the setting that forbids any.
+fn expect_ipv6(addresses: Option<&str>, disabled: Option<&str>) -> Result<(), Report> {
+    let why = match (addresses, disabled.map(str::trim)) {
+        (None, _) => format!("its kernel has no IPv6: there is no {IF_INET6}"),
+        (_, Some("1")) => format!("it is turned off: {DISABLE_IPV6} is 1"),
+        _ => return Ok(()),
+    };
+    Err(Report::failed("this machine speaks no IPv6, so its pods cannot").because(why).fix(
+        "turn it on (`sysctl -w net.ipv6.conf.all.disable_ipv6=0`; no `ipv6.disable=1` where the kernel is started), or leave `--ip-family dual` out",
+    ))
 }
 
 fn wanted_nodes(options: &Options, before: usize) -> usize {
@@ -186,7 +244,11 @@ fn announce(progress: &Progress, options: &Options, cluster: &Cluster, chosen: &
         _ => format!("the cluster of {}, {how}", nodes(before)),
     });
     progress.say(&format!("data: {root}"));
-    if let Some(network) = cluster.network.as_ref().filter(|network| before == 0 && network.pods != USUAL_PODS) {
+    let network = cluster.network.as_ref();
+    if is_dual(cluster) && before == 0 {
+        progress.say("pods have an IPv6 address each as well, and services that ask for one (`ipFamilyPolicy: PreferDualStack`)");
+    }
+    if let Some(network) = network.filter(|network| before == 0 && !network.pods.starts_with(USUAL_PODS)) {
         let (pods, services) = (&network.pods, &network.services);
         progress.say(&format!(
             "pods have addresses of {pods} and services of {services}: this machine knows the way to the usual ones already"
@@ -531,6 +593,32 @@ mod tests {
         std::fs::write(layout.state(), "{}").unwrap();
         leave_no_trace(&layout);
         assert!(crate::config::lock_file(layout.root(), "start").exists(), "a cluster's lock stays");
+    }
+
+    #[test]
+    fn a_dual_stack_cluster_has_ranges_by_its_uid_and_a_machine_without_ipv6_is_refused() {
+        let first = ranges::choose(&[]).unwrap();
+        let told = network(first, ranges::unique_local("1234abcd-9f01"));
+        let (pods, services) = ("10.244.0.0/16,fd12:34ab:cd9f:100::/56", "10.96.0.0/16,fd12:34ab:cd9f::/112");
+        assert_eq!((told.pods.as_str(), told.services.as_str()), (pods, services));
+        assert_eq!(network(first, None).pods, "10.244.0.0/16");
+        let ports = Ports { api: 1, mqtts: 2, mqtt: 3 };
+        let mut cluster = Cluster::new("u".into(), String::new(), Runtime::Docker, None, ports);
+        let agreed = |wanted, cluster: &Cluster| agree(wanted, cluster, "bramble delete").map_err(|report| report.what);
+        assert!(agreed(None, &cluster).is_ok() && agreed(Some(IpFamily::Ipv4), &cluster).is_ok());
+        assert!(agreed(Some(IpFamily::Dual), &cluster).unwrap_err().contains("speaks IPv4 only"));
+        cluster.network = Some(told);
+        assert!(agreed(None, &cluster).is_ok() && agreed(Some(IpFamily::Dual), &cluster).is_ok());
+        assert!(agreed(Some(IpFamily::Ipv4), &cluster).unwrap_err().contains("speaks IPv4 and IPv6"));
+        assert!(expect_ipv6(Some(""), Some("0\n")).is_ok() && expect_ipv6(Some(""), None).is_ok());
+        for (addresses, disabled, words) in [
+            (None, None, "there is no /proc"),
+            (Some(""), Some("1\n"), "disable_ipv6 is 1"),
+            (None, Some("0"), "its kernel has no IPv6"),
+        ] {
+            let report = expect_ipv6(addresses, disabled).unwrap_err();
+            assert!(report.why.unwrap().to_string().contains(words) && report.fix.is_some());
+        }
     }
 
     #[test]

@@ -10,10 +10,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::api::core::address_pool::AddressPool;
-use crate::apiserver::allocate::ServiceRange;
+use crate::apiserver::allocate::ServiceRanges;
 use crate::config::{BrokerUrl, Faults, FileMay, Flag, Reader};
 
 /// Where the configuration is when nobody says.
@@ -39,7 +39,7 @@ pub struct MasterConfig {
     /// `master.grace_seconds`: after a start no node is judged and no pod replaced before its node reported or this passed.
     pub grace: Duration,
     /// `network.services`: the addresses of services.
-    pub services: ServiceRange,
+    pub services: ServiceRanges,
     /// `[network]`, but for `network.services`.
     pub network: Network,
     /// `[tls]`.
@@ -80,6 +80,8 @@ pub struct NodeLife {
 pub struct Network {
     /// `pods`: the addresses of all pods.
     pub pods: Ipv4Net,
+    /// `pods`, the second range: their IPv6 addresses; `None` in a cluster of IPv4 only.
+    pub pods6: Option<Ipv6Net>,
     /// `domain`: what stands behind a service's name.
     pub domain: String,
     /// `back_end`: how packets go from node to node.
@@ -169,8 +171,8 @@ impl MasterConfig {
         let grace = r.seconds("master.grace_seconds", 0).unwrap_or(Duration::from_secs(30));
         let services = r.parsed(
             "network.services",
-            "a range of IPv4 addresses with 12 to 28 bits, like \"10.96.0.0/16\", that nobody at home uses",
-            ServiceRange::parse,
+            "a range of IPv4 addresses with 12 to 28 bits, like \"10.96.0.0/16\", that nobody at home uses; for dual-stack with one of IPv6 behind it, 108 to 124 bits, like \"10.96.0.0/16,fd12:3456:789a::/112\"",
+            ServiceRanges::parse,
         );
         let services = services.unwrap_or_default();
         let network = Self::network(r, services);
@@ -191,18 +193,32 @@ impl MasterConfig {
         }
     }
 
-    fn network(r: &mut Reader, services: ServiceRange) -> Network {
+    fn network(r: &mut Reader, services: ServiceRanges) -> Network {
         let pods = r.parsed(
             "network.pods",
-            "a range of IPv4 addresses with 8 to 24 bits, like \"10.244.0.0/16\", that nobody at home uses",
-            |text| text.parse().ok().filter(|range: &Ipv4Net| (8..=24).contains(&range.prefix_len()) && range.trunc() == *range),
+            "a range of IPv4 addresses with 8 to 24 bits, like \"10.244.0.0/16\", that nobody at home uses; for dual-stack with one of IPv6 behind it, 48 to 112 bits, like \"10.244.0.0/16,fd12:3456:789a:100::/56\"",
+            pod_ranges,
         );
-        let pods = pods.unwrap_or_else(|| Ipv4Net::new_assert(Ipv4Addr::new(10, 244, 0, 0), 16));
-        let of_services = Ipv4Net::from(services);
-        if of_services.contains(&pods) || pods.contains(&of_services) {
-            // Whichever of the two was written down is the one to change.
-            let key = if r.names("network.pods") { "network.pods" } else { "network.services" };
-            r.fault(key, format!("expected ranges apart from each other, found {pods} for pods and {services} for services"));
+        let (pods, pods6) = pods.unwrap_or_else(|| (Ipv4Net::new_assert(Ipv4Addr::new(10, 244, 0, 0), 16), None));
+        // Whichever of the two was written down is the one to change.
+        let key = if r.names("network.pods") { "network.pods" } else { "network.services" };
+        if pods6.is_some() != services.v6.is_some() {
+            // Here it is the one that lacks a range.
+            let (has, lacks, example) = match pods6 {
+                Some(_) => ("network.pods", "network.services", "10.96.0.0/16,fd12:3456:789a::/112"),
+                None => ("network.services", "network.pods", "10.244.0.0/16,fd12:3456:789a:100::/56"),
+            };
+            r.fault(
+                lacks,
+                format!("expected a range of IPv6 behind the one of IPv4, like \"{example}\", since {has} has one, found none"),
+            );
+        }
+        let both = |range: Option<Ipv6Net>, other: Option<IpNet>| range.map(IpNet::from).zip(other);
+        let pairs = [(IpNet::from(pods), services.v4.into())];
+        for (pods, services) in pairs.into_iter().chain(both(pods6, services.v6.map(IpNet::from))) {
+            if services.contains(&pods) || pods.contains(&services) {
+                r.fault(key, format!("expected ranges apart from each other, found {pods} for pods and {services} for services"));
+            }
         }
         let expected = "a domain of DNS-1123 labels with dots between them, like \"cluster.local\"";
         let domain = r.parsed("network.domain", expected, |name| is_domain(name).then(|| name.to_owned()));
@@ -211,11 +227,12 @@ impl MasterConfig {
         });
         let expected = "addresses of the local network that nobody else has or gives away, like \"192.168.1.240-192.168.1.250\", at most 4096";
         let load_balancers = r.parsed("network.load_balancers", expected, |text| {
-            let apart = |pool: &AddressPool| [pods, of_services].iter().all(|range| !pool.overlaps(range));
+            let apart = |pool: &AddressPool| [pods, services.v4_net()].iter().all(|range| !pool.overlaps(range));
             AddressPool::parse(text).filter(apart)
         });
         Network {
             pods,
+            pods6,
             domain: domain.unwrap_or_else(|| "cluster.local".into()),
             back_end: back_end.unwrap_or_else(|| "auto".into()),
             load_balancers,
@@ -245,6 +262,16 @@ impl MasterConfig {
     }
 }
 
+/// `10.244.0.0/16`, or `10.244.0.0/16,fd12:3456:789a:100::/56`, with no bit set behind the prefix.
+fn pod_ranges(text: &str) -> Option<(Ipv4Net, Option<Ipv6Net>)> {
+    let (v4, v6) = text.split_once(',').map_or((text, None), |(v4, v6)| (v4, Some(v6)));
+    let v4: Ipv4Net = v4.trim().parse().ok()?;
+    let v6: Option<Ipv6Net> = v6.map(|text| text.trim().parse()).transpose().ok()?;
+    let fits4 = (8..=24).contains(&v4.prefix_len()) && v4.trunc() == v4;
+    let fits6 = v6.is_none_or(|v6| (48..=112).contains(&v6.prefix_len()) && v6.trunc() == v6);
+    (fits4 && fits6).then_some((v4, v6))
+}
+
 fn address(r: &mut Reader, key: &'static str) -> Option<SocketAddr> {
     r.parsed(key, "an address with a port, like \"0.0.0.0:6443\"", |text| text.parse().ok())
 }
@@ -270,12 +297,26 @@ mod tests {
         assert_eq!(config.grace, Duration::from_secs(30));
         let network = &config.network;
         assert_eq!((network.pods.to_string().as_str(), network.domain.as_str()), ("10.244.0.0/16", "cluster.local"));
-        assert_eq!((network.back_end.as_str(), config.services.dns().to_string().as_str()), ("auto", "10.96.0.10"));
+        assert_eq!((network.back_end.as_str(), config.services.v4.dns().to_string().as_str()), ("auto", "10.96.0.10"));
+        assert_eq!((network.pods6, config.services.v6), (None, None));
         assert!(config.tls.own && config.announce);
         assert!(!load("api.listen = '127.0.0.1:6443'").unwrap().announce, "nobody else could come");
         assert!(load("api.listen = '127.0.0.1:6443'\nmdns.announce = true").unwrap().announce);
         assert!(!load("mdns.announce = false").unwrap().announce);
         assert_eq!(config.tls.certificate, Path::new("/var/lib/bramble/pki/server.crt"));
+    }
+
+    #[test]
+    fn two_ranges_make_a_cluster_dual_stack() {
+        let config =
+            load("[network]\npods = '10.42.0.0/16,fd12:3456:789a:100::/56'\nservices = '10.43.0.0/16, fd12:3456:789a::/112'");
+        let config = config.unwrap();
+        let pods6 = config.network.pods6.map(|range| range.to_string());
+        assert_eq!(
+            (config.network.pods.to_string().as_str(), pods6.as_deref()),
+            ("10.42.0.0/16", Some("fd12:3456:789a:100::/56"))
+        );
+        assert_eq!(config.services.v6.map(|range| range.dns().to_string()).as_deref(), Some("fd12:3456:789a::a"));
     }
 
     #[test]
@@ -295,6 +336,21 @@ mod tests {
                 "network.pods: expected ranges apart from each other, found 10.0.0.0/8 for pods and 10.96.0.0/16",
             ),
             ("network.services = '10.244.16.0/20'", "network.services: expected ranges apart from each other"),
+            (
+                "network.pods = '10.244.0.0/16,fd00:0:0:100::/56'",
+                "network.services: expected a range of IPv6 behind the one of IPv4, like \"10.96",
+            ),
+            ("network.services = '10.96.0.0/16,fd00::/112'", "network.pods: expected a range of IPv6 behind"),
+            ("network.services = 'fd00::/112'", "network.services: expected a range of IPv4 addresses"),
+            ("network.services = 'fd00::/112,10.96.0.0/16'", "network.services: expected a range of IPv4 addresses"),
+            ("network.services = '10.96.0.0/16,fd00::/64'", "108 to 124 bits"),
+            ("network.pods = '10.244.0.0/16,fd00::/120'", "48 to 112 bits"),
+            ("network.pods = '10.244.0.0/16,fd00::1/64'", "48 to 112 bits"),
+            ("network.pods = '10.244.0.0/16,10.42.0.0/16'", "with one of IPv6 behind it"),
+            (
+                "[network]\npods = '10.244.0.0/16,fd00::/56'\nservices = '10.96.0.0/16,fd00::/112'",
+                "network.pods: expected ranges apart from each other, found fd00::/56 for pods and fd00::/112 for services",
+            ),
             ("network.domain = 'cluster..local'", "network.domain: expected a domain"),
             ("network.load_balancers = '192.168.1.240-192.168.1.250'", ""),
             ("network.load_balancers = '10.96.1.1-10.96.1.9'", "network.load_balancers: expected addresses of the local network"),

@@ -1,10 +1,11 @@
 //! Which addresses a cluster may have for its pods and services: none that this machine already knows the way to.
 //!
-//! In:       this machine's routes (`routes.rs`).
+//! In:       this machine's routes (`routes.rs`); the cluster's uid.
 //! Out:      the first free of a short list, for `bramble start`; what is wrong with those that somebody chose, for `bramble master`.
+//!           Ranges of IPv6 are made, not chosen: RFC 4193 has so many that nobody else has the same.
 //! Never:    changes what was chosen once: pods have such addresses.
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::routes::{Route, overlap};
 
@@ -85,6 +86,17 @@ pub fn choose(routes: &[Route]) -> Option<Ranges> {
     all.iter().find(|ranges| free(ranges)).or(all.first()).copied()
 }
 
+/// The IPv6 ranges of a cluster's pods and services: of a prefix of its own, whose 40 bits are the first of its uid, which are random.
+/// `None` for a uid that does not begin with ten hexadecimal digits. Source: RFC 4193, 3.1 and 3.2.
+#[must_use]
+pub fn unique_local(uid: &str) -> Option<(Ipv6Net, Ipv6Net)> {
+    let digits: String = uid.chars().filter(|digit| *digit != '-').take(10).collect();
+    let id = u128::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 10)?;
+    let prefix = (0xfd << 120) | (id << 80);
+    let pods = Ipv6Net::new((prefix | (0x100 << 64)).into(), 56).ok()?;
+    Some((pods, Ipv6Net::new(prefix.into(), 112).ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +124,20 @@ mod tests {
             assert!(!overlap(&pods, &services) && pods.trunc() == pods && services.trunc() == services);
             assert!((8..=24).contains(&pods.prefix_len()) && (12..=28).contains(&services.prefix_len()));
         }
+    }
+
+    #[test]
+    fn a_cluster_has_a_prefix_of_its_own_by_its_uid() {
+        let (pods, services) = unique_local("1234abcd-9f01-4c2d-8e3f-000000000000").unwrap();
+        assert_eq!(
+            (pods.to_string().as_str(), services.to_string().as_str()),
+            ("fd12:34ab:cd9f:100::/56", "fd12:34ab:cd9f::/112")
+        );
+        for uid in ["", "1234", "my-cluster-1"] {
+            assert_eq!(unique_local(uid), None, "{uid}");
+        }
+        let any = unique_local(&crate::rng::Rng::seeded(1, "cluster").uuid()).unwrap();
+        assert!(!any.0.contains(&any.1) && any.0.trunc() == any.0);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 
 use super::authority::Authority;
@@ -161,6 +162,7 @@ pub async fn run(config: MasterConfig, stop: CancellationToken) -> Result<Ended,
         evict: config.node.evict,
         grace: config.grace,
         pods: config.network.pods,
+        pods6: config.network.pods6,
         load_balancers: config.network.load_balancers,
         ..controller::Settings::default()
     };
@@ -241,14 +243,18 @@ pub async fn run(config: MasterConfig, stop: CancellationToken) -> Result<Ended,
 /// Says which of the cluster's addresses this machine already knows the way to. It goes on, unless its own address is one of them: no node
 /// would find the API, nor the LAN that machine.
 fn look_for_clashes(config: &MasterConfig) -> Result<(), Report> {
-    let ranges = Ranges { pods: config.network.pods, services: config.services.into() };
-    let own = [Some(config.api.listen.ip()), outward_address()];
-    for (key, range) in [("network.pods", ranges.pods), ("network.services", ranges.services)] {
-        let inside = own.iter().flatten().find(|address| matches!(address, IpAddr::V4(address) if range.contains(address)));
+    let ranges = Ranges { pods: config.network.pods, services: config.services.v4_net() };
+    let own = [Some(config.api.listen.ip()), outward_address(), outward_address6()];
+    let second =
+        [("network.pods", config.network.pods6.map(IpNet::from)), ("network.services", config.services.v6.map(IpNet::from))];
+    let second = second.into_iter().filter_map(|(key, range)| Some((key, range?)));
+    let first = [("network.pods", ranges.pods.into()), ("network.services", ranges.services.into())];
+    for (key, range) in first.into_iter().chain(second) {
+        let inside = own.iter().flatten().find(|address| range.contains(*address));
         if let Some(address) = inside {
             return Err(Report::usage(format!("{key} is {range}, and this machine's own address {address} lies in it"))
                 .because("pods and nodes would look for it within the cluster and find nobody")
-                .fix(format!("set {key} to a range that nobody at home uses, like \"10.42.0.0/16\"")));
+                .fix(format!("set {key} to ranges that nobody at home uses, like \"10.42.0.0/16\"")));
         }
     }
     let routes = routes::of_this_machine();
@@ -268,8 +274,17 @@ fn running_pods(view: &View) -> Vec<Uid> {
 
 /// This machine's address towards the outside: asks the routing table, and sends nothing.
 fn outward_address() -> Option<IpAddr> {
-    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
-    socket.connect("192.0.2.1:9").ok()?;
+    towards("0.0.0.0:0", "192.0.2.1:9")
+}
+
+/// The same by IPv6, if it has one.
+fn outward_address6() -> Option<IpAddr> {
+    towards("[::]:0", "[2001:db8::1]:9")
+}
+
+fn towards(from: &str, to: &str) -> Option<IpAddr> {
+    let socket = std::net::UdpSocket::bind(from).ok()?;
+    socket.connect(to).ok()?;
     Some(socket.local_addr().ok()?.ip())
 }
 
@@ -309,14 +324,14 @@ async fn follow_address(
 fn cluster_network(config: &MasterConfig, api: SocketAddr) -> ClusterNetwork {
     ClusterNetwork {
         pods: config.network.pods.to_string(),
-        services: config.services.to_string(),
-        dns: config.services.dns().to_string(),
+        services: config.services.v4.to_string(),
+        dns: config.services.v4.dns().to_string(),
         domain: config.network.domain.clone(),
         back_end: config.network.back_end.clone(),
         load_balancers: config.network.load_balancers.map(|pool| pool.to_string()).unwrap_or_default(),
-        pods6: String::new(),
-        services6: String::new(),
-        dns6: String::new(),
+        pods6: config.network.pods6.map(|range| range.to_string()).unwrap_or_default(),
+        services6: config.services.v6.map(|range| range.to_string()).unwrap_or_default(),
+        dns6: config.services.v6.map(|range| range.dns().to_string()).unwrap_or_default(),
         api_on_loopback: if api.ip().is_loopback() { api.port() } else { 0 },
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use bramble::api::{Key, Object, Resource, Revision, registry};
+use bramble::apiserver::allocate::ServiceRanges;
 use bramble::apiserver::{Api, Cluster, bind};
 use bramble::clock::SystemClock;
 use bramble::link::call::{Answer, CallError, Calls, Chunks, LogRequest, Question};
@@ -48,6 +49,11 @@ pub fn kubectls() -> BTreeMap<String, PathBuf> {
 
 /// Runs a case with each kubectl, each with a fresh server.
 pub fn each_kubectl(case: impl Fn(&Server, &Kubectl)) {
+    each_kubectl_where(ServiceRanges::default(), case);
+}
+
+/// The same, with these addresses of services.
+pub fn each_kubectl_where(services: ServiceRanges, case: impl Fn(&Server, &Kubectl)) {
     if std::env::var("BRAMBLE_SKIP").is_ok_and(|skip| skip.split(',').any(|part| part == "kubectl")) {
         println!("skipped: kubectl (BRAMBLE_SKIP)");
         return;
@@ -56,7 +62,7 @@ pub fn each_kubectl(case: impl Fn(&Server, &Kubectl)) {
     assert!(!found.is_empty(), "no kubectl on PATH; install one, name a folder in KUBECTL_DIR, or set BRAMBLE_SKIP=kubectl");
     for (version, path) in found {
         println!("kubectl {version}");
-        let server = Server::start();
+        let server = Server::start_with(services);
         case(&server, &server.kubectl(&path));
     }
 }
@@ -126,6 +132,10 @@ impl Authority {
 impl Server {
     /// Starts one on a free port, with what an empty cluster has.
     pub fn start() -> Self {
+        Self::start_with(ServiceRanges::default())
+    }
+
+    fn start_with(services: ServiceRanges) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let ca = Authority::new();
         let (chain, key) = ca.sign("apiserver", None, &["127.0.0.1"]);
@@ -134,7 +144,7 @@ impl Server {
         let store = Store::in_memory("test", Revision(1000));
         let stop = CancellationToken::new();
         let (address, plain, task) = runtime.block_on(async {
-            let cluster = Cluster { ca_pem: ca.pem.clone(), ..Cluster::default() };
+            let cluster = Cluster { ca_pem: ca.pem.clone(), services, ..Cluster::default() };
             let api = Api::new(store.clone(), Arc::new(Logs), Arc::new(SystemClock::start()), cluster);
             api.bootstrap().await.unwrap();
             let loopback = "127.0.0.1:0".parse().unwrap();

@@ -1,6 +1,9 @@
 //! `bramble service`: where a service is reached, and what is said when it is not.
 
+use std::net::IpAddr;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use super::support::{Cluster, Said, deployment};
 
@@ -9,6 +12,36 @@ fn fails(said: Said, words: &[&str]) {
     for part in words {
         assert!(said.err.contains(part), "{part} in\n{}", said.err);
     }
+}
+
+#[test]
+fn a_dual_stack_cluster_is_made_once_and_told_at_both_addresses() {
+    let cluster = Cluster::started(&["--runtime", "simulated", "--ip-family", "dual"]);
+    let node = cluster.get(&["nodes"])["items"][0].clone();
+    let parts: Vec<String> = serde_json::from_value(node["spec"]["podCIDRs"].clone()).unwrap();
+    let parts: Vec<IpNet> = parts.iter().map(|part| part.parse().unwrap()).collect();
+    cluster.apply(&deployment("hello", 1, "hello:1", ""));
+    cluster.kubectl(&["expose", "deployment", "hello", "--type=NodePort", "--port=80"]).expect();
+    cluster.kubectl(&["patch", "service", "hello", "-p", "{\"spec\":{\"ipFamilyPolicy\":\"RequireDualStack\"}}"]).expect();
+    let addresses = cluster.get(&["service", "hello"])["spec"]["clusterIPs"].clone();
+    let addresses: Vec<IpAddr> = serde_json::from_value(addresses).unwrap();
+    let ([IpNet::V4(_), IpNet::V6(part)], [IpAddr::V4(_), IpAddr::V6(address)]) = (&parts[..], &addresses[..]) else {
+        panic!("{parts:?} {addresses:?}")
+    };
+    assert_eq!((part.addr().octets()[..6].to_vec(), part.prefix_len()), (address.octets()[..6].to_vec(), 64), "of one prefix");
+    let said = cluster.bramble(["service", "hello"]).expect();
+    let own = node["status"]["addresses"].as_array().unwrap().iter().filter_map(|one| one["address"].as_str());
+    // This machine may have no address of IPv6 that others could reach.
+    for second in own.filter(|address| address.contains(':')).take(1) {
+        assert!(said.contains(&format!("http://[{second}]:")), "{said}");
+    }
+    let other = cluster.start(&["--ip-family", "ipv4"]);
+    assert!(
+        other.code == 2 && other.err.contains("speaks IPv4 and IPv6: families of addresses are chosen once"),
+        "{}",
+        other.err
+    );
+    assert!(cluster.start(&["--ip-family", "dual"]).expect().contains("master runs already"));
 }
 
 #[test]

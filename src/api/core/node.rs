@@ -2,12 +2,13 @@
 //!
 //! Never:    judges whether a node lives (`controller/node_lifecycle.rs`).
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde_json::{Value, json};
 
 use super::condition::Condition;
 use super::resources::{Resources, quantity};
+use super::service::{IPV4, IPV6, family_of};
 use crate::api::image::Platforms;
 use crate::api::object::Object;
 use crate::api::quantity::Quantity;
@@ -82,6 +83,17 @@ impl<'a> Node<'a> {
     #[must_use]
     pub fn reached_at(self) -> Option<&'a str> {
         self.addresses().next().filter(|_| self.serves())
+    }
+
+    /// Its first address of a family.
+    #[must_use]
+    pub fn address_of(self, family: &str) -> Option<IpAddr> {
+        self.addresses().filter_map(|text| text.parse().ok()).find(|address| family_of(*address) == family)
+    }
+
+    /// Where those outside reach what it serves, by its first address of each family, IPv4 first.
+    pub fn reached_at_each(self) -> impl Iterator<Item = IpAddr> {
+        [IPV4, IPV6].into_iter().filter_map(move |family| self.address_of(family)).filter(move |_| self.serves())
     }
 
     /// The same, by IPv4.

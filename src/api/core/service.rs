@@ -2,10 +2,29 @@
 //!
 //! Never:    decides where traffic goes (`agent/proxy`), or which pods serve (`controller/serving.rs`).
 
+use std::net::IpAddr;
+
 use serde_json::Value;
 
 use crate::api::object::Object;
 use crate::api::selector::Selector;
+
+/// A family of addresses, as the API names it.
+pub const IPV4: &str = "IPv4";
+/// The other one.
+pub const IPV6: &str = "IPv6";
+/// `spec.ipFamilyPolicy`: one family.
+pub const SINGLE_STACK: &str = "SingleStack";
+/// Both families, where the cluster has them.
+pub const PREFER_DUAL_STACK: &str = "PreferDualStack";
+/// Both families, or nothing.
+pub const REQUIRE_DUAL_STACK: &str = "RequireDualStack";
+
+/// The family of an address.
+#[must_use]
+pub fn family_of(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { IPV4 } else { IPV6 }
+}
 
 /// A service, read.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +87,7 @@ impl<'a> Service<'a> {
     #[must_use]
     pub fn families(self) -> Vec<&'a str> {
         let given: Vec<&str> = self.0.list_at(&["spec", "ipFamilies"]).iter().filter_map(Value::as_str).collect();
-        if given.is_empty() { vec!["IPv4"] } else { given }
+        if given.is_empty() { vec![IPV4] } else { given }
     }
 
     /// Its ports.

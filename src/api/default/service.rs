@@ -1,5 +1,4 @@
-//! Services. Source: `SetDefaults_Service` and what the allocator says on a cluster that speaks IPv4 only; no cluster
-//! address is allotted here.
+//! Services. Source: `SetDefaults_Service`. Addresses and their families are the cluster's to say (`apiserver/allocate.rs`).
 
 use serde_json::{Value, json};
 
@@ -51,11 +50,6 @@ fn port(port: &mut Fields) {
 
 fn inner(spec: &mut Fields) {
     set_empty(spec, "internalTrafficPolicy", "Cluster");
-    set_empty(spec, "ipFamilyPolicy", "SingleStack");
-    set_unset(spec, "ipFamilies", json!(["IPv4"]));
-    if let Some(Value::String(address)) = spec.get("clusterIP").filter(|address| address.as_str() != Some("")).cloned() {
-        set_unset(spec, "clusterIPs", json!([address]));
-    }
 }
 
 #[cfg(test)]
@@ -64,10 +58,10 @@ mod tests {
 
     #[test]
     fn services_say_what_they_are() {
-        let common = json!({"sessionAffinity": "None", "internalTrafficPolicy": "Cluster", "ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4"]});
+        let common = json!({"sessionAffinity": "None", "internalTrafficPolicy": "Cluster"});
         for (given, added) in [
             (json!({}), json!({"type": "ClusterIP"})),
-            (json!({"clusterIP": "None"}), json!({"type": "ClusterIP", "clusterIP": "None", "clusterIPs": ["None"]})),
+            (json!({"clusterIP": "None"}), json!({"type": "ClusterIP", "clusterIP": "None"})),
             (json!({"type": "NodePort"}), json!({"type": "NodePort", "externalTrafficPolicy": "Cluster"})),
             (
                 json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local"}),

@@ -5,7 +5,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::at::At;
 use super::{Errors, FieldError, each, immutable, name, one_of};
 use crate::api::Object;
+use crate::api::core::service::{IPV4, IPV6, family_of};
 
+/// What is no address is told so.
+pub(super) const EXPECTED: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
 const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
 
 /// What is wrong with `Endpoints`.
@@ -41,7 +44,7 @@ pub fn errors(object: &Object) -> Vec<FieldError> {
 pub fn slice_errors(object: &Object) -> Vec<FieldError> {
     let mut out = Vec::new();
     let kind = At::field(object, "addressType");
-    one_of(&kind, &["FQDN", "IPv4", "IPv6"], &mut out);
+    one_of(&kind, &["FQDN", IPV4, IPV6], &mut out);
     for endpoint in At::field(object, "endpoints").items() {
         let addresses = endpoint.get("addresses");
         if addresses.len() == 0 {
@@ -52,6 +55,11 @@ pub fn slice_errors(object: &Object) -> Vec<FieldError> {
                 each(&address, name::dns1123_subdomain(address.text()), &mut out);
             } else {
                 ip(&address, &mut out);
+                // Source: `IsValidIPv4Address`, `IsValidIPv6Address`.
+                let family = address.text().parse().map(family_of);
+                if family.is_ok_and(|family| family != kind.text()) {
+                    out.push(address.invalid(&format!("must be a valid {} address", kind.text())));
+                }
             }
         }
     }
@@ -76,7 +84,7 @@ pub fn slice_update_errors(old: &Object, new: &Object) -> Vec<FieldError> {
 /// An address that traffic may be sent to: of a machine, and the same one wherever it is spoken of. Source: `ValidateNonSpecialIP`.
 pub(super) fn ip(at: &At<'_>, out: &mut Errors) {
     let words = match at.text().parse::<IpAddr>() {
-        Err(_) => "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+        Err(_) => EXPECTED,
         Ok(address) if address.is_unspecified() => "may not be unspecified (0.0.0.0 or ::)",
         Ok(address) if address.is_loopback() => "may not be in the loopback range (127.0.0.0/8, ::1/128)",
         Ok(address) if is_of_one_link(address) => "may not be in the link-local range (169.254.0.0/16, fe80::/10)",
@@ -131,7 +139,7 @@ mod tests {
             let endpoints = json!({"subsets": [{"addresses": [{"ip": address}]}]});
             let found = sentence(&errors(&Object::from_value(endpoints).unwrap()));
             assert_eq!(found, format!("subsets[0].addresses[0].ip: Invalid value: \"{address}\": {words}"));
-            let slice = json!({"addressType": "IPv4", "endpoints": [{"addresses": [address]}]});
+            let slice = json!({"addressType": family_of(address.parse().unwrap()), "endpoints": [{"addresses": [address]}]});
             let found = sentence(&slice_errors(&Object::from_value(slice).unwrap()));
             assert_eq!(found, format!("endpoints[0].addresses[0]: Invalid value: \"{address}\": {words}"));
         }
@@ -149,6 +157,11 @@ mod tests {
         };
         assert_eq!(slice_errors(&slice("IPv4", "10.0.0.1")), Vec::new());
         assert_eq!(slice_errors(&slice("FQDN", "a.b")), Vec::new());
+        assert_eq!(slice_errors(&slice("IPv6", "fd00::9")), Vec::new());
+        for (kind, address) in [("IPv4", "fd00::9"), ("IPv6", "10.0.0.1")] {
+            let words = format!("endpoints[0].addresses[0]: Invalid value: \"{address}\": must be a valid {kind} address");
+            assert_eq!(sentence(&slice_errors(&slice(kind, address))), words);
+        }
         assert!(sentence(&slice_errors(&slice("Odd", "10.0.0.1"))).contains("supported values: \"FQDN\", \"IPv4\", \"IPv6\""));
         assert!(sentence(&slice_update_errors(&slice("IPv4", "a"), &slice("IPv6", "a"))).ends_with("field is immutable"));
     }
