@@ -292,12 +292,7 @@ impl World {
 }
 
 impl Agent {
-    /// On this node, in this network namespace.
-    pub fn start(namespace: &str, node: u8) -> Self {
-        Self::on(namespace, node, "brpol")
-    }
-
-    /// The same with another bridge.
+    /// On this node, in this network namespace, with this bridge.
     pub fn on(namespace: &str, node: u8, bridge: &str) -> Self {
         Self::of(namespace, node, bridge, false)
     }
