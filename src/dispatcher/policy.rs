@@ -6,17 +6,16 @@
 //! Source:   Kubernetes' documentation of `NetworkPolicy` (networking.k8s.io/v1) and the comments of its fields.
 //! Flow:     from the store, on to the network's share, to `agent/policy/rules.rs` on each node.
 //!
-//! A pod counts when it has an IPv4 address of its own: not on its host's network, and not ended. One that is on its way out counts,
+//! A pod counts when it has an address of its own, or one of each family: not on its host's network, and not ended. One that is on its way out counts,
 //! since it still has its address. A named port that is looked up at "everybody" (`to` is empty) means every pod of the cluster that has
 //! a port of that name; an `ipBlock` has no named ports.
 //!
 //! Costs (policies × selectors) × pods of the namespaces they look at, each time that [`concerns`] says so.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use ipnet::Ipv4Net;
 use serde_json::{Value, json};
 
 use crate::api::core::pod::Pod;
@@ -24,7 +23,7 @@ use crate::api::registry::{NAMESPACES, NETWORK_POLICIES, PODS};
 use crate::api::selector::Selector;
 use crate::api::{Key, Object};
 use crate::link::policy::{PortRange, Protocol, ResolvedPolicy, Rule};
-use crate::link::ranges::Ranges;
+use crate::link::ranges::{Address, Ranges};
 use crate::store::View;
 
 /// Whether a change of this object can change what any policy comes to. Cheap: most changes of a pod do not.
@@ -63,7 +62,8 @@ pub fn policies_of(view: &View) -> BTreeMap<String, Arc<Object>> {
 /// What policies look at in a pod.
 #[derive(Clone, Debug, PartialEq)]
 struct Member<'a> {
-    address: Ipv4Addr,
+    address: Option<Ipv4Addr>,
+    address6: Option<Ipv6Addr>,
     labels: Option<&'a Value>,
     /// Its ports that have names.
     ports: Vec<(&'a str, PortRange)>,
@@ -75,7 +75,17 @@ impl<'a> Member<'a> {
             return None;
         }
         let several = pod.list_at(&["status", "podIPs"]).iter().filter_map(|entry| entry.get("ip")?.as_str());
-        let address = several.chain([pod.str_at(&["status", "podIP"])]).find_map(|ip| ip.parse().ok())?;
+        let (mut address, mut address6) = (None, None);
+        for ip in several.chain([pod.str_at(&["status", "podIP"])]) {
+            match ip.parse() {
+                Ok(IpAddr::V4(ip)) => address = address.or(Some(ip)),
+                Ok(IpAddr::V6(ip)) => address6 = address6.or(Some(ip)),
+                Err(_) => {}
+            }
+        }
+        if address.is_none() && address6.is_none() {
+            return None;
+        }
         let sidecar = |container: &&Value| container.get("restartPolicy").and_then(Value::as_str) == Some("Always");
         let containers = pod.list_at(&["spec", "containers"]).iter();
         let ports = containers
@@ -87,7 +97,7 @@ impl<'a> Member<'a> {
                 Some((port.get("name")?.as_str()?, PortRange::one(protocol_of(port)?, number)))
             })
             .collect();
-        Some(Self { address, labels: pod.at(&["metadata", "labels"]), ports })
+        Some(Self { address, address6, labels: pod.at(&["metadata", "labels"]), ports })
     }
 
     fn is_selected(&self, selector: &Selector) -> bool {
@@ -97,6 +107,42 @@ impl<'a> Member<'a> {
     /// The number that a named port has in it.
     fn port(&self, name: &str, protocol: Protocol) -> Option<PortRange> {
         self.ports.iter().find(|(own, port)| *own == name && port.protocol == protocol).map(|(_, port)| *port)
+    }
+}
+
+/// Addresses of both families.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Addresses {
+    v4: Ranges,
+    v6: Ranges<Ipv6Addr>,
+}
+
+impl Addresses {
+    fn or(self, other: Self) -> Self {
+        Self { v4: self.v4.or(other.v4), v6: self.v6.or(other.v6) }
+    }
+
+    fn is_all(&self) -> bool {
+        self.v4.is_all() && self.v6.is_all()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
+    }
+}
+
+/// What a rule of a policy allows: [`Rule`] before it is put for the wire.
+struct Allowed {
+    pods: Option<Addresses>,
+    peers: Option<Addresses>,
+    ports: Option<BTreeSet<PortRange>>,
+}
+
+impl From<Allowed> for Rule {
+    fn from(Allowed { pods, peers, ports }: Allowed) -> Self {
+        let halves = |both: Option<Addresses>| both.map_or((None, Ranges::default()), |both| (Some(both.v4), both.v6));
+        let ((pods, pods6), (peers, peers6)) = (halves(pods), halves(peers));
+        Rule { pods, pods6, peers, peers6, ports }
     }
 }
 
@@ -131,10 +177,12 @@ impl<'a> Cluster<'a> {
             let rules = policy.list_at(&["spec", list]).iter();
             joined(rules.flat_map(|rule| self.rules(policy.namespace(), rule, side, &pods, whose)))
         };
+        let Addresses { v4, v6 } = addresses(&pods);
         ResolvedPolicy {
             ingress: ingress.then(|| resolve("ingress", "from", Side::Target)),
             egress: egress.then(|| resolve("egress", "to", Side::Peer)),
-            pods: addresses(&pods),
+            pods: v4,
+            pods6: v6,
             selector,
         }
     }
@@ -146,11 +194,11 @@ impl<'a> Cluster<'a> {
     }
 
     /// What one rule of a policy allows; `from_or_to` is where its peers stand, `named` where its named ports are looked up.
-    fn rules(&self, namespace: &str, rule: &Value, from_or_to: &str, targets: &[&Member<'a>], named: Side) -> Vec<Rule> {
+    fn rules(&self, namespace: &str, rule: &Value, from_or_to: &str, targets: &[&Member<'a>], named: Side) -> Vec<Allowed> {
         let peers = list(rule, from_or_to);
         let everybody = peers.is_empty();
         let mut pods: Vec<&Member<'a>> = Vec::new();
-        let mut blocks = Ranges::default();
+        let mut blocks = Addresses::default();
         for peer in peers {
             match peer.get("ipBlock").filter(|block| !block.is_null()) {
                 Some(block) => blocks = blocks.or(block_of(block)),
@@ -159,23 +207,23 @@ impl<'a> Cluster<'a> {
         }
         let whole = (!everybody).then(|| blocks.or(addresses(&pods)));
         if list(rule, "ports").is_empty() {
-            return vec![Rule { pods: None, peers: whole, ports: None }];
+            return vec![Allowed { pods: None, peers: whole, ports: None }];
         }
         let Ports { numbers, names } = ports_of(rule);
-        let mut rules = vec![Rule { pods: None, peers: whole.clone(), ports: Some(numbers) }];
+        let mut rules = vec![Allowed { pods: None, peers: whole.clone(), ports: Some(numbers) }];
         for (name, protocol) in names {
             match named {
                 Side::Target => {
                     for (port, group) in by_port(targets, name, protocol) {
                         let some = (group.len() < targets.len()).then(|| addresses(&group));
-                        rules.push(Rule { pods: some, peers: whole.clone(), ports: Some([port].into()) });
+                        rules.push(Allowed { pods: some, peers: whole.clone(), ports: Some([port].into()) });
                     }
                 }
                 Side::Peer => {
                     let all = || self.pods.values().flatten().collect::<Vec<_>>();
                     let group = if everybody { by_port(&all(), name, protocol) } else { by_port(&pods, name, protocol) };
                     for (port, group) in group {
-                        rules.push(Rule { pods: None, peers: Some(addresses(&group)), ports: Some([port].into()) });
+                        rules.push(Allowed { pods: None, peers: Some(addresses(&group)), ports: Some([port].into()) });
                     }
                 }
             }
@@ -217,22 +265,26 @@ fn directions(policy: &Object) -> (bool, bool) {
 }
 
 /// The rules with the same pods and ports made one, without those that allow nothing, in order.
-fn joined(rules: impl Iterator<Item = Rule>) -> Vec<Rule> {
-    let mut joined: BTreeMap<_, Option<Ranges>> = BTreeMap::new();
-    for Rule { pods, peers, ports } in rules {
+fn joined(rules: impl Iterator<Item = Allowed>) -> Vec<Rule> {
+    let mut joined: BTreeMap<_, Option<Addresses>> = BTreeMap::new();
+    for Allowed { pods, peers, ports } in rules {
         let peers = peers.filter(|peers| !peers.is_all());
-        let nobody = peers.as_ref().is_some_and(Ranges::is_empty) || ports.as_ref().is_some_and(BTreeSet::is_empty);
+        let nobody = peers.as_ref().is_some_and(Addresses::is_empty) || ports.as_ref().is_some_and(BTreeSet::is_empty);
         if !nobody {
-            let known = joined.entry((pods, ports)).or_insert_with(|| Some(Ranges::default()));
+            let known = joined.entry((pods, ports)).or_insert_with(|| Some(Addresses::default()));
             *known = known.take().zip(peers).map(|(known, more)| known.or(more));
         }
     }
-    joined.into_iter().map(|((pods, ports), peers)| Rule { pods, peers, ports }).collect()
+    joined.into_iter().map(|((pods, ports), peers)| Allowed { pods, peers, ports }.into()).collect()
 }
 
-/// The addresses of a block without its exceptions. IPv6 is none.
-fn block_of(block: &Value) -> Ranges {
-    let net = |text: &Value| text.as_str().and_then(|text| text.parse::<Ipv4Net>().ok()).map(Ranges::net);
+/// The addresses of a block without its exceptions: of one family, whichever it is.
+fn block_of(block: &Value) -> Addresses {
+    Addresses { v4: half_of(block), v6: half_of(block) }
+}
+
+fn half_of<A: Address>(block: &Value) -> Ranges<A> {
+    let net = |text: &Value| text.as_str().and_then(|text| text.parse().ok()).map(Ranges::<A>::net);
     let without = list(block, "except").iter().filter_map(net).fold(Ranges::default(), Ranges::or);
     block.get("cidr").and_then(net).unwrap_or_default().but(&without)
 }
@@ -276,8 +328,11 @@ fn by_port<'m, 'a>(pods: &[&'m Member<'a>], name: &str, protocol: Protocol) -> B
     groups
 }
 
-fn addresses(pods: &[&Member<'_>]) -> Ranges {
-    pods.iter().map(|pod| pod.address).collect()
+fn addresses(pods: &[&Member<'_>]) -> Addresses {
+    Addresses {
+        v4: pods.iter().filter_map(|pod| pod.address).collect(),
+        v6: pods.iter().filter_map(|pod| pod.address6).collect(),
+    }
 }
 
 fn list<'v>(value: &'v Value, key: &str) -> &'v [Value] {

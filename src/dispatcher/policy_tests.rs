@@ -47,7 +47,6 @@ fn cluster() -> View {
         pod("prod/client", json!({"role": "client"}), "10.244.1.10", json!([])),
         pod("dev/client", json!({"role": "client"}), "10.244.1.20", json!([])),
         pod("kube-system/dns", json!({"k8s-app": "kube-dns"}), "10.244.2.1", dns),
-        pod("dev/six", json!({"role": "client"}), "fd00::7", json!([])),
         on_host,
         ended,
         young,
@@ -180,10 +179,14 @@ fn a_rule_that_selects_nobody_allows_nothing_and_one_without_peers_everybody() {
         ("nobody has the label", json!({"from": [{"podSelector": {"matchLabels": {"role": "none"}}}]}), json!([])),
         ("an empty peer", json!({"from": [{}]}), json!([])),
         ("no selector", json!({"from": [{"podSelector": {"matchExpressions": [{"key": "a", "operator": "Gt"}]}}]}), json!([])),
-        ("only IPv6", json!({"from": [{"ipBlock": {"cidr": "2001:db8::/32"}}]}), json!([])),
         ("a block that is none", json!({"from": [{"ipBlock": {"cidr": "10.0.0.0/64"}}]}), json!([])),
         ("an empty list is none", json!({"from": []}), json!([{}])),
-        ("the whole world", json!({"from": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}), json!([{}])),
+        (
+            "the whole world, by one family",
+            json!({"from": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}),
+            json!([{"peers": ["0.0.0.0-255.255.255.255"]}]),
+        ),
+        ("by both", json!({"from": [{"ipBlock": {"cidr": "0.0.0.0/0"}}, {"ipBlock": {"cidr": "::/0"}}]}), json!([{}])),
     ] {
         assert_eq!(ingress(rule), allowed, "{what}");
     }
@@ -300,4 +303,27 @@ fn only_what_policies_look_at_concerns_them() {
     assert!(
         concerns(&key, Some(&one), Some(&two)) && !concerns(&key, Some(&one), Some(&one)) && concerns(&key, None, Some(&two))
     );
+}
+
+#[test]
+fn pods_and_blocks_of_ipv6_stand_beside_those_of_ipv4() {
+    let mut view = cluster();
+    for (name, app, last) in [("a", "db", 50), ("b", "cache", 51)] {
+        let mut dual = pod(&format!("default/six-{name}"), json!({"app": app}), &format!("10.244.0.{last}"), json!([]));
+        let ips = json!([{"ip": format!("10.244.0.{last}")}, {"ip": format!("fd00:244::{last}")}]);
+        dual.pointer_mut("/status").unwrap()["podIPs"] = ips;
+        put(&mut view, &PODS, dual);
+    }
+    let block = |cidr: &str, except: &str| json!({"ipBlock": {"cidr": cidr, "except": [except]}});
+    let spec = json!({"podSelector": {"matchLabels": {"app": "db"}}, "ingress": [
+        {"from": [{"podSelector": {"matchLabels": {"app": "cache"}}}, block("2001:db8::/64", "2001:db8::/65")], "ports": [{"port": 80}]},
+        {"from": [{"ipBlock": {"cidr": "::/0"}}], "ports": [{"port": 81}]}]});
+    put(&mut view, &NETWORK_POLICIES, json!({"metadata": {"namespace": "default", "name": "p"}, "spec": spec}));
+    let mut made = policies_of(&view).remove("default/p").unwrap().to_value();
+    made.as_object_mut().unwrap().remove("selector");
+    let (half, all) = ("2001:db8::8000:0:0:0-2001:db8::ffff:ffff:ffff:ffff", "::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
+    let wanted = json!({"pods": ["10.244.0.2", "10.244.0.50"], "pods6": ["fd00:244::50"], "ingress": [
+        {"peers": ["10.244.0.51"], "peers6": [half, "fd00:244::51"], "ports": ["tcp/80"]},
+        {"peers": [], "peers6": [all], "ports": ["tcp/81"]}]});
+    assert_eq!(made, wanted);
 }

@@ -17,16 +17,20 @@
 //! * Of a rule, what is not there is not asked: no `peers` is everybody, no `ports` everything of every protocol, no `pods` all pods of
 //!   the policy (it is there where a named port has another number in other pods).
 //!
+//! * In a dual-stack cluster what is of IPv6 stands beside it, in `pods6` and `peers6`. Where there is no `pods` or `peers`, both families are
+//!   meant; where there is one, IPv6 is what `…6` says, and nothing when it is not there.
+//!
 //! Size: 15 to 31 bytes a range of addresses; pods whose addresses follow each other are one range.
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::ranges::Ranges;
+use super::ranges::{Address, Ranges};
 
 /// One policy, resolved.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -37,6 +41,9 @@ pub struct ResolvedPolicy {
     /// The addresses of the pods that it selects, as far as the master knows them.
     #[serde(skip_serializing_if = "Ranges::is_empty")]
     pub pods: Ranges,
+    /// Those of IPv6.
+    #[serde(skip_serializing_if = "Ranges::is_empty")]
+    pub pods6: Ranges<Ipv6Addr>,
     /// What may reach them; `None`: whatever other policies say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ingress: Option<Vec<Rule>>,
@@ -52,12 +59,40 @@ pub struct Rule {
     /// To which of the policy's pods it applies; `None`: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pods: Option<Ranges>,
+    /// Their addresses of IPv6, if not all of them are meant.
+    #[serde(skip_serializing_if = "Ranges::is_empty")]
+    pub pods6: Ranges<Ipv6Addr>,
     /// The other side; `None`: everybody.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peers: Option<Ranges>,
+    /// Its addresses of IPv6, if it is not everybody.
+    #[serde(skip_serializing_if = "Ranges::is_empty")]
+    pub peers6: Ranges<Ipv6Addr>,
     /// The ports that are connected to; `None`: all, of every protocol.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ports: Option<BTreeSet<PortRange>>,
+}
+
+impl ResolvedPolicy {
+    /// The pods that it selects, by their addresses of one family.
+    #[must_use]
+    pub fn pods_of<A: Address>(&self) -> &Ranges<A> {
+        A::pick(&self.pods, &self.pods6)
+    }
+}
+
+impl Rule {
+    /// To which of the policy's pods it applies, in one family; `None`: all.
+    #[must_use]
+    pub fn pods_of<A: Address>(&self) -> Option<&Ranges<A>> {
+        self.pods.as_ref().map(|pods| A::pick(pods, &self.pods6))
+    }
+
+    /// The other side, in one family; `None`: everybody.
+    #[must_use]
+    pub fn peers_of<A: Address>(&self) -> Option<&Ranges<A>> {
+        self.peers.as_ref().map(|peers| A::pick(peers, &self.peers6))
+    }
 }
 
 /// Protocols that have ports.
@@ -176,6 +211,13 @@ mod tests {
                 {"pods": ["10.244.2.9"], "ports": ["tcp/8080"]}], "egress": []});
         let read: ResolvedPolicy = serde_json::from_value(text.clone()).unwrap();
         assert_eq!(read.egress, Some(Vec::new()));
+        assert_eq!(serde_json::to_value(&read).unwrap(), text);
+        // Nothing is said of IPv6: nobody by it, but where everybody is meant.
+        let [one, two] = &read.ingress.unwrap()[..] else { panic!() };
+        assert_eq!((one.peers_of::<Ipv6Addr>(), two.peers_of::<Ipv6Addr>()), (Some(&Ranges::default()), None));
+        let text = json!({"selector": null, "pods": ["10.244.2.9"], "pods6": ["fd00::9"], "egress": [{"peers": [], "peers6": ["fd00::1-fd00::2"]}]});
+        let read: ResolvedPolicy = serde_json::from_value(text.clone()).unwrap();
+        assert_eq!(read.pods_of::<Ipv6Addr>().texts().collect::<Vec<_>>(), ["fd00::9"]);
         assert_eq!(serde_json::to_value(&read).unwrap(), text);
     }
 

@@ -5,6 +5,8 @@
 //!   far 192.0.2.2 ──┴─ lan ─── node ── br0 ┴── p2 10.244.1.12
 //!    └ 10.244.2.11         192.0.2.1   10.244.1.1
 //! ```
+//!
+//! Each address has its fellow of IPv6, as [`six`] says.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -32,14 +34,21 @@ impl Lab {
             lab.add(name);
         }
         lab.inside("lan", "ip link add lan type bridge mcast_snooping 0 forward_delay 0 && ip link set lan up");
-        for (host, address) in [("node", "192.0.2.1/24"), ("far", "192.0.2.2/24"), ("out", "192.0.2.9/24")] {
+        for (host, address) in [("node", "192.0.2.1"), ("far", "192.0.2.2"), ("out", "192.0.2.9")] {
             lab.link("lan", "lan", host, address);
         }
-        lab.bridge("node", "br0", "10.244.1.1/24");
-        lab.inside("node", "ip route add default via 192.0.2.9 && ip route add 10.244.2.0/24 via 192.0.2.2");
-        lab.inside("far", "ip addr add 10.244.2.11/32 dev lo && ip route add 10.244.1.0/24 via 192.0.2.1");
-        lab.inside("out", "ip route add 203.0.113.0/24 via 192.0.2.1");
-        for (pod, address) in [("p1", "10.244.1.11/24"), ("p2", "10.244.1.12/24")] {
+        lab.bridge("node", "br0", "10.244.1.1");
+        lab.inside("far", "ip addr add 10.244.2.11/32 dev lo && ip addr add fd00:244:0:2::11/128 dev lo nodad");
+        for (host, to, via) in [
+            ("node", "default", "192.0.2.9"),
+            ("node", "10.244.2.0/24", "192.0.2.2"),
+            ("far", "10.244.1.0/24", "192.0.2.1"),
+            ("out", "203.0.113.0/24", "192.0.2.1"),
+        ] {
+            let to6 = if to == "default" { to.to_owned() } else { six(to) };
+            lab.inside(host, &format!("ip route add {to} via {via} && ip -6 route add {to6} via {}", six(via)));
+        }
+        for (pod, address) in [("p1", "10.244.1.11"), ("p2", "10.244.1.12")] {
             lab.pod("node", "br0", pod, address, "10.244.1.1");
         }
         lab
@@ -54,7 +63,7 @@ impl Lab {
     pub fn add(&mut self, host: &str) {
         run(Command::new("ip").args(["netns", "add", &self.name(host)]));
         self.names.push(host.to_owned());
-        self.inside(host, "ip link set lo up");
+        self.inside(host, "sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.all.accept_dad=0 && ip link set lo up");
     }
 
     /// A bridge on a host, for pods.
@@ -62,8 +71,10 @@ impl Lab {
         self.inside(
             host,
             &format!(
-                "ip link add {bridge} type bridge mcast_snooping 0 forward_delay 0 && ip addr add {address} dev {bridge} && \
-                 ip link set {bridge} up && sysctl -qw net.ipv4.ip_forward=1"
+                "ip link add {bridge} type bridge mcast_snooping 0 forward_delay 0 && ip addr add {address}/24 dev {bridge} && \
+                 ip addr add {}/64 dev {bridge} nodad && ip link set {bridge} up && \
+                 sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1",
+                six(address)
             ),
         );
     }
@@ -79,14 +90,20 @@ impl Lab {
                 "ip link add {port} type veth peer name eth0 netns {own} && ip link set {port} master {bridge} && ip link set {port} up"
             ),
         );
-        self.inside(host, &format!("ip addr add {address} dev eth0 && ip link set eth0 up"));
+        self.inside(
+            host,
+            &format!(
+                "ip addr add {address}/24 dev eth0 && ip addr add {}/64 dev eth0 nodad && ip link set eth0 up",
+                six(address)
+            ),
+        );
     }
 
     /// A pod on a host's bridge.
     pub fn pod(&mut self, host: &str, bridge: &str, pod: &str, address: &str, gateway: &str) {
         self.add(pod);
         self.link(host, bridge, pod, address);
-        self.inside(pod, &format!("ip route add default via {gateway}"));
+        self.inside(pod, &format!("ip route add default via {gateway} && ip -6 route add default via {}", six(gateway)));
     }
 
     /// Runs a line of shell on a host, to its good end.
@@ -161,6 +178,26 @@ impl Lab {
     /// A conversation in one connection.
     pub fn talk(&self, host: &str, protocol: &str, to: &str) -> Talk {
         Talk::new(self.part(host, &format!("talk {protocol} {to}")))
+    }
+}
+
+/// The address or range of IPv6 that goes with one of IPv4 here.
+pub fn six(address: &str) -> String {
+    let (address, range) = address.split_once('/').map_or((address, false), |(address, _)| (address, true));
+    let parts: Vec<&str> = address.split('.').collect();
+    let [a, b, c, d] = parts[..] else { panic!("{address} is no address") };
+    let number = |text: &str| text.parse::<u16>().unwrap();
+    match (a, range) {
+        ("127", _) => "::1".to_owned(),
+        ("192", true) => "2001:db8::/64".to_owned(),
+        ("192", false) => format!("2001:db8::{d}"),
+        ("10", true) if b == "244" => format!("fd00:244:0:{c}::/64"),
+        ("10", false) if b == "244" => format!("fd00:244:0:{c}::{d}"),
+        ("10", true) => "fd00:96::/112".to_owned(),
+        ("10", false) => format!("fd00:96::{:x}", number(c) << 8 | number(d)),
+        // No whole number of bytes.
+        (_, true) => format!("2001:db8:0:{c}::/63"),
+        (_, false) => format!("2001:db8:0:{c}::{d}"),
     }
 }
 

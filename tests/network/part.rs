@@ -5,8 +5,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bramble::agent::node_network::NodeNetwork;
+use bramble::agent::node_network::{NodeNetwork, NodeNetwork6};
 use bramble::agent::proxy::change::{change, whole};
+use bramble::agent::proxy::family::Family;
 use bramble::agent::proxy::ruleset::{Ruleset, ruleset};
 use bramble::agent::proxy::table::table;
 use bramble::agent::proxy::{netlink, run};
@@ -15,6 +16,7 @@ use bramble::link::share::Share;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::lab::six;
 use crate::shares::{base, here};
 
 /// Longer than the kernel waits for an answer of the LAN, shorter than people do.
@@ -34,9 +36,15 @@ fn part() {
         ["talk", "tcp", to] => talk_tcp(to.parse().unwrap()),
         ["talk", "udp", to] => talk_udp(to.parse().unwrap()),
         ["remove", node] => run::remove("test", node).unwrap(),
-        ["rules"] => rules(),
-        ["proxy", node, range, gateway, bridge] => proxy(node, range, gateway, bridge, false),
-        ["proxy-that-kept", node, range, gateway, bridge] => proxy(node, range, gateway, bridge, true),
+        ["rules"] => rules(Family::V4),
+        ["rules", "six"] => rules(Family::V6),
+        [kind @ ("proxy" | "proxy-that-kept"), node, range, gateway, bridge, ref more @ ..] => {
+            let bridge = (bridge != "none").then(|| bridge.to_owned());
+            let v6 = (more == ["six"])
+                .then(|| NodeNetwork6 { range: six(range).parse().unwrap(), gateway: six(gateway).parse().unwrap() });
+            let network = NodeNetwork { range: range.parse().unwrap(), gateway: gateway.parse().unwrap(), bridge, v6 };
+            proxy(node, network, kind == "proxy-that-kept");
+        }
         _ => panic!("no such part: {words}"),
     }
 }
@@ -70,9 +78,13 @@ fn serve(name: &str, at: SocketAddr) {
     }
 }
 
+fn any(to: SocketAddr) -> &'static str {
+    if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }
+}
+
 fn ask(protocol: &str, to: SocketAddr) -> std::io::Result<String> {
     if protocol == "udp" {
-        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        let socket = UdpSocket::bind(any(to))?;
         socket.connect(to)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.send(b"hello")?;
@@ -102,7 +114,7 @@ fn talk_tcp(to: SocketAddr) {
 }
 
 fn talk_udp(to: SocketAddr) {
-    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    let socket = UdpSocket::bind(any(to)).unwrap();
     socket.connect(to).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
     for line in lines() {
@@ -116,17 +128,17 @@ fn talk_udp(to: SocketAddr) {
 }
 
 /// Makes the kernel hold one share's rules after the other; says how long each took.
-fn rules() {
+fn rules(family: Family) {
     let mut held: Option<Ruleset> = None;
     for line in lines() {
         let (bridge_filter, share): (bool, Share) = serde_json::from_str(&line).unwrap();
-        let base = base(bridge_filter);
+        let base = base(family, bridge_filter);
         let from = Instant::now();
-        let new = ruleset(&base, &table(&share, &here()));
+        let new = ruleset(&base, &table(&share, &here(family)));
         let decided = from.elapsed();
         let steps = held.as_ref().map_or_else(|| whole(&new), |old| change(old, &new));
         let count = steps.len();
-        let result = netlink::apply("bramble-test", &steps);
+        let result = netlink::apply(family, "bramble-test", &steps);
         let all = from.elapsed();
         let words = result.map_or_else(|error| format!("{error} {}", bramble::error::Chain(&error)), |()| "ok".to_owned());
         println!("answer: {words} steps={count} decided={}us all={}us", decided.as_micros(), all.as_micros());
@@ -135,9 +147,7 @@ fn rules() {
 }
 
 /// The proxy itself; each line is a share. `kept`: the first is what it has on its disk, and not the master's word.
-fn proxy(node: &str, range: &str, gateway: &str, bridge: &str, kept: bool) {
-    let bridge = (bridge != "none").then(|| bridge.to_owned());
-    let network = NodeNetwork { range: range.parse().unwrap(), gateway: gateway.parse().unwrap(), bridge, v6: None };
+fn proxy(node: &str, network: NodeNetwork, kept: bool) {
     let first = if kept { serde_json::from_str(&lines().next().unwrap()).unwrap() } else { Share::default() };
     let (net, shares) = watch::channel(Arc::new(first));
     let (_told, network) = watch::channel(Some(network));

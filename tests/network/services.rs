@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use bramble::agent::proxy::family::Family;
 use bramble::link::share::Share;
 use serde_json::{Value, json};
 
 use crate::lab::{Lab, Talk, wait_until};
-use crate::shares::{empty, service};
+use crate::shares::{empty, empty6, of, service};
 
 const P1: (&str, &str) = ("10.244.1.11", "n1");
 const P2: (&str, &str) = ("10.244.1.12", "n1");
@@ -17,19 +18,23 @@ const PROXY: &str = "proxy n1 10.244.1.0/24 10.244.1.1 br0";
 
 /// A node with its proxy, and with servers in all pods.
 struct World {
+    family: Family,
     lab: Lab,
     proxy: Talk,
     share: Share,
 }
 
 impl World {
-    fn new(label: &str) -> Self {
-        let mut lab = Lab::node(label);
+    /// Asked by addresses of this family; with IPv6 it is a dual-stack cluster.
+    fn new(family: Family, label: &str) -> Self {
+        let lab = Lab::node(&format!("{label}{}", family.word()));
+        let proxy = Talk::new(lab.part("node", &of_node(family, PROXY)));
+        let share = if family == Family::V4 { empty() } else { empty6() };
+        let mut world = Self { family, lab, proxy, share };
         for (host, address) in [("p1", P1.0), ("p2", P2.0), ("far", FAR.0)] {
-            lab.serve(host, host, &format!("{address}:8080"));
+            world.lab.serve(host, host, &at(family, &format!("{address}:8080")));
         }
-        let proxy = Talk::new(lab.part("node", PROXY));
-        Self { lab, proxy, share: empty() }
+        world
     }
 
     fn service(&mut self, name: &str, ip: &str, node_port: u16, spec: Value, endpoints: &[(&str, &str)]) {
@@ -42,6 +47,7 @@ impl World {
         let round = ROUND.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let ip = format!("10.96.255.{round}");
         service(&mut self.share, "round", &ip, 0, json!({}), &[P1]);
+        let ip = of(self.family, &ip);
         self.proxy.tell(&serde_json::to_string(&self.share).unwrap());
         wait_until("the kernel has the share", || {
             let rules = self.lab.inside("node", "nft list ruleset");
@@ -51,14 +57,24 @@ impl World {
 
     /// Who answers, over so many askings, without the addresses.
     fn who(&self, from: &str, protocol: &str, to: &str, times: usize) -> BTreeSet<String> {
-        let answers = self.lab.ask_often(from, protocol, to, times);
+        let answers = self.lab.ask_often(from, protocol, &at(self.family, to), times);
         answers.iter().map(|answer| answer.split(' ').next().unwrap().to_owned()).collect()
+    }
+
+    fn ask(&self, from: &str, protocol: &str, to: &str) -> String {
+        self.lab.ask(from, protocol, &at(self.family, to))
+    }
+
+    /// How an answer begins: who has heard which address.
+    fn heard(&self, who: &str, address: &str) -> String {
+        let all = at(self.family, &format!("{address}:1"));
+        format!("{who} {}", all.strip_suffix('1').unwrap())
     }
 
     fn refuses(&self, from: &str, to: &str) {
         let at = Instant::now();
         for protocol in ["tcp", "udp"] {
-            let said = self.lab.ask(from, protocol, to);
+            let said = self.ask(from, protocol, to);
             // What the host itself sends fails in its own hands.
             let own = from == "node" && protocol == "udp" && said == "permission denied";
             assert!(own || said == "connection refused", "{protocol} from {from} to {to}: {said}");
@@ -67,15 +83,49 @@ impl World {
     }
 }
 
+/// An address and port, or its fellow.
+fn at(family: Family, to: &str) -> String {
+    let (address, port) = to.split_once(':').unwrap();
+    if family == Family::V4 { to.to_owned() } else { format!("[{}]:{port}", of(family, address)) }
+}
+
+/// The words for a node's proxy.
+fn of_node(family: Family, words: &str) -> String {
+    if family == Family::V4 { words.to_owned() } else { format!("{words} six") }
+}
+
+/// Each of these is a test in IPv4, and one in the IPv6 of a dual-stack cluster.
+macro_rules! in_both_families {
+    ($($test:ident),+ $(,)?) => {
+        mod v4 {
+            $(#[test] fn $test() { super::$test(super::Family::V4); })+
+        }
+        mod v6 {
+            $(#[test] fn $test() { super::$test(super::Family::V6); })+
+        }
+    };
+}
+
+in_both_families!(
+    a_service_is_reached_from_pods_the_node_and_outside_at_all_of_its_addresses,
+    local_policies_keep_to_this_node_and_keep_the_clients_address,
+    nobody_to_serve_is_said_at_once,
+    a_client_keeps_its_backend_until_that_is_gone,
+    open_connections_live_through_changes_and_udp_leaves_who_is_gone,
+    an_agent_that_died_begins_with_the_kernels_rules_and_not_with_older_ones_of_its_disk,
+    what_somebody_else_takes_away_comes_back_and_what_is_not_ours_stays,
+    two_nodes_on_one_host_each_serve_their_own_pods,
+    without_a_bridge_in_the_kernel_node_ports_are_served_by_the_agent,
+);
+
 fn set(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-#[test]
-fn a_service_is_reached_from_pods_the_node_and_outside_at_all_of_its_addresses() {
+fn a_service_is_reached_from_pods_the_node_and_outside_at_all_of_its_addresses(family: Family) {
     for bridge_filter in [1, 0] {
-        let mut world = World::new(&format!("all{bridge_filter}"));
-        world.lab.inside("node", &format!("sysctl -qw net.bridge.bridge-nf-call-iptables={bridge_filter}"));
+        let mut world = World::new(family, &format!("all{bridge_filter}"));
+        world.lab.inside("node", &format!("sysctl -qw net.bridge.bridge-nf-call-{}tables={bridge_filter}", family.word()));
         let balancer = json!({"type": "LoadBalancer", "externalIPs": ["203.0.113.5"],
             "status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.6"}]}}});
         world.service("web", "10.96.0.20", 30080, balancer, &[P1, P2, FAR]);
@@ -100,17 +150,16 @@ fn a_service_is_reached_from_pods_the_node_and_outside_at_all_of_its_addresses()
             assert_eq!(world.who("p1", protocol, "192.0.2.1:30081", 3), set(&["p1"]), "{protocol}, filter {bridge_filter}");
         }
         // Between two pods of the bridge the address stays, where the rules see the answers.
-        let asked = world.lab.ask("p2", "tcp", "10.96.0.21:80");
-        let client = if bridge_filter == 1 { "p1 10.244.1.12:" } else { "p1 10.244.1.1:" };
-        assert!(asked.starts_with(client), "{asked}");
-        let asked = world.lab.ask("out", "tcp", "192.0.2.1:30081");
-        assert!(asked.starts_with("p1 10.244.1.1:"), "{asked}");
+        let asked = world.ask("p2", "tcp", "10.96.0.21:80");
+        let client = if bridge_filter == 1 { "10.244.1.12" } else { "10.244.1.1" };
+        assert!(asked.starts_with(&world.heard("p1", client)), "{asked}");
+        let asked = world.ask("out", "tcp", "192.0.2.1:30081");
+        assert!(asked.starts_with(&world.heard("p1", "10.244.1.1")), "{asked}");
     }
 }
 
-#[test]
-fn local_policies_keep_to_this_node_and_keep_the_clients_address() {
-    let mut world = World::new("local");
+fn local_policies_keep_to_this_node_and_keep_the_clients_address(family: Family) {
+    let mut world = World::new(family, "local");
     let outside = json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "externalIPs": ["203.0.113.7"]});
     world.service("here", "10.96.0.20", 30080, outside.clone(), &[P1, FAR]);
     world.service("there", "10.96.0.21", 30081, json!({"type": "NodePort", "externalTrafficPolicy": "Local"}), &[FAR]);
@@ -122,8 +171,8 @@ fn local_policies_keep_to_this_node_and_keep_the_clients_address() {
     world.tell();
     for protocol in ["tcp", "udp"] {
         for to in ["192.0.2.1:30080", "203.0.113.7:80"] {
-            for answer in world.lab.ask_often("out", protocol, to, 10) {
-                assert!(answer.starts_with("p1 192.0.2.9:"), "{answer}");
+            for answer in world.lab.ask_often("out", protocol, &at(family, to), 10) {
+                assert!(answer.starts_with(&world.heard("p1", "192.0.2.9")), "{answer}");
             }
         }
         // Who is on the node is not outside.
@@ -132,7 +181,7 @@ fn local_policies_keep_to_this_node_and_keep_the_clients_address() {
         assert_eq!(world.who("p1", protocol, "10.96.0.22:80", 10), set(&["p2"]));
         // Dropped, not refused: another node may serve it.
         let silence = |from: &str, to: &str| {
-            let said = world.lab.ask(from, protocol, to);
+            let said = world.ask(from, protocol, to);
             let own = from == "node" && said == "permission denied";
             assert!(
                 own || matches!(said.as_str(), "timed out" | "operation would block"),
@@ -147,9 +196,8 @@ fn local_policies_keep_to_this_node_and_keep_the_clients_address() {
     assert_eq!(world.who("out", "tcp", "192.0.2.1:30084", 1), set(&["p1"]));
 }
 
-#[test]
-fn nobody_to_serve_is_said_at_once() {
-    let mut world = World::new("nobody");
+fn nobody_to_serve_is_said_at_once(family: Family) {
+    let mut world = World::new(family, "nobody");
     world.service("web", "10.96.0.20", 30080, json!({"type": "NodePort", "externalIPs": ["203.0.113.5"]}), &[]);
     world.tell();
     for from in ["p1", "node", "out"] {
@@ -162,9 +210,8 @@ fn nobody_to_serve_is_said_at_once() {
     }
 }
 
-#[test]
-fn a_client_keeps_its_backend_until_that_is_gone() {
-    let mut world = World::new("sticky");
+fn a_client_keeps_its_backend_until_that_is_gone(family: Family) {
+    let mut world = World::new(family, "sticky");
     let spec =
         json!({"type": "NodePort", "sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 2}}});
     world.service("web", "10.96.0.20", 30080, spec.clone(), &[P1, P2, FAR]);
@@ -190,17 +237,16 @@ fn a_client_keeps_its_backend_until_that_is_gone() {
     });
 }
 
-#[test]
-fn open_connections_live_through_changes_and_udp_leaves_who_is_gone() {
-    let mut world = World::new("open");
+fn open_connections_live_through_changes_and_udp_leaves_who_is_gone(family: Family) {
+    let mut world = World::new(family, "open");
     world.service("web", "10.96.0.20", 0, json!({}), &[P1]);
     world.service("other", "10.96.0.21", 0, json!({}), &[P2]);
     world.tell();
-    let mut near = world.lab.talk("p2", "tcp", "10.96.0.20:80");
-    let mut flow = world.lab.talk("p2", "udp", "10.96.0.20:80");
+    let mut near = world.lab.talk("p2", "tcp", &at(family, "10.96.0.20:80"));
+    let mut flow = world.lab.talk("p2", "udp", &at(family, "10.96.0.20:80"));
     assert_eq!(near.say("one"), "p1 one");
     let first = flow.say("one");
-    assert!(first.starts_with("p1 10.244.1.12:"), "{first}");
+    assert!(first.starts_with(&world.heard("p1", "10.244.1.12")), "{first}");
     // Neither others' changes, nor its own backend's going, ends a connection.
     world.service("other", "10.96.0.21", 0, json!({}), &[FAR]);
     world.tell();
@@ -220,7 +266,7 @@ fn open_connections_live_through_changes_and_udp_leaves_who_is_gone() {
     world.proxy.kill();
     assert_eq!(near.say("four"), "p1 four");
     assert_eq!(world.who("p2", "tcp", "10.96.0.20:80", 5), set(&["far"]));
-    world.proxy = Talk::new(world.lab.part("node", PROXY));
+    world.proxy = Talk::new(world.lab.part("node", &of_node(family, PROXY)));
     world.tell();
     assert_eq!((near.say("five").as_str(), flow.say("five").starts_with("far ")), ("p1 five", true));
     // A service that is gone is gone.
@@ -229,16 +275,15 @@ fn open_connections_live_through_changes_and_udp_leaves_who_is_gone() {
     world.refuses("p2", "10.96.0.20:80");
 }
 
-#[test]
-fn an_agent_that_died_begins_with_the_kernels_rules_and_not_with_older_ones_of_its_disk() {
-    let mut world = World::new("old");
+fn an_agent_that_died_begins_with_the_kernels_rules_and_not_with_older_ones_of_its_disk(family: Family) {
+    let mut world = World::new(family, "old");
     world.service("web", "10.96.0.20", 0, json!({}), &[P1]);
     world.tell();
     let old = serde_json::to_string(&world.share).unwrap();
     world.service("web", "10.96.0.20", 0, json!({}), &[FAR]);
     world.tell();
     world.proxy.kill();
-    let kept = PROXY.replace("proxy", "proxy-that-kept");
+    let kept = of_node(family, PROXY).replace("proxy", "proxy-that-kept");
     world.proxy = Talk::new(world.lab.part("node", &kept));
     world.proxy.tell(&old);
     // Longer than it takes to look.
@@ -257,31 +302,33 @@ fn an_agent_that_died_begins_with_the_kernels_rules_and_not_with_older_ones_of_i
     });
 }
 
-#[test]
-fn what_somebody_else_takes_away_comes_back_and_what_is_not_ours_stays() {
-    let mut world = World::new("heal");
-    world.lab.inside("node", "nft add table ip theirs && nft add chain ip theirs c");
+fn what_somebody_else_takes_away_comes_back_and_what_is_not_ours_stays(family: Family) {
+    let mut world = World::new(family, "heal");
+    let ip = family.word();
+    world.lab.inside("node", &format!("nft add table {ip} theirs && nft add chain {ip} theirs c"));
     world.service("web", "10.96.0.20", 0, json!({}), &[P1]);
     world.tell();
-    let theirs = world.lab.inside("node", "nft list table ip theirs");
+    let list = format!("nft list table {ip} theirs");
+    let theirs = world.lab.inside("node", &list);
     let ours = world.lab.inside("node", "nft list tables");
-    let name = ours.lines().find_map(|line| line.strip_prefix("table ip bramble-")).unwrap();
-    world.lab.inside("node", &format!("nft delete table ip bramble-{name}"));
+    let name = ours.lines().find_map(|line| line.strip_prefix(&format!("table {ip} bramble-"))).unwrap();
+    assert_eq!(ours.contains("table ip6 bramble-"), family == Family::V6, "{ours}");
+    world.lab.inside("node", &format!("nft delete table {ip} bramble-{name}"));
     wait_until("the table is back", || {
         let tables = world.lab.inside("node", "nft list tables");
-        if tables == ours || tables.contains(name) { Ok(()) } else { Err(tables) }
+        if tables.contains(&format!("table {ip} bramble-{name}")) { Ok(()) } else { Err(tables) }
     });
     assert_eq!(world.who("p2", "tcp", "10.96.0.20:80", 3), set(&["p1"]));
-    assert_eq!(world.lab.inside("node", "nft list table ip theirs"), theirs);
+    assert_eq!(world.lab.inside("node", &list), theirs);
     world.proxy.kill();
     let removed = world.lab.part("node", "remove n1").status().unwrap();
     assert!(removed.success());
-    assert_eq!(world.lab.inside("node", "nft list tables"), "table ip theirs\n");
+    assert_eq!(world.lab.inside("node", "nft list tables"), format!("table {ip} theirs\n"));
 }
 
 #[test]
 fn the_api_on_loopback_and_the_name_server_are_reached_from_pods() {
-    let mut world = World::new("api");
+    let mut world = World::new(Family::V4, "api");
     world.lab.serve("node", "api", "127.0.0.1:6443");
     world.lab.serve("node", "names", "10.244.1.1:53");
     let network = world.share.network.as_mut().unwrap();
@@ -297,24 +344,27 @@ fn the_api_on_loopback_and_the_name_server_are_reached_from_pods() {
     }
 }
 
-#[test]
-fn two_nodes_on_one_host_each_serve_their_own_pods() {
-    let mut world = World::new("two");
-    world.lab.bridge("node", "br1", "10.244.3.1/24");
-    world.lab.pod("node", "br1", "p3", "10.244.3.11/24", "10.244.3.1");
-    world.lab.serve("p3", "p3", "10.244.3.11:8080");
+fn two_nodes_on_one_host_each_serve_their_own_pods(family: Family) {
+    let mut world = World::new(family, "two");
+    world.lab.bridge("node", "br1", "10.244.3.1");
+    world.lab.pod("node", "br1", "p3", "10.244.3.11", "10.244.3.1");
+    world.lab.serve("p3", "p3", &at(family, "10.244.3.11:8080"));
     let p3 = ("10.244.3.11", "n3");
     world.service("all", "10.96.0.20", 30080, json!({"type": "NodePort"}), &[P1, p3]);
     world.service("inside", "10.96.0.21", 0, json!({"internalTrafficPolicy": "Local"}), &[P1, p3]);
     world.service("outside1", "10.96.0.22", 30082, json!({"type": "NodePort", "externalTrafficPolicy": "Local"}), &[P1]);
     world.service("outside3", "10.96.0.23", 30083, json!({"type": "NodePort", "externalTrafficPolicy": "Local"}), &[p3]);
     world.service("nobody", "10.96.0.24", 30084, json!({"type": "NodePort"}), &[]);
-    let mut second = Talk::new(world.lab.part("node", "proxy n3 10.244.3.0/24 10.244.3.1 br1"));
+    let mut second = Talk::new(world.lab.part("node", &of_node(family, "proxy n3 10.244.3.0/24 10.244.3.1 br1")));
     second.tell(&serde_json::to_string(&world.share).unwrap());
     world.tell();
     wait_until("both tables", || {
         let tables = world.lab.inside("node", "nft list tables");
-        if tables.lines().count() == 2 { Ok(()) } else { Err(tables) }
+        if tables.lines().filter(|table| table.starts_with(&format!("table {} ", family.word()))).count() == 2 {
+            Ok(())
+        } else {
+            Err(tables)
+        }
     });
     for protocol in ["tcp", "udp"] {
         for (pod, own) in [("p1", "p1"), ("p2", "p1"), ("p3", "p3")] {
@@ -332,14 +382,13 @@ fn two_nodes_on_one_host_each_serve_their_own_pods() {
     }
 }
 
-#[test]
-fn without_a_bridge_in_the_kernel_node_ports_are_served_by_the_agent() {
-    let mut world = World::new("user");
-    world.proxy = Talk::new(world.lab.part("node", "proxy n1 10.244.1.0/24 10.244.1.1 none"));
+fn without_a_bridge_in_the_kernel_node_ports_are_served_by_the_agent(family: Family) {
+    let mut world = World::new(family, "user");
+    world.proxy = Talk::new(world.lab.part("node", &of_node(family, "proxy n1 10.244.1.0/24 10.244.1.1 none")));
     world.service("web", "10.96.0.20", 30080, json!({"type": "NodePort"}), &[P1, FAR]);
     world.proxy.tell(&serde_json::to_string(&world.share).unwrap());
     wait_until("node ports", || {
-        let said = world.lab.ask("out", "tcp", "192.0.2.1:30080");
+        let said = world.ask("out", "tcp", "192.0.2.1:30080");
         if said.starts_with("p1 ") || said.starts_with("far ") { Ok(()) } else { Err(said) }
     });
     for protocol in ["tcp", "udp"] {
@@ -356,7 +405,7 @@ fn without_a_bridge_in_the_kernel_node_ports_are_served_by_the_agent() {
 
 #[test]
 fn a_port_that_a_program_of_the_node_has_is_told_once_with_whose_it_was() {
-    let mut world = World::new("taken");
+    let mut world = World::new(Family::V4, "taken");
     world.lab.serve("node", "program", "0.0.0.0:30080");
     world.lab.serve("node", "local", "127.0.0.1:30081");
     assert!(world.lab.ask("out", "tcp", "192.0.2.1:30080").starts_with("program "));
@@ -383,7 +432,7 @@ fn a_port_that_a_program_of_the_node_has_is_told_once_with_whose_it_was() {
 
 #[test]
 fn every_connection_is_answered_while_endpoints_come_and_go() {
-    let mut world = World::new("churn");
+    let mut world = World::new(Family::V4, "churn");
     world.proxy.kill();
     world.lab.inside("node", "sysctl -qw net.bridge.bridge-nf-call-iptables=1");
     // Without the proxy's pace: one change after the other, as fast as the kernel takes them.
@@ -431,4 +480,25 @@ fn a_load_balancers_address_that_a_killed_agent_left_is_listed_and_removed() {
     let left = lab.inside("node", "ip -o -4 addr show dev lo");
     assert!(!left.contains(".240/") && left.contains(".241/") && left.contains(".242/"), "{left}");
     assert_eq!(doctor("--remove"), "nothing to remove\n");
+}
+
+#[test]
+fn a_cluster_that_has_no_ipv6_any_more_leaves_no_table_of_it() {
+    let mut world = World::new(Family::V6, "less");
+    world.service("web", "10.96.0.20", 30080, json!({"type": "NodePort"}), &[P1]);
+    world.tell();
+    // In IPv4 it is served as well, by the same agent.
+    world.lab.serve("p1", "four", "10.244.1.11:8080");
+    for (from, to) in [("p2", "10.96.0.20:80"), ("out", "192.0.2.1:30080")] {
+        assert!(world.ask(from, "tcp", to).starts_with("p1 "), "{to}");
+        assert!(world.lab.ask(from, "tcp", to).starts_with("four "), "{to}");
+    }
+    world.proxy.kill();
+    world.proxy = Talk::new(world.lab.part("node", PROXY));
+    (world.family, world.share) = (Family::V4, empty());
+    world.tell();
+    wait_until("one table", || {
+        let tables = world.lab.inside("node", "nft list tables");
+        if tables.contains("table ip6") { Err(tables) } else { Ok(()) }
+    });
 }

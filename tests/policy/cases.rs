@@ -1,8 +1,10 @@
 //! What policies allow and what not, both ways, on one node and across.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use crate::support::skipped;
+use crate::support::{skipped, wait_until};
 use crate::world::World;
 
 fn select(app: &str) -> Value {
@@ -154,7 +156,7 @@ fn two_nodes_on_one_host_hold_each_its_own() {
     );
     world.add_pod_on("third", &namespace, "brtwo", [10, 244, 3, 10].into());
     world.know_pod("default", "third", 3, 10);
-    let third = ([10, 244, 3, 10].into(), 80);
+    let third = (std::net::Ipv4Addr::new(10, 244, 3, 10), 80);
     let _server = crate::sockets::Server::start(&world.namespace("third"), &[80]);
     let reaches = |world: &World, from: &str| crate::sockets::tcp(&world.namespace(from), third);
     world.agents.insert("n3", crate::world::Agent::on(&namespace, 3, "brtwo"));
@@ -175,4 +177,86 @@ fn two_nodes_on_one_host_hold_each_its_own() {
     world.delete_policies();
     world.expect("all is open", "web -> client tcp/80");
     assert!(reaches(&world, "db"));
+}
+
+const ALL_REACH_ALL_BY_SIX: &str = "web -> db tcp6/80; client -> web tcp6/80; client -> web udp6/80; shopper -> web tcp6/80; outside -> web tcp6/80;
+    n1 -> web tcp6/80; n2 -> web tcp6/80; web -> client tcp6/80; web -> outside tcp6/80; client -> dns udp6/53; shop -> db tcp6/5432";
+
+#[test]
+fn in_a_dual_stack_cluster_pods_are_isolated_in_both_families() {
+    if skipped("policy") {
+        return;
+    }
+    let mut world = World::dual("six");
+    world.expect("without policies", &format!("{ALL_REACH_ALL};{ALL_REACH_ALL_BY_SIX}"));
+    assert!(!world.has("n1", "ip6") && !world.has("n2", "ip6"), "no policy, no table");
+    let link = link_address(&world, "web");
+    let by_link = |world: &World| crate::sockets::tcp(&world.namespace("db"), link_of(world, "db", &link));
+    // Those are usable a second or two after a pod's start.
+    wait_until("reached by the addresses of the link, too", Duration::from_secs(15), || {
+        if by_link(&world) { Ok(()) } else { Err(link.clone()) }
+    });
+
+    world.apply("deny", json!({"podSelector": {}, "policyTypes": ["Ingress"]}));
+    world.expect(
+        "default deny",
+        "web -x db tcp6/80; db -x web udp6/80; client -x web tcp6/80; client -x web udp6/80; shopper -x web tcp6/80; outside -x web tcp6/80;
+         n1 -> web tcp6/80; n1 -> db udp6/5432; n2 -> client tcp6/80; n2 -x web tcp6/80; web -> shopper tcp6/80; client -> dns udp6/53;
+         web -x db tcp/80; client -x web tcp/80; n1 -> web tcp/80; web -> shopper tcp/80",
+    );
+    assert!(!by_link(&world), "nor by the addresses of the link");
+    assert_eq!([world.has("n1", "ip"), world.has("n1", "ip6")], [true, true]);
+
+    world.apply(
+        "db",
+        json!({"podSelector": select("db"), "ingress": [{"from": pods("web"), "ports": [{"port": 5432}]},
+            {"from": [{"namespaceSelector": {"matchLabels": {"team": "prod"}}}], "ports": [{"protocol": "UDP", "port": 5000, "endPort": 5500}]}]}),
+    );
+    // Neighbours are looked for anew.
+    for pod in ["web", "db"] {
+        crate::world::inside(&world.namespace(pod), "ip -6 neigh flush dev eth0");
+    }
+    world.expect(
+        "pods and ports",
+        "web -> db tcp6/5432; web -x db tcp6/80; client -x db tcp6/5432; shopper -> db udp6/5432; shop -x db tcp6/5432; web -> db tcp/5432",
+    );
+    world.apply(
+        "web",
+        json!({"podSelector": select("web"), "ingress": [{"from": [{"ipBlock": {"cidr": "fd00:77::/64", "except": ["fd00:77::2/128"]}}], "ports": [{"port": "http"}]}]}),
+    );
+    world.expect(
+        "a block of IPv6 with an exception says nothing of IPv4",
+        "outside -> web tcp6/8080; outside -x web tcp6/80; n2 -x web tcp6/8080; outside -x web tcp/8080; client -x web tcp6/8080",
+    );
+    world.apply("v4", json!({"podSelector": select("web"), "ingress": [{"from": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}]}));
+    world.expect(
+        "nor one of IPv4 of IPv6",
+        "outside -> web tcp/80; outside -x web tcp6/80; client -> web tcp/80; client -x web tcp6/80",
+    );
+
+    world.apply_in(
+        "prod",
+        "out",
+        json!({"podSelector": select("shopper"), "policyTypes": ["Egress"], "egress": [{"to": [{"ipBlock": {"cidr": "fd00:244::/32"}}], "ports": [{"port": 80}]}]}),
+    );
+    world.expect(
+        "egress by a block",
+        "shopper -> shop tcp6/80; shopper -x shop tcp/80; shopper -x db udp6/5432; shopper -x outside tcp6/80; shopper -x client tcp6/80",
+    );
+    world.delete_policies();
+    world.expect("all policies deleted", &format!("{ALL_REACH_ALL};{ALL_REACH_ALL_BY_SIX}"));
+    assert!(!world.has("n1", "ip") && !world.has("n1", "ip6"), "nothing is left");
+}
+
+/// The address that a pod has in its link only.
+fn link_address(world: &World, pod: &str) -> String {
+    let said = crate::world::inside(&world.namespace(pod), "ip -6 -o addr show dev eth0 scope link");
+    said.split_whitespace().find_map(|word| word.strip_suffix("/64")).unwrap().to_owned()
+}
+
+/// Where it is to be asked from another pod, at port 80.
+fn link_of(world: &World, from: &str, address: &str) -> std::net::SocketAddr {
+    let said = crate::world::inside(&world.namespace(from), "ip -o link show dev eth0");
+    let index = said.split(':').next().unwrap();
+    format!("[{address}%{index}]:80").parse().unwrap()
 }

@@ -32,7 +32,8 @@ fn table(pods: u32, peers: u32) -> String {
         })
         .collect();
     let (policies, _) = read(&Share { policies, ..Share::default() });
-    replacement("bramble-00000001-policy", &rules_of(&policies, "10.244.1.0/24".parse().unwrap(), &LocalPods::new()))
+    let rules = rules_of::<Ipv4Addr>(&policies, "10.244.1.0/24".parse().unwrap(), &LocalPods::new());
+    replacement("bramble-00000001-policy", "brpol", &rules)
 }
 
 fn write(world: &World, text: &str) -> Duration {
@@ -129,8 +130,8 @@ fn a_thousand_pods_and_a_hundred_policies_are_resolved_at_once() {
     );
     let start = Instant::now();
     let (policies, unreadable) = read(&share);
-    let rules = rules_of(&policies, "10.244.7.0/24".parse().unwrap(), &LocalPods::new());
-    let text = replacement("bramble-00000001-policy", &rules);
+    let rules = rules_of::<Ipv4Addr>(&policies, "10.244.7.0/24".parse().unwrap(), &LocalPods::new());
+    let text = replacement("bramble-00000001-policy", "brpol", &rules);
     println!("at a node with {} pods: {:?}, {} KiB of text", rules.ingress.pods.len(), start.elapsed(), text.len() / 1024);
     assert!(unreadable.is_empty() && rules.ingress.pods.len() > 20 && took < Duration::from_secs(20));
 }

@@ -99,7 +99,7 @@ fn where_rules_cannot_be_made_the_node_goes_on() {
 #[ignore = "not a test: a part of the next one"]
 fn an_agent_on_a_node() {
     let (Ok(namespace), Ok(share)) = (std::env::var("BRAMBLE_TEST_NODE"), std::env::var("BRAMBLE_TEST_SHARE")) else { return };
-    let agent = Agent::start(&namespace, 1);
+    let agent = Agent::of(&namespace, 1, "brpol", std::env::var("BRAMBLE_TEST_DUAL").is_ok());
     agent.net.send_replace(std::sync::Arc::new(serde_json::from_str(&share).unwrap()));
     // Until the other side lets go.
     let _ = std::io::Read::read(&mut std::io::stdin(), &mut [0]);
@@ -110,25 +110,34 @@ fn pods_on_one_bridge_are_kept_apart_even_where_bridges_are_not_filtered() {
     if skipped("policy") {
         return;
     }
-    let mut world = World::new("brnf");
+    bridge_is_filtered(World::new("brnf"), "ip", &[]);
+    bridge_is_filtered(World::dual("brnf6"), "ip6", &[("BRAMBLE_TEST_DUAL", "1")]);
+}
+
+fn bridge_is_filtered(mut world: World, ip: &str, more: &[(&str, &str)]) {
     world.agents.remove("n1");
-    world.hosts.inside("n1", "sysctl -qw net.bridge.bridge-nf-call-iptables=0 && ip link add foreign type bridge");
+    world.hosts.inside("n1", &format!("sysctl -qw net.bridge.bridge-nf-call-{ip}tables=0 && ip link add foreign type bridge"));
+    let expect = |world: &World, what: &str, wanted: &str| {
+        let wanted = if ip == "ip6" { wanted.replace("tcp/", "tcp6/").replace("udp/", "udp6/") } else { wanted.to_owned() };
+        world.expect(what, &wanted);
+    };
     world.apply("deny", json!({"podSelector": {}, "policyTypes": ["Ingress"]}));
-    world.expect("nobody holds it yet", "db -> web tcp/80; client -> web tcp/80");
+    expect(&world, "nobody holds it yet", "db -> web tcp/80; client -> web tcp/80");
     let mut agent = world
         .hosts
         .run("n1", std::env::current_exe().unwrap().to_str().unwrap())
         .args(["--exact", "kernel::an_agent_on_a_node", "--ignored", "--nocapture"])
         .env("BRAMBLE_TEST_NODE", world.node(1))
         .env("BRAMBLE_TEST_SHARE", world.share().canonical())
+        .envs(more.iter().copied())
         .stdin(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    world.expect("held on one bridge too", "db -x web tcp/80; web -x db udp/80; client -x web tcp/80; n1 -> web tcp/80");
+    expect(&world, "held on one bridge too", "db -x web tcp/80; web -x db udp/80; client -x web tcp/80; n1 -> web tcp/80");
     let setting = |line: &str| world.hosts.inside("n1", line).trim().to_owned();
-    assert_eq!(setting("cat /sys/class/net/brpol/bridge/nf_call_iptables"), "1");
-    assert_eq!(setting("cat /sys/class/net/foreign/bridge/nf_call_iptables"), "0", "only our bridge");
-    assert_eq!(setting("sysctl -n net.bridge.bridge-nf-call-iptables"), "0", "not everywhere");
+    assert_eq!(setting(&format!("cat /sys/class/net/brpol/bridge/nf_call_{ip}tables")), "1");
+    assert_eq!(setting(&format!("cat /sys/class/net/foreign/bridge/nf_call_{ip}tables")), "0", "only our bridge");
+    assert_eq!(setting(&format!("sysctl -n net.bridge.bridge-nf-call-{ip}tables")), "0", "not everywhere");
     drop(agent.stdin.take());
     assert!(agent.wait().unwrap().success());
 }

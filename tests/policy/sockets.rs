@@ -1,7 +1,7 @@
 //! Sockets in a network namespace: who answers, and whether somebody is reached.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -39,12 +39,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// In a namespace, on these ports in both protocols.
+    /// In a namespace, on these ports in both protocols and both families of addresses.
     pub fn start(namespace: &str, ports: &[u16]) -> Self {
         let mut server = Self { stop: Arc::default(), threads: Vec::new(), datagrams: Arc::default() };
         for &port in ports {
             let (tcp, udp) = inside(namespace, || {
-                let here = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+                let here = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
                 (TcpListener::bind(here).unwrap(), UdpSocket::bind(here).unwrap())
             });
             tcp.set_nonblocking(true).unwrap();
@@ -84,7 +84,7 @@ impl Drop for Server {
 
 fn talk(mut stream: TcpStream, from: SocketAddr) {
     let _ = stream.set_nonblocking(false);
-    if stream.write_all(format!("{}\n", from.ip()).as_bytes()).is_err() {
+    if stream.write_all(format!("{}\n", from.ip().to_canonical()).as_bytes()).is_err() {
         return;
     }
     let mut bytes = [0; 2048];
@@ -96,9 +96,10 @@ fn talk(mut stream: TcpStream, from: SocketAddr) {
 }
 
 /// A connection from a namespace, and as whom the other side sees it; `None`: nobody was reached.
-pub fn connect(from: &str, to: (Ipv4Addr, u16)) -> Option<(TcpStream, Ipv4Addr)> {
+pub fn connect(from: &str, to: impl Into<SocketAddr>) -> Option<(TcpStream, IpAddr)> {
+    let to = to.into();
     inside(from, || {
-        let mut stream = TcpStream::connect_timeout(&to.into(), WAIT).ok()?;
+        let mut stream = TcpStream::connect_timeout(&to, WAIT).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
         let mut seen = String::new();
         let mut byte = [0];
@@ -110,14 +111,16 @@ pub fn connect(from: &str, to: (Ipv4Addr, u16)) -> Option<(TcpStream, Ipv4Addr)>
 }
 
 /// Whether a TCP connection comes about.
-pub fn tcp(from: &str, to: (Ipv4Addr, u16)) -> bool {
+pub fn tcp(from: &str, to: impl Into<SocketAddr>) -> bool {
     connect(from, to).is_some()
 }
 
 /// Whether a datagram is answered.
-pub fn udp(from: &str, to: (Ipv4Addr, u16)) -> bool {
+pub fn udp(from: &str, to: impl Into<SocketAddr>) -> bool {
+    let to = to.into();
+    let any = if to.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
     inside(from, || {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        let socket = UdpSocket::bind((any, 0)).unwrap();
         socket.set_read_timeout(Some(WAIT)).unwrap();
         socket.send_to(b"hello", to).is_ok() && socket.recv_from(&mut [0; 16]).is_ok()
     })

@@ -6,16 +6,18 @@
 //!                    ── outside .9
 //! ```
 //!
+//! In a dual-stack world each has an address of IPv6 as well: `fd00:77::N`, and pods `fd00:244:0:NODE::` with the number that they have in IPv4.
+//!
 //! Each node runs the agent's part for policies; what they are told is what the master makes of the pods and policies.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::Command;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bramble::agent::node_network::NodeNetwork;
+use bramble::agent::node_network::{NodeNetwork, NodeNetwork6};
 use bramble::agent::policy::rules::LocalPods;
 use bramble::agent::policy::{LocalPod, Place, run};
 use bramble::api::registry::{NAMESPACES, NETWORK_POLICIES, PODS};
@@ -46,6 +48,7 @@ const PODS_HERE: &[(&str, &str, u8, u8, &[u16])] = &[
 pub struct World {
     pub hosts: Hosts,
     label: String,
+    dual: bool,
     view: View,
     namespaces: Vec<String>,
     pub servers: BTreeMap<&'static str, Server>,
@@ -62,10 +65,23 @@ pub struct Agent {
 }
 
 impl World {
+    /// A world of IPv4.
     pub fn new(label: &str) -> Self {
+        Self::with(label, false)
+    }
+
+    /// One of both families.
+    pub fn dual(label: &str) -> Self {
+        Self::with(label, true)
+    }
+
+    fn with(label: &str, dual: bool) -> Self {
         let mut hosts = Hosts::new(&format!("pol{label}"));
         for (host, last) in [("n1", 1), ("n2", 2), ("outside", 9)] {
             hosts.add(host, &format!("10.77.0.{last}/24"));
+            if dual {
+                hosts.inside(host, &format!("ip addr add fd00:77::{last}/64 dev eth0 nodad"));
+            }
         }
         for (node, other) in [(1, 2), (2, 1)] {
             hosts.inside(
@@ -75,6 +91,16 @@ impl World {
                      ip addr add 10.244.{node}.1/24 dev brpol && ip link set brpol up && ip route add 10.244.{other}.0/24 via 10.77.0.{other}"
                 ),
             );
+            if dual {
+                hosts.inside(
+                    &format!("n{node}"),
+                    &format!(
+                        "sysctl -qw net.ipv6.conf.all.forwarding=1 net.bridge.bridge-nf-call-ip6tables=1 && \
+                         ip addr add fd00:244:0:{node}::1/64 dev brpol nodad && ip -6 route add fd00:244:0:{other}::/64 via fd00:77::{other}"
+                    ),
+                );
+                hosts.inside("outside", &format!("ip -6 route add fd00:244:0:{node}::/64 via fd00:77::{node}"));
+            }
             // As Docker has it: connections are tracked from the start.
             hosts.inside(
                 &format!("n{node}"),
@@ -87,6 +113,7 @@ impl World {
         let mut world = Self {
             hosts,
             label,
+            dual,
             view: View::new(Revision(1)),
             namespaces: Vec::new(),
             servers: BTreeMap::new(),
@@ -103,7 +130,7 @@ impl World {
         }
         world.servers.insert("outside", Server::start(&world.namespace("outside"), &[80]));
         for node in [1, 2] {
-            let agent = Agent::start(&world.node(node), node);
+            let agent = Agent::of(&world.node(node), node, "brpol", dual);
             world.agents.insert(if node == 1 { "n1" } else { "n2" }, agent);
         }
         world.tell();
@@ -144,16 +171,24 @@ impl World {
         ip(&format!("-n {namespace} link set eth0 up"));
         ip(&format!("-n {namespace} link set lo up"));
         ip(&format!("-n {namespace} route add default via {a}.{b}.{c}.1"));
+        if self.dual {
+            ip(&format!("-n {namespace} addr add {}/64 dev eth0 nodad", six(address)));
+            ip(&format!("-n {namespace} -6 route add default via fd00:244:0:{c}::1"));
+        }
     }
 
     /// Has the master know of a pod: its label `app` is its name.
     pub fn know_pod(&mut self, namespace: &str, name: &str, node: u8, last: u8) {
-        let ip = format!("10.244.{node}.{last}");
+        let address = Ipv4Addr::new(10, 244, node, last);
+        let mut ips = vec![json!({"ip": address})];
+        if self.dual {
+            ips.push(json!({"ip": six(address)}));
+        }
         let ports = json!([{"name": "http", "containerPort": if name == "web" { 8080 } else { 80 }}]);
         self.put(
             &PODS,
             json!({"metadata": {"namespace": namespace, "name": name, "uid": name, "labels": {"app": name}},
-                "spec": {"nodeName": format!("n{node}"), "containers": [{"ports": ports}]}, "status": {"phase": "Running", "podIPs": [{"ip": ip}]}}),
+                "spec": {"nodeName": format!("n{node}"), "containers": [{"ports": ports}]}, "status": {"phase": "Running", "podIPs": ips}}),
         );
     }
 
@@ -208,10 +243,21 @@ impl World {
         }
     }
 
-    /// Whether one reaches another, in words as `tcp/80`.
+    /// The same in IPv6.
+    pub fn address6(&self, name: &str) -> Ipv6Addr {
+        let address = self.address(name);
+        match address.octets() {
+            [10, 77, .., last] => Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, last.into()),
+            _ => six(address),
+        }
+    }
+
+    /// Whether one reaches another, in words as `tcp/80`; by IPv6: `tcp6/80`.
     pub fn reaches(&self, from: &str, to: &str, port: &str) -> bool {
         let (protocol, number) = port.split_once('/').unwrap();
-        let to = (self.address(to), number.parse().unwrap());
+        let (protocol, v6) = protocol.strip_suffix('6').map_or((protocol, false), |protocol| (protocol, true));
+        let number = number.parse::<u16>().unwrap();
+        let to = if v6 { SocketAddr::from((self.address6(to), number)) } else { (self.address(to), number).into() };
         if protocol == "udp" { udp(&self.namespace(from), to) } else { tcp(&self.namespace(from), to) }
     }
 
@@ -235,24 +281,33 @@ impl World {
 
     /// Whether a node has a table of policies.
     pub fn ours(&self, node: &str) -> bool {
+        self.has(node, "ip")
+    }
+
+    /// Whether it has one of a family, in nft's word for it.
+    pub fn has(&self, node: &str, family: &str) -> bool {
         let tables = self.hosts.inside(node, "nft list tables");
-        tables.lines().any(|table| table == format!("table ip bramble-0000000{}-policy", &node[1..]))
+        tables.lines().any(|table| table == format!("table {family} bramble-0000000{}-policy", &node[1..]))
     }
 }
 
 impl Agent {
-    /// On this node, in this network namespace.
-    pub fn start(namespace: &str, node: u8) -> Self {
-        Self::on(namespace, node, "brpol")
+    /// On this node, in this network namespace, with this bridge.
+    pub fn on(namespace: &str, node: u8, bridge: &str) -> Self {
+        Self::of(namespace, node, bridge, false)
     }
 
-    /// The same with another bridge.
-    pub fn on(namespace: &str, node: u8, bridge: &str) -> Self {
+    /// The same in a world of both families.
+    pub fn of(namespace: &str, node: u8, bridge: &str, dual: bool) -> Self {
+        let v6 = |node: u8| NodeNetwork6 {
+            range: format!("fd00:244:0:{node}::/64").parse().unwrap(),
+            gateway: format!("fd00:244:0:{node}::1").parse().unwrap(),
+        };
         let network = NodeNetwork {
             range: format!("10.244.{node}.0/24").parse().unwrap(),
             gateway: Ipv4Addr::new(10, 244, node, 1),
             bridge: Some(bridge.to_owned()),
-            v6: None,
+            v6: dual.then(|| v6(node)),
         };
         let (net, net_now) = watch::channel(Arc::new(Share::default()));
         let (network, network_now) = watch::channel(Some(network));
@@ -298,8 +353,22 @@ impl Drop for World {
     }
 }
 
+/// A pod's address of IPv6: with the same number in its node's range.
+fn six(address: Ipv4Addr) -> Ipv6Addr {
+    let [.., node, last] = address.octets();
+    Ipv6Addr::new(0xfd00, 0x244, 0, node.into(), 0, 0, 0, last.into())
+}
+
 #[track_caller]
 fn ip(line: &str) {
     let output = Command::new("ip").args(line.split(' ')).output().expect("iproute2");
     assert!(output.status.success(), "ip {line} (as root): {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Runs a line of shell in a network namespace.
+#[track_caller]
+pub fn inside(namespace: &str, line: &str) -> String {
+    let output = Command::new("ip").args(["netns", "exec", namespace, "sh", "-c", line]).output().expect("iproute2");
+    assert!(output.status.success(), "{line} (as root): {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -136,8 +136,9 @@ fn name_server(gateway: Ipv4Addr, resolv_conf: PathBuf, upstream_port: u16) -> a
 
 /// Makes the kernel hold one share's services after the other, as the proxy does; says how long each took.
 fn rules() -> anyhow::Result<()> {
-    let addresses = [Ipv4Addr::new(192, 0, 2, 1)];
-    let range: ipnet::Ipv4Net = "10.244.1.0/24".parse()?;
+    let addresses = ["192.0.2.1".parse()?];
+    let range: ipnet::IpNet = "10.244.1.0/24".parse()?;
+    let gateway = "10.244.1.1".parse()?;
     let base = Base {
         table: "bramble-figures".to_owned(),
         bridge: "br-pods".to_owned(),
@@ -145,19 +146,19 @@ fn rules() -> anyhow::Result<()> {
         pods: "10.244.0.0/16".parse()?,
         services: Some("10.96.0.0/16".parse()?),
         bridge_filter: true,
-        gateway: Ipv4Addr::new(10, 244, 1, 1),
+        gateway,
         tunnel: "bvx-figures".to_owned(),
     };
     println!("ready");
     let mut held: Option<Ruleset> = None;
     for line in lines() {
         let share: Share = serde_json::from_str(&line)?;
-        let here = Here { node: "n1", range, gateway: Ipv4Addr::new(10, 244, 1, 1), addresses: &addresses, relay: None };
+        let here = Here { node: "n1", range, gateway, addresses: &addresses, relay: None };
         let begun = Instant::now();
         let new = ruleset(&base, &table(&share, &here));
         let steps = held.as_ref().map_or_else(|| whole(&new), |old| change(old, &new));
         let decided = begun.elapsed();
-        netlink::apply(&base.table, &steps)?;
+        netlink::apply(base.family(), &base.table, &steps)?;
         let all = begun.elapsed();
         println!("{}", json!({"steps": steps.len(), "decided": decided.as_nanos() as u64, "all": all.as_nanos() as u64}));
         held = Some(new);

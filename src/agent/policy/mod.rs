@@ -9,7 +9,7 @@
 //! Ingress is held at the node of the pod that is reached, egress at the node of the pod that reaches out; where both are on one node,
 //! or two nodes on one host, a packet passes both. What is decided, and why:
 //!
-//! * **In the kernel, where packets are forwarded** (family `ip`, hook `forward`): addresses are those of pods there, since a service's
+//! * **In the kernel, where packets are forwarded** (families `ip` and, in a dual-stack cluster, `ip6`; hook `forward`): addresses are those of pods there, since a service's
 //!   address is translated before. What the node itself sends to its pods (probes, the name server, the ingress) is not forwarded, so it
 //!   always passes, and so does what pods send to their node, as Kubernetes wants it.
 //! * **A packet's way does not grow with the number of pods**: a map from the pod's address to the chain of its policies; pods with the

@@ -1,12 +1,13 @@
 //! The rules in nftables' words: one table, replaced as a whole.
 //!
-//! In:       the table's name, [`Rules`].
+//! In:       the table's name, the bridge of the pods, [`Rules`] of one family of addresses, which has a table of its own.
 //! Out:      text for `nft -f -`, which is one transaction.
 //! Never:    names any table but its own.
 //! Flow:     from `rules.rs`, on to `run.rs`.
 //!
 //! ```text
 //!   forward ─ established? ─▶ accept
+//!           ─ in IPv6: a neighbour's question or answer? ─▶ accept; else by an address of the link only? ─▶ drop
 //!           ─ from an isolated pod to itself? ─▶ accept (a pod is never kept from itself)
 //!           ─ source in map "egress" ─▶ chain "out0": allowed? on to "inward" : drop
 //!           ─ source in set "isolated_out" ─▶ drop
@@ -18,74 +19,110 @@
 //! old chains, but the old map's elements are gone for it already, and it would pass (seen: once in 5 million packets, 6,600 changes).
 //! A set's elements stay; so in that moment the first packet of a connection is lost rather than let through.
 //!
+//! Of IPv6 each pod has an address of its link besides, which nobody here knows: packets from those are held on our bridge altogether, as soon
+//! as one pod is isolated. Neighbours find each other nevertheless: such packets have the hop limit 255, which no router has touched.
+//!
 //! "Accepted" is only our own word: the chains of others (Docker's) are asked as well. The hook's priority is just before theirs.
 //! A port of a rule is the one that is connected to; a protocol without ports (ICMP) passes only where a rule asks for none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::rules::{Isolation, Profile, Rules};
+use crate::agent::proxy::family::Family;
 use crate::link::policy::{PortRange, Protocol};
-use crate::link::ranges::Ranges;
+use crate::link::ranges::{Address, Ranges};
 
-/// What takes the table away, whether it is there or not.
+/// An address whose family nft has words for.
+pub trait Worded: Address {
+    /// Its family.
+    const FAMILY: Family;
+}
+
+impl Worded for Ipv4Addr {
+    const FAMILY: Family = Family::V4;
+}
+
+impl Worded for Ipv6Addr {
+    const FAMILY: Family = Family::V6;
+}
+
+/// What takes a family's table away, whether it is there or not.
 #[must_use]
-pub fn removal(table: &str) -> String {
+pub fn removal(family: Family, table: &str) -> String {
+    let ip = family.word();
     // Adding what is there is no error, removing what is not there would be one.
-    format!("add table ip {table}\ndelete table ip {table}\n")
+    format!("add table {ip} {table}\ndelete table {ip} {table}\n")
 }
 
 /// What puts these rules in place of those before; nothing is left when there are none.
 #[must_use]
-pub fn replacement(table: &str, rules: &Rules) -> String {
-    let mut text = removal(table);
+pub fn replacement<A: Worded>(table: &str, bridge: &str, rules: &Rules<A>) -> String {
+    let (ip, address) = (A::FAMILY.word(), A::FAMILY.address_type());
+    let mut text = removal(A::FAMILY, table);
     if rules.is_empty() {
         return text;
     }
-    let mut sets = Sets::default();
+    let mut sets = Sets(BTreeMap::new());
     let ingress = chains(&rules.ingress, Way { chain: "in", peer: "saddr", allowed: "accept" }, &mut sets);
     let egress = chains(&rules.egress, Way { chain: "out", peer: "daddr", allowed: "goto inward" }, &mut sets);
-    line(&mut text, format_args!("table ip {table} {{"));
+    line(&mut text, format_args!("table {ip} {table} {{"));
     for (peers, name) in &sets.0 {
-        set(&mut text, &format!("set peers{name}"), "ipv4_addr; flags interval", peers.texts());
+        set(&mut text, &format!("set peers{name}"), &format!("{address}; flags interval"), peers.texts());
     }
     for (name, isolation) in [("isolated_out", &rules.egress), ("isolated_in", &rules.ingress)] {
-        set(&mut text, &format!("set {name}"), "ipv4_addr", isolation.pods.keys().map(ToString::to_string));
+        set(&mut text, &format!("set {name}"), address, isolation.pods.keys().map(ToString::to_string));
     }
     let isolated = rules.ingress.pods.keys().chain(rules.egress.pods.keys()).collect::<BTreeSet<_>>();
-    set(&mut text, "set self", "ipv4_addr . ipv4_addr", isolated.into_iter().map(|pod| format!("{pod} . {pod}")));
+    set(&mut text, "set self", &format!("{address} . {address}"), isolated.into_iter().map(|pod| format!("{pod} . {pod}")));
     text.push_str(&egress);
     text.push_str(&ingress);
     for (map, chain, isolation) in [("egress", "out", &rules.egress), ("ingress", "in", &rules.ingress)] {
         let elements = isolation.pods.iter().map(|(pod, place)| format!("{pod} : goto {chain}{place}"));
-        set(&mut text, &format!("map {map}"), "ipv4_addr : verdict", elements);
+        set(&mut text, &format!("map {map}"), &format!("{address} : verdict"), elements);
     }
-    text.push_str(WAY);
+    let link = match A::FAMILY {
+        Family::V4 => String::new(),
+        Family::V6 => link(bridge),
+    };
+    line(&mut text, format_args!("{}", way(ip, &link)));
     text
 }
 
 /// The way of every packet.
-const WAY: &str = "  chain inward {
-    ip daddr vmap @ingress
-    ip daddr @isolated_in counter drop
-  }
-  chain forward {
+fn way(ip: &str, link: &str) -> String {
+    format!(
+        "  chain inward {{
+    {ip} daddr vmap @ingress
+    {ip} daddr @isolated_in counter drop
+  }}
+  chain forward {{
     type filter hook forward priority -10; policy accept;
     ct state established,related accept
-    ip saddr . ip daddr @self accept
-    ip saddr vmap @egress
-    ip saddr @isolated_out counter drop
+{link}    {ip} saddr . {ip} daddr @self accept
+    {ip} saddr vmap @egress
+    {ip} saddr @isolated_out counter drop
     goto inward
-  }
+  }}
+}}"
+    )
 }
-";
+
+/// What IPv6 has besides: the search for neighbours, and addresses of the link.
+fn link(bridge: &str) -> String {
+    format!(
+        "    ip6 hoplimit 255 icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
+    iifname \"{bridge}\" ip6 saddr fe80::/10 counter drop
+"
+    )
+}
 
 /// Sets of peers, each once, with the number in its name.
-#[derive(Default)]
-struct Sets<'a>(BTreeMap<&'a Ranges, usize>);
+struct Sets<'a, A>(BTreeMap<&'a Ranges<A>, usize>);
 
-impl<'a> Sets<'a> {
-    fn number(&mut self, peers: &'a Ranges) -> usize {
+impl<'a, A: Ord> Sets<'a, A> {
+    fn number(&mut self, peers: &'a Ranges<A>) -> usize {
         let next = self.0.len();
         *self.0.entry(peers).or_insert(next)
     }
@@ -103,7 +140,7 @@ struct Way {
 }
 
 /// A chain for each profile: what is allowed goes on, all else is dropped and counted.
-fn chains<'a>(isolation: &'a Isolation, way: Way, sets: &mut Sets<'a>) -> String {
+fn chains<'a, A: Worded>(isolation: &'a Isolation<A>, way: Way, sets: &mut Sets<'a, A>) -> String {
     let mut text = String::new();
     for (place, profile) in isolation.profiles.iter().enumerate() {
         line(&mut text, format_args!("  chain {}{place} {{", way.chain));
@@ -113,9 +150,10 @@ fn chains<'a>(isolation: &'a Isolation, way: Way, sets: &mut Sets<'a>) -> String
     text
 }
 
-fn allow<'a>(text: &mut String, profile: &'a Profile, Way { peer, allowed, .. }: Way, sets: &mut Sets<'a>) {
+fn allow<'a, A: Worded>(text: &mut String, profile: &'a Profile<A>, Way { peer, allowed, .. }: Way, sets: &mut Sets<'a, A>) {
+    let ip = A::FAMILY.word();
     for (ports, who) in profile {
-        let who = who.as_ref().map(|peers| format!("ip {peer} @peers{} ", sets.number(peers))).unwrap_or_default();
+        let who = who.as_ref().map(|peers| format!("{ip} {peer} @peers{} ", sets.number(peers))).unwrap_or_default();
         let Some(ports) = ports else {
             line(text, format_args!("    {who}{allowed}"));
             continue;
@@ -173,7 +211,63 @@ mod tests {
         let object = |value: &Value| Arc::new(Object::from_value(value.clone()).unwrap());
         let policies = policies.iter().map(|(place, value)| ((*place).to_owned(), object(value))).collect();
         let (policies, _) = read(&Share { policies, ..Share::default() });
-        replacement("bramble-1234abcd-policy", &rules_of(&policies, "10.244.1.0/24".parse().unwrap(), &LocalPods::new()))
+        let rules = rules_of::<Ipv4Addr>(&policies, "10.244.1.0/24".parse().unwrap(), &LocalPods::new());
+        replacement("bramble-1234abcd-policy", "br0", &rules)
+    }
+
+    #[test]
+    fn ipv6_has_the_same_table_and_its_neighbours_find_each_other() {
+        let policy = json!({"pods": [], "pods6": ["fd00::5"], "ingress": [{"peers": [], "peers6": ["fd00::7-fd00::9"], "ports": ["tcp/80"]}]});
+        let policies = [("a/p".to_owned(), Arc::new(Object::from_value(policy).unwrap()))].into();
+        let (policies, _) = read(&Share { policies, ..Share::default() });
+        let wanted = "\
+add table ip6 t
+delete table ip6 t
+table ip6 t {
+  set peers0 {
+    type ipv6_addr; flags interval
+    elements = { fd00::7-fd00::9 }
+  }
+  set isolated_out {
+    type ipv6_addr
+  }
+  set isolated_in {
+    type ipv6_addr
+    elements = { fd00::5 }
+  }
+  set self {
+    type ipv6_addr . ipv6_addr
+    elements = { fd00::5 . fd00::5 }
+  }
+  chain in0 {
+    ip6 saddr @peers0 tcp dport { 80 } accept
+    counter drop
+  }
+  map egress {
+    type ipv6_addr : verdict
+  }
+  map ingress {
+    type ipv6_addr : verdict
+    elements = { fd00::5 : goto in0 }
+  }
+  chain inward {
+    ip6 daddr vmap @ingress
+    ip6 daddr @isolated_in counter drop
+  }
+  chain forward {
+    type filter hook forward priority -10; policy accept;
+    ct state established,related accept
+    ip6 hoplimit 255 icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
+    iifname \"br0\" ip6 saddr fe80::/10 counter drop
+    ip6 saddr . ip6 daddr @self accept
+    ip6 saddr vmap @egress
+    ip6 saddr @isolated_out counter drop
+    goto inward
+  }
+}
+";
+        let rules = rules_of::<Ipv6Addr>(&policies, "fd00::/64".parse().unwrap(), &LocalPods::new());
+        assert_eq!(replacement("t", "br0", &rules), wanted);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the policies of the cluster come to for the pods of this node.
 //!
 //! In:       resolved policies, the node's range, the node's own pods as far as their addresses are known here.
-//! Out:      [`Rules`]: by direction, which addresses are isolated, and what is allowed to each.
+//! Out:      [`Rules`] of one family of addresses: by direction, which addresses are isolated, and what is allowed to each.
 //! Never:    words them for the kernel (`nft.rs`).
 //! Source:   Kubernetes' documentation of `NetworkPolicy`: policies add up; a pod that one selects is isolated in that direction.
 //! Flow:     from `dispatcher/policy.rs` by way of the network's share, on to `nft.rs`.
@@ -10,15 +10,15 @@
 //! soon as its address is known here, and one that is known here not to be selected is not, whoever had its address before.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
 use serde_json::Value;
 
+use crate::agent::node_network::NodeNetwork;
 use crate::api::Object;
 use crate::api::selector::Selector;
 use crate::link::policy::{PortRange, ResolvedPolicy, Rule};
-use crate::link::ranges::Ranges;
+use crate::link::ranges::{Address, Ranges};
 use crate::link::share::Share;
 
 /// More addresses than any node has pods; what is beyond is not looked at.
@@ -43,18 +43,29 @@ impl LocalPod {
 }
 
 /// The node's own pods, by address.
-pub type LocalPods = BTreeMap<Ipv4Addr, LocalPod>;
+pub type LocalPods<A = Ipv4Addr> = BTreeMap<A, LocalPod>;
 
-/// What applies to the pods of one node.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rules {
-    /// To what reaches them.
-    pub ingress: Isolation,
-    /// To what they reach.
-    pub egress: Isolation,
+/// The same pods by their addresses of IPv6, which have the same numbers in the node's range as those of IPv4.
+#[must_use]
+pub fn in_ipv6(local: &LocalPods, own: &NodeNetwork) -> LocalPods<Ipv6Addr> {
+    let Some(v6) = own.v6 else { return LocalPods::new() };
+    let pods = local.iter().filter(|(address, _)| own.range.contains(*address)).map(|(address, pod)| {
+        let number = address.to_bits() - own.range.network().to_bits();
+        (Ipv6Addr::from_bits(v6.range.network().to_bits() | u128::from(number)), pod.clone())
+    });
+    pods.collect()
 }
 
-impl Rules {
+/// What applies to the pods of one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules<A = Ipv4Addr> {
+    /// To what reaches them.
+    pub ingress: Isolation<A>,
+    /// To what they reach.
+    pub egress: Isolation<A>,
+}
+
+impl<A> Rules<A> {
     /// Whether everything is allowed to everyone.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -63,16 +74,22 @@ impl Rules {
 }
 
 /// One direction.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Isolation {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Isolation<A = Ipv4Addr> {
     /// The isolated pods, with the place of what is allowed to them in `profiles`.
-    pub pods: BTreeMap<Ipv4Addr, usize>,
+    pub pods: BTreeMap<A, usize>,
     /// What is allowed: one for all pods with the same policies.
-    pub profiles: Vec<Profile>,
+    pub profiles: Vec<Profile<A>>,
+}
+
+impl<A> Default for Isolation<A> {
+    fn default() -> Self {
+        Self { pods: BTreeMap::new(), profiles: Vec::new() }
+    }
 }
 
 /// By the ports that are connected to (`None`: everything) who may (`None`: everybody).
-pub type Profile = BTreeMap<Option<BTreeSet<PortRange>>, Option<Ranges>>;
+pub type Profile<A = Ipv4Addr> = BTreeMap<Option<BTreeSet<PortRange>>, Option<Ranges<A>>>;
 
 /// A policy, and whose pods it is about.
 #[derive(Clone, Debug)]
@@ -104,13 +121,13 @@ pub fn read(share: &Share) -> (Vec<Policy>, Vec<String>) {
     (policies, unreadable)
 }
 
-/// What applies to the pods of the node that has this range.
+/// What applies to the pods of the node that has this range, in the range's family.
 #[must_use]
-pub fn rules_of(policies: &[Policy], range: Ipv4Net, local: &LocalPods) -> Rules {
+pub fn rules_of<A: Address>(policies: &[Policy], range: A::Net, local: &LocalPods<A>) -> Rules<A> {
     let (mut ingress, mut egress) = (Directed::default(), Directed::default());
-    let range = Ranges::net(range);
+    let range = Ranges::<A>::net(range);
     for policy in policies {
-        let pods: Vec<Ipv4Addr> = policy.pods(&range, local);
+        let pods: Vec<A> = policy.pods(&range, local);
         let directions = [(&mut ingress, &policy.resolved.ingress), (&mut egress, &policy.resolved.egress)];
         for (direction, rules) in directions.into_iter().filter_map(|(direction, rules)| Some((direction, rules.as_ref()?))) {
             for pod in &pods {
@@ -123,9 +140,9 @@ pub fn rules_of(policies: &[Policy], range: Ipv4Net, local: &LocalPods) -> Rules
 
 impl Policy {
     /// The pods of this node that it selects.
-    fn pods(&self, range: &Ranges, local: &LocalPods) -> Vec<Ipv4Addr> {
-        let told = self.resolved.pods.and(range);
-        let told: Vec<Ipv4Addr> = told.addresses().take(MOST_PODS).collect();
+    fn pods<A: Address>(&self, range: &Ranges<A>, local: &LocalPods<A>) -> Vec<A> {
+        let told = self.resolved.pods_of::<A>().and(range);
+        let told: Vec<A> = told.addresses().take(MOST_PODS).collect();
         let Some(selector) = &self.selector else { return told };
         let selects =
             |pod: &LocalPod| pod.namespace == self.namespace && selector.matches(|key| pod.labels.get(key).map(String::as_str));
@@ -136,24 +153,30 @@ impl Policy {
 }
 
 /// What is allowed to each isolated pod.
-#[derive(Default)]
-struct Directed(BTreeMap<Ipv4Addr, Profile>);
+struct Directed<A>(BTreeMap<A, Profile<A>>);
 
-impl Directed {
-    fn isolate(&mut self, pod: Ipv4Addr, rules: &[Rule]) {
+impl<A> Default for Directed<A> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<A: Address> Directed<A> {
+    fn isolate(&mut self, pod: A, rules: &[Rule]) {
         let profile = self.0.entry(pod).or_default();
-        for rule in rules.iter().filter(|rule| rule.pods.as_ref().is_none_or(|pods| pods.contains(pod))) {
-            let nobody = rule.peers.as_ref().is_some_and(Ranges::is_empty) || rule.ports.as_ref().is_some_and(BTreeSet::is_empty);
+        for rule in rules.iter().filter(|rule| rule.pods_of::<A>().is_none_or(|pods| pods.contains(pod))) {
+            let peers = rule.peers_of::<A>();
+            let nobody = peers.is_some_and(Ranges::is_empty) || rule.ports.as_ref().is_some_and(BTreeSet::is_empty);
             if !nobody {
                 let who = profile.entry(rule.ports.clone()).or_insert_with(|| Some(Ranges::default()));
-                *who = who.take().zip(rule.peers.clone()).map(|(known, more)| known.or(more)).filter(|who| !who.is_all());
+                *who = who.take().zip(peers.cloned()).map(|(known, more)| known.or(more)).filter(|who| !who.is_all());
             }
         }
     }
 
     /// Equal profiles made one; a pod to which everything is allowed is not isolated at all.
-    fn shared(self) -> Isolation {
-        let mut places: BTreeMap<Profile, usize> = BTreeMap::new();
+    fn shared(self) -> Isolation<A> {
+        let mut places: BTreeMap<Profile<A>, usize> = BTreeMap::new();
         let mut isolation = Isolation::default();
         for (pod, profile) in self.0 {
             if profile.get(&None) == Some(&None) {
@@ -172,6 +195,7 @@ impl Directed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::node_network::NodeNetwork6;
     use serde_json::json;
     use std::sync::Arc;
 
@@ -194,8 +218,8 @@ mod tests {
     }
 
     /// Each isolated pod with what is allowed to it, in words.
-    fn told(isolation: &Isolation) -> Vec<String> {
-        let words = |profile: &Profile| {
+    fn told<A: Address>(isolation: &Isolation<A>) -> Vec<String> {
+        let words = |profile: &Profile<A>| {
             let allowed = profile.iter().map(|(ports, who)| {
                 let ports = ports
                     .as_ref()
@@ -284,6 +308,31 @@ mod tests {
             told(&rules.ingress),
             ["10.244.1.5: ", "10.244.1.7: "],
             "6 has another pod now, 7 is new, 8 is of another namespace"
+        );
+    }
+
+    #[test]
+    fn in_ipv6_a_pod_has_the_same_number_and_rules_of_its_own() {
+        let policy = json!({"selector": {"matchLabels": {"app": "db"}}, "pods": ["10.244.1.5"], "pods6": ["fd00:0:0:1::5"], "ingress": [
+            {"peers": ["10.244.0.1"], "ports": ["tcp/80"]},
+            {"pods": ["10.244.1.5"], "pods6": ["fd00:0:0:1::5"], "peers": ["10.244.0.2"], "peers6": ["fd00::2"], "ports": ["tcp/81"]},
+            {"ports": ["tcp/82"]}]});
+        let (policies, _) = read(&share(&[("a/p", policy)]));
+        let v6 = NodeNetwork6 { range: "fd00:0:0:1::/64".parse().unwrap(), gateway: "fd00:0:0:1::1".parse().unwrap() };
+        let own = NodeNetwork {
+            range: "10.244.1.0/24".parse().unwrap(),
+            gateway: "10.244.1.1".parse().unwrap(),
+            bridge: None,
+            v6: Some(v6),
+        };
+        let pod = LocalPod { namespace: "a".to_owned(), labels: [("app".to_owned(), "db".to_owned())].into() };
+        let known = ["10.244.1.17", "10.244.2.9"].map(|address| (address.parse().unwrap(), pod.clone()));
+        let local = in_ipv6(&known.into(), &own);
+        assert_eq!(local, [("fd00:0:0:1::11".parse().unwrap(), pod)].into(), "an address of an older range has none");
+        let rules = rules_of(&policies, v6.range, &local);
+        assert_eq!(
+            told(&rules.ingress),
+            ["fd00:0:0:1::5: tcp/81 from fd00::2, tcp/82 from everybody", "fd00:0:0:1::11: tcp/82 from everybody"]
         );
     }
 

@@ -1,7 +1,7 @@
 //! Hands: keeps the table of network policies in the kernel as it should be.
 //!
 //! In:       the network's share, the node's own network, its pods.
-//! Out:      one table of nftables, by the program `nft`; in our bridge's settings, that its packets go through `br_netfilter`.
+//! Out:      a table of nftables for each family of addresses, by the program `nft`; in our bridge's settings, that its packets go through `br_netfilter`.
 //! Never:    touches another's table, or takes ours away because the agent stops: the pods live on.
 //!
 //! What is not known yet (no share, no network) is left as it stands in the kernel. Where rules are wanted and cannot be made, the node
@@ -22,6 +22,8 @@ use super::nft::{removal, replacement};
 use super::rules::{self, LocalPods, Policy};
 use crate::agent::exec::{self, ExecError};
 use crate::agent::node_network::NodeNetwork;
+use crate::agent::proxy::family::Family;
+use crate::agent::proxy::netlink;
 use crate::backoff;
 use crate::error::Chain;
 use crate::link::share::{Share, digest_of};
@@ -110,12 +112,22 @@ pub async fn run(
     }
 }
 
-/// Takes the table away: for who removes the node.
+/// Takes the tables away: for who removes the node.
 ///
 /// # Errors
 /// When `nft` cannot.
 pub async fn remove(place: &Place) -> Result<(), PolicyError> {
-    nft(place, &["-f", "-"], &removal(&place.table)).await
+    let mut text = removal(Family::V4, &place.table);
+    if has_ipv6(place).await {
+        text += &removal(Family::V6, &place.table);
+    }
+    nft(place, &["-f", "-"], &text).await
+}
+
+/// Whether there is a table of IPv6. It is neither made nor named where there was none: the kernel may not know IPv6.
+async fn has_ipv6(place: &Place) -> bool {
+    let table = place.table.clone();
+    matches!(tokio::task::spawn_blocking(move || netlink::content(Family::V6, &table)).await, Ok(Ok(Some(_))))
 }
 
 struct Keeper {
@@ -143,23 +155,36 @@ impl Keeper {
         let Some((_, own)) = share.network.as_ref().zip(own) else { return self.place.look };
         self.read(share);
         let rules = rules::rules_of(&self.read.1, own.range, local);
+        let rules6 = own.v6.map(|v6| rules::rules_of(&self.read.1, v6.range, &rules::in_ipv6(local, own)));
+        let families = [!rules.is_empty(), rules6.as_ref().is_some_and(|rules| !rules.is_empty())];
+        let families: Vec<Family> =
+            [Family::V4, Family::V6].into_iter().zip(families).filter_map(|(family, some)| some.then_some(family)).collect();
         // What an agent before this one has left in the kernel is newer than what this one has on its disk: it is not taken away by that.
-        if rules.is_empty() && self.written.is_none() && !self.told {
+        if families.is_empty() && self.written.is_none() && !self.told {
             return self.place.look;
         }
-        let text = replacement(&self.place.table, &rules);
+        let bridge = own.bridge.as_deref().unwrap_or_default();
+        let mut text = replacement(&self.place.table, bridge, &rules);
+        if let Some(rules) = &rules6 {
+            text += &replacement(&self.place.table, bridge, rules);
+        } else if has_ipv6(&self.place).await {
+            text += &removal(Family::V6, &self.place.table);
+        }
         let digest = digest_of(text.as_bytes());
-        let fresh = rules.is_empty() || (self.failures == 0 && self.looked.elapsed() < self.place.look);
+        let fresh = families.is_empty() || (self.failures == 0 && self.looked.elapsed() < self.place.look);
         if self.written.as_ref() == Some(&digest) && fresh {
             return self.place.look;
         }
         let kept = async {
-            if rules.is_empty() {
-                return self.write(&digest, &text).await;
+            if families.is_empty() {
+                return self.write(&digest, &text, &families).await;
             }
             let bridge = own.bridge.as_deref().ok_or(PolicyError::NoBridge)?;
-            self.write(&digest, &text).await?;
-            filter_bridge(bridge).await
+            self.write(&digest, &text, &families).await?;
+            for family in &families {
+                filter_bridge(*family, bridge).await?;
+            }
+            Ok(())
         };
         match kept.await {
             Ok(()) => {
@@ -170,7 +195,7 @@ impl Keeper {
                 self.place.look
             }
             // Nothing was to be kept.
-            Err(_) if rules.is_empty() => self.place.look,
+            Err(_) if families.is_empty() => self.place.look,
             Err(error) => {
                 let words = Chain(&error).to_string();
                 if self.said.as_ref() != Some(&words) {
@@ -194,12 +219,16 @@ impl Keeper {
         self.read = (share.clone(), policies);
     }
 
-    /// Writes what is not there.
-    async fn write(&mut self, digest: &str, text: &str) -> Result<(), PolicyError> {
-        if self.written.as_deref() == Some(digest)
-            && nft(&self.place, &["-t", "list", "table", "ip", &self.place.table], "").await.is_ok()
-        {
-            return Ok(());
+    /// Writes what is not there: a table of each of these families.
+    async fn write(&mut self, digest: &str, text: &str, families: &[Family]) -> Result<(), PolicyError> {
+        if self.written.as_deref() == Some(digest) {
+            let mut there = true;
+            for family in families {
+                there &= nft(&self.place, &["-t", "list", "table", family.word(), &self.place.table], "").await.is_ok();
+            }
+            if there {
+                return Ok(());
+            }
         }
         self.written = None;
         nft(&self.place, &["-f", "-"], text).await?;
@@ -221,9 +250,10 @@ async fn nft(place: &Place, arguments: &[&str], input: &str) -> Result<(), Polic
 }
 
 /// Has the packets between two ports of the bridge go through the rules, if they do not anyway. Only our own bridge is changed.
-async fn filter_bridge(bridge: &str) -> Result<(), PolicyError> {
-    let everywhere = "/proc/sys/net/bridge/bridge-nf-call-iptables";
-    let mut setting = tokio::fs::read_to_string(everywhere).await;
+async fn filter_bridge(family: Family, bridge: &str) -> Result<(), PolicyError> {
+    let ip = family.word();
+    let everywhere = format!("/proc/sys/net/bridge/bridge-nf-call-{ip}tables");
+    let mut setting = tokio::fs::read_to_string(&everywhere).await;
     if setting.is_err() {
         // Where it may not, or there is no such program, the next look shows it.
         let _ = Command::new("modprobe")
@@ -233,13 +263,13 @@ async fn filter_bridge(bridge: &str) -> Result<(), PolicyError> {
             .kill_on_drop(true)
             .status()
             .await;
-        setting = tokio::fs::read_to_string(everywhere).await;
+        setting = tokio::fs::read_to_string(&everywhere).await;
     }
     let setting = setting.map_err(|_| PolicyError::NoBridgeFilter)?;
     if setting.trim() == "1" {
         return Ok(());
     }
-    let path = PathBuf::from(format!("/sys/class/net/{bridge}/bridge/nf_call_iptables"));
+    let path = PathBuf::from(format!("/sys/class/net/{bridge}/bridge/nf_call_{ip}tables"));
     tokio::fs::write(&path, "1").await.map_err(|source| PolicyError::BridgeFilter { path, source })
 }
 

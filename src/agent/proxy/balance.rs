@@ -67,7 +67,9 @@ mod tests {
             |more: &str| table(&share(&[("default/web", spec(more))], &ends), &here()).forwards["default/web/tcp/80"].clone();
         let (plain, sticky) = (forward("None"), forward("ClientIP"));
         let (a, b): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-        let host = |backend: Option<Backend>| backend.map(|backend| backend.address.octets()[3]);
+        let host = |backend: Option<Backend>| {
+            backend.map(|backend| backend.address.to_string().rsplit_once('.').unwrap().1.parse::<u8>().unwrap())
+        };
         let mut balancer = Balancer::default();
         let mut pick = |forward: &Forward, client, ms| host(balancer.pick(forward, client, Tick(ms)));
         assert_eq!([pick(&plain, a, 0), pick(&plain, a, 0), pick(&plain, a, 0)], [Some(2), Some(3), Some(2)]);

@@ -6,11 +6,12 @@
 //!           loads both and compares what nft then lists).
 //! Flow:     from `change.rs`, on to `netlink.rs`.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::change::Step;
+use super::family::Family;
 use super::message::{ACK, APPEND, CREATE, Writer};
 use super::ruleset::{Key, MARK, Part, Rule, SetKind, Verdict};
 
@@ -18,7 +19,6 @@ use super::ruleset::{Key, MARK, Part, Rule, SetKind, Verdict};
 pub const SUBSYSTEM: u16 = 10;
 const BEGIN: u16 = 16;
 const END: u16 = 17;
-const INET: u8 = 2;
 
 const NEW_TABLE: u16 = 0;
 const DELETE_TABLE: u16 = 2;
@@ -35,29 +35,28 @@ const DELETE_ELEMENTS: u16 = 14;
 const VERDICT: u32 = 0xffff_ff00;
 /// nft's numbers of types, six bits each where several make a key.
 const ADDRESS: u32 = 7;
+const ADDRESS6: u32 = 8;
 const PROTOCOL: u32 = 12;
 const PORT: u32 = 13;
 const INTEGER: u32 = 4;
 const GOTO: i32 = -4;
 const DROP: i32 = 0;
-/// Registers: the verdict; the first of 16 bytes; its second and third word.
+/// Registers: the verdict; the first and the second of 16 bytes; the same as words of four bytes each.
 const R_VERDICT: u32 = 0;
 const R1: u32 = 1;
-const R1_SECOND: u32 = 9;
-const R1_THIRD: u32 = 10;
 const R2: u32 = 2;
-/// Where the header of a packet has its addresses.
-const SOURCE: u32 = 12;
-const DESTINATION: u32 = 16;
-/// How many bytes of elements go into one message: an attribute holds less than 64 KiB, and a name has up to 200.
+const R_WORDS: u32 = 8;
+/// The second word.
+const R1_SECOND: u32 = R_WORDS + 1;
+/// How many bytes of elements go into one message: an attribute holds less than 64 KiB, and a name has up to 220.
 const ELEMENTS: usize = 32 * 1024;
 /// How many clients of one backend are remembered, as nft has it.
 const CLIENTS: u32 = 65_535;
 
 /// The bytes of one transaction.
 #[must_use]
-pub fn batch(table: &str, steps: &[Step]) -> Vec<u8> {
-    let mut out = Batch { out: Writer::default(), table, sets: 0, sequence: 0 };
+pub fn batch(family: Family, table: &str, steps: &[Step]) -> Vec<u8> {
+    let mut out = Batch { out: Writer::default(), family, table, sets: 0, sequence: 0 };
     out.edge(BEGIN);
     for (number, step) in steps.iter().enumerate() {
         out.sequence = u32::try_from(number + 1).unwrap_or(u32::MAX);
@@ -69,6 +68,7 @@ pub fn batch(table: &str, steps: &[Step]) -> Vec<u8> {
 
 struct Batch<'a> {
     out: Writer,
+    family: Family,
     table: &'a str,
     /// Sets of this batch have numbers: those without a name are called by it.
     sets: u32,
@@ -81,7 +81,7 @@ impl Batch<'_> {
     }
 
     fn message(&mut self, kind: u16, flags: u16, body: impl FnOnce(&mut Writer)) {
-        self.out.message(SUBSYSTEM << 8 | kind, flags, self.sequence, INET, 0, |out| {
+        self.out.message(SUBSYSTEM << 8 | kind, flags, self.sequence, self.family.number(), 0, |out| {
             out.text(1, self.table);
             body(out);
         });
@@ -123,11 +123,12 @@ impl Batch<'_> {
     fn add_set(&mut self, name: &str, kind: SetKind, ack: u16) {
         const MAP: u32 = 0x8;
         const TIMEOUT_AND_DYNAMIC: u32 = 0x30;
+        let (address, bytes) = (address_type(self.family), self.family.length());
         let (flags, key, length) = match kind {
-            SetKind::ByAddress => (MAP, ADDRESS << 12 | PROTOCOL << 6 | PORT, 12),
+            SetKind::ByAddress => (MAP, address << 12 | PROTOCOL << 6 | PORT, bytes + 8),
             SetKind::ByPort => (MAP, PROTOCOL << 6 | PORT, 8),
-            SetKind::Pairs => (0, ADDRESS << 6 | ADDRESS, 8),
-            SetKind::Clients(_) => (TIMEOUT_AND_DYNAMIC, ADDRESS, 4),
+            SetKind::Pairs => (0, address << 6 | address, 2 * bytes),
+            SetKind::Clients(_) => (TIMEOUT_AND_DYNAMIC, address, bytes),
         };
         let set = self.next_set();
         self.message(NEW_SET, CREATE | ack, |out| {
@@ -221,14 +222,15 @@ impl Batch<'_> {
                             out.into_bytes()
                         })
                         .collect();
-                    self.numbered(ADDRESS << 6 | PORT, 8, &values)
+                    self.numbered(address_type(self.family) << 6 | PORT, self.family.length() + 4, &values)
                 }
                 _ => 0,
             })
             .collect();
+        let family = self.family;
         self.message(NEW_RULE, CREATE | APPEND | ack, |out| {
             out.text(2, chain);
-            out.nest(4, |out| rule.iter().zip(maps).for_each(|(part, map)| expressions(out, part, map)));
+            out.nest(4, |out| rule.iter().zip(maps).for_each(|(part, map)| expressions(out, family, part, map)));
         });
     }
 }
@@ -238,24 +240,33 @@ fn user_data(values: &[u32]) -> Vec<u8> {
     (0u8..).zip(values).flat_map(|(kind, value)| [kind, 4].into_iter().chain(value.to_ne_bytes())).collect()
 }
 
-fn address_and_port(address: Ipv4Addr, port: u16) -> [u8; 8] {
-    let ([a, b, c, d], [high, low]) = (address.octets(), port.to_be_bytes());
-    [a, b, c, d, high, low, 0, 0]
+fn address_type(family: Family) -> u32 {
+    match family {
+        Family::V4 => ADDRESS,
+        Family::V6 => ADDRESS6,
+    }
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+fn address_and_port(address: IpAddr, port: u16) -> Vec<u8> {
+    [octets(address).as_slice(), &port.to_be_bytes(), &[0; 2]].concat()
 }
 
 /// Each field of a key has whole words of four bytes.
 fn key_bytes(key: Key) -> Vec<u8> {
     match key {
-        Key::Address(address, protocol, port) => {
-            let [a, b, c, d] = address.octets();
-            let [high, low] = port.to_be_bytes();
-            vec![a, b, c, d, protocol.number(), 0, 0, 0, high, low, 0, 0]
-        }
+        Key::Address(address, protocol, port) => [octets(address), key_bytes(Key::Port(protocol, port))].concat(),
         Key::Port(protocol, port) => {
             let [high, low] = port.to_be_bytes();
             vec![protocol.number(), 0, 0, 0, high, low, 0, 0]
         }
-        Key::Pair(from, to) => [from.octets(), to.octets()].concat(),
+        Key::Pair(from, to) => [octets(from), octets(to)].concat(),
     }
 }
 
@@ -312,29 +323,60 @@ fn compare(out: &mut Writer, equal: bool, value: &[u8]) {
     });
 }
 
-fn bitwise(out: &mut Writer, mask: [u8; 4], xor: [u8; 4]) {
+/// Both are of the same length.
+fn bitwise(out: &mut Writer, mask: &[u8], xor: &[u8]) {
     expression(out, "bitwise", |out| {
         out.number(1, R1);
         out.number(2, R1);
-        out.number(3, 4);
-        out.nest(4, |out| out.bytes(1, &mask));
-        out.nest(5, |out| out.bytes(1, &xor));
+        out.number(3, u32::try_from(mask.len()).unwrap_or(u32::MAX));
+        out.nest(4, |out| out.bytes(1, mask));
+        out.nest(5, |out| out.bytes(1, xor));
     });
 }
 
-fn range(out: &mut Writer, offset: u32, range: Ipv4Net, equal: bool) {
+/// An address of the packet's header, into the register.
+fn address(out: &mut Writer, family: Family, register: u32, end: End) {
+    payload(out, register, 1, offset(family, end), family.length());
+}
+
+/// An end of a packet's way.
+#[derive(Clone, Copy)]
+enum End {
+    Source,
+    Destination,
+}
+
+/// Where the header of a packet has its addresses.
+fn offset(family: Family, end: End) -> u32 {
+    let source = match family {
+        Family::V4 => 12,
+        Family::V6 => 8,
+    };
+    match end {
+        End::Source => source,
+        End::Destination => source + family.length(),
+    }
+}
+
+/// The first register of four bytes behind an address in [`R1`].
+fn behind(family: Family) -> u32 {
+    R_WORDS + family.length() / 4
+}
+
+fn range(out: &mut Writer, end: End, range: IpNet, equal: bool) {
+    let family = Family::of(range.addr());
     let bytes = usize::from(range.prefix_len().div_ceil(8));
     let whole = range.prefix_len().is_multiple_of(8);
-    let length = if whole { u32::from(range.prefix_len() / 8) } else { 4 };
+    let length = if whole { u32::from(range.prefix_len() / 8) } else { family.length() };
     if bytes == 0 {
         return;
     }
-    payload(out, R1, 1, offset, length);
-    let network = range.network().octets();
+    payload(out, R1, 1, offset(family, end), length);
+    let network = octets(range.network());
     if whole {
         compare(out, equal, network.get(..bytes).unwrap_or(&network));
     } else {
-        bitwise(out, range.netmask().octets(), [0; 4]);
+        bitwise(out, &octets(range.netmask()), &vec![0; network.len()]);
         compare(out, equal, &network);
     }
 }
@@ -352,7 +394,7 @@ fn connection(out: &mut Writer, key: u32, bits: u32) {
         out.number(2, key);
         out.number(1, R1);
     });
-    bitwise(out, bits.to_ne_bytes(), [0; 4]);
+    bitwise(out, &bits.to_ne_bytes(), &[0; 4]);
     compare(out, false, &[0; 4]);
 }
 
@@ -397,20 +439,28 @@ fn by_chance(out: &mut Writer, count: usize) {
 
 fn mark(out: &mut Writer, bits: u32) {
     meta(out, R1, 3);
-    bitwise(out, (!MARK).to_ne_bytes(), bits.to_ne_bytes());
+    bitwise(out, &(!MARK).to_ne_bytes(), &bits.to_ne_bytes());
     expression(out, "meta", |out| {
         out.number(2, 3);
         out.number(3, R1);
     });
 }
 
+/// ICMP's code for it.
+fn port_unreachable(family: Family) -> u8 {
+    match family {
+        Family::V4 => 3,
+        Family::V6 => 4,
+    }
+}
+
 /// The kernel's expressions for a part of a rule; `map` is the number of its map, if it has one.
-fn expressions(out: &mut Writer, part: &Part, map: u32) {
+fn expressions(out: &mut Writer, family: Family, part: &Part, map: u32) {
     match part {
-        Part::From(net) => range(out, SOURCE, *net, true),
-        Part::NotFrom(net) => range(out, SOURCE, *net, false),
-        Part::To(net) => range(out, DESTINATION, *net, true),
-        Part::NotTo(net) => range(out, DESTINATION, *net, false),
+        Part::From(net) => range(out, End::Source, *net, true),
+        Part::NotFrom(net) => range(out, End::Source, *net, false),
+        Part::To(net) => range(out, End::Destination, *net, true),
+        Part::NotTo(net) => range(out, End::Destination, *net, false),
         Part::In(interface) => name(out, 6, interface, true),
         Part::NotIn(interface) => name(out, 6, interface, false),
         Part::Out(interface) => name(out, 7, interface, true),
@@ -422,7 +472,7 @@ fn expressions(out: &mut Writer, part: &Part, map: u32) {
         Part::Turned => connection(out, 2, 0x20),
         Part::Marked => {
             meta(out, R1, 3);
-            bitwise(out, MARK.to_ne_bytes(), [0; 4]);
+            bitwise(out, &MARK.to_ne_bytes(), &[0; 4]);
             compare(out, true, &MARK.to_ne_bytes());
         }
         Part::Is(protocol) => {
@@ -430,16 +480,16 @@ fn expressions(out: &mut Writer, part: &Part, map: u32) {
             compare(out, true, &[protocol.number()]);
         }
         Part::Remembered(set) => {
-            payload(out, R1, 1, SOURCE, 4);
+            address(out, family, R1, End::Source);
             lookup(out, set, 0, None);
         }
         Part::Pair(set) => {
-            payload(out, R1, 1, SOURCE, 4);
-            payload(out, R1_SECOND, 1, DESTINATION, 4);
+            address(out, family, R1, End::Source);
+            address(out, family, behind(family), End::Destination);
             lookup(out, set, 0, None);
         }
         Part::Remember(set) => {
-            payload(out, R1, 1, SOURCE, 4);
+            address(out, family, R1, End::Source);
             expression(out, "dynset", |out| {
                 out.number(4, R1);
                 out.number(3, 1);
@@ -449,9 +499,9 @@ fn expressions(out: &mut Writer, part: &Part, map: u32) {
         Part::Mark => mark(out, MARK),
         Part::Unmark => mark(out, 0),
         Part::ByAddress(map) => {
-            payload(out, R1, 1, DESTINATION, 4);
-            meta(out, R1_SECOND, 16);
-            payload(out, R1_THIRD, 2, 2, 2);
+            address(out, family, R1, End::Destination);
+            meta(out, behind(family), 16);
+            payload(out, behind(family) + 1, 2, 2, 2);
             lookup(out, map, 0, Some(R_VERDICT));
         }
         Part::ByPort(map) => {
@@ -468,7 +518,7 @@ fn expressions(out: &mut Writer, part: &Part, map: u32) {
             let one = if let [backend] = backends.as_slice() { Some(backend) } else { None };
             if let Some(backend) = one {
                 let mut value = Writer::default();
-                value.bytes(1, &backend.address.octets());
+                value.bytes(1, &octets(backend.address));
                 immediate(out, R1, &value.into_bytes());
                 let mut value = Writer::default();
                 value.bytes(1, &backend.port.to_be_bytes());
@@ -479,9 +529,9 @@ fn expressions(out: &mut Writer, part: &Part, map: u32) {
             }
             expression(out, "nat", |out| {
                 out.number(1, 1);
-                out.number(2, u32::from(INET));
+                out.number(2, u32::from(family.number()));
                 out.number(3, R1);
-                out.number(5, if one.is_some() { R2 } else { R1_SECOND });
+                out.number(5, if one.is_some() { R2 } else { behind(family) });
                 if one.is_some() {
                     out.number(7, 2);
                 }
@@ -489,11 +539,11 @@ fn expressions(out: &mut Writer, part: &Part, map: u32) {
         }
         Part::Snat(address) => {
             let mut value = Writer::default();
-            value.bytes(1, &address.octets());
+            value.bytes(1, &octets(*address));
             immediate(out, R1, &value.into_bytes());
             expression(out, "nat", |out| {
                 out.number(1, 0);
-                out.number(2, u32::from(INET));
+                out.number(2, u32::from(family.number()));
                 out.number(3, R1);
                 out.number(7, 0x10);
             });
@@ -502,7 +552,7 @@ fn expressions(out: &mut Writer, part: &Part, map: u32) {
         Part::Drop => immediate(out, R_VERDICT, &verdict(DROP, None)),
         Part::Reject => expression(out, "reject", |out| {
             out.number(1, 0);
-            out.bytes(2, &[3]);
+            out.bytes(2, &[port_unreachable(family)]);
         }),
         Part::Reset => expression(out, "reject", |out| {
             out.number(1, 1);

@@ -45,7 +45,7 @@ pub fn whole(new: &Ruleset) -> Vec<Step<'_>> {
 /// What is other; empty when nothing is.
 #[must_use]
 pub fn change<'a>(old: &'a Ruleset, new: &'a Ruleset) -> Vec<Step<'a>> {
-    if old.table != new.table {
+    if (old.family, &old.table) != (new.family, &new.table) {
         return whole(new);
     }
     let mut steps = Vec::new();

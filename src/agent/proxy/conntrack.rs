@@ -6,10 +6,11 @@
 //! Source:   the kernel's nfnetlink_conntrack.h; kube-proxy's conntrack reconciler.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
+use super::family::Family;
 use super::message::{ACK, Attributes, DUMP, Message, Writer};
 use super::table::{Backend, Forward, Protocol, Table};
 
@@ -17,7 +18,6 @@ use super::table::{Backend, Forward, Protocol, Table};
 pub const SUBSYSTEM: u16 = 1;
 const GET: u16 = 1;
 const DELETE: u16 = 2;
-const INET: u8 = 2;
 const TUPLE_ORIGINAL: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
 const STATUS: u16 = 3;
@@ -28,23 +28,23 @@ const TURNED: u32 = 0x20;
 /// A flow that the kernel remembers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flow {
-    from: Ipv4Addr,
-    to: (Ipv4Addr, u16),
+    from: IpAddr,
+    to: (IpAddr, u16),
     answers: Backend,
     turned: bool,
     original: Vec<u8>,
     id: Option<Vec<u8>>,
 }
 
-/// The question for all flows.
+/// The question for all flows of a family.
 #[must_use]
-pub fn list(sequence: u32) -> Vec<u8> {
+pub fn list(family: Family, sequence: u32) -> Vec<u8> {
     let mut out = Writer::default();
-    out.message(SUBSYSTEM << 8 | GET, DUMP, sequence, INET, 0, |_| {});
+    out.message(SUBSYSTEM << 8 | GET, DUMP, sequence, family.number(), 0, |_| {});
     out.into_bytes()
 }
 
-/// A UDP flow over IPv4; `None` for anything else.
+/// A UDP flow; `None` for anything else.
 #[must_use]
 pub fn read(message: &Message) -> Option<Flow> {
     let attributes = message.attributes();
@@ -61,23 +61,25 @@ pub fn read(message: &Message) -> Option<Flow> {
     })
 }
 
-type End = (Ipv4Addr, u16);
+type End = (IpAddr, u16);
 
 fn ends(tuple: Attributes) -> Option<(End, End)> {
     let (addresses, protocol) = (tuple.nested(1)?, tuple.nested(2)?);
     if protocol.find(1)?.first() != Some(&Protocol::Udp.number()) {
         return None;
     }
-    let address = |kind| Some(Ipv4Addr::from_bits(addresses.number(kind)?));
+    // IPv4 has the kinds 1 and 2, IPv6 3 and 4.
+    let v4 = |kind| Some(IpAddr::from(Ipv4Addr::from_bits(addresses.number(kind)?)));
+    let v6 = |kind| Some(IpAddr::from(Ipv6Addr::from(<[u8; 16]>::try_from(addresses.find(kind)?).ok()?)));
     let port = |kind| Some(u16::from_be_bytes(protocol.find(kind)?.try_into().ok()?));
-    Some(((address(1)?, port(2)?), (address(2)?, port(3)?)))
+    Some(((v4(1).or_else(|| v6(3))?, port(2)?), (v4(2).or_else(|| v6(4))?, port(3)?)))
 }
 
 /// The order to forget a flow, and no later one between the same two.
 #[must_use]
-pub fn forget(flow: &Flow, sequence: u32) -> Vec<u8> {
+pub fn forget(family: Family, flow: &Flow, sequence: u32) -> Vec<u8> {
     let mut out = Writer::default();
-    out.message(SUBSYSTEM << 8 | DELETE, ACK, sequence, INET, 0, |out| {
+    out.message(SUBSYSTEM << 8 | DELETE, ACK, sequence, family.number(), 0, |out| {
         out.nest(TUPLE_ORIGINAL, |out| out.raw(&flow.original));
         if let Some(id) = &flow.id {
             out.bytes(ID, id);
@@ -91,20 +93,20 @@ pub fn forget(flow: &Flow, sequence: u32) -> Vec<u8> {
 pub struct Judge {
     addresses: BTreeMap<End, Option<Vec<Backend>>>,
     node_ports: BTreeMap<u16, Option<Vec<Backend>>>,
-    services: Option<Ipv4Net>,
-    pods: Option<Ipv4Net>,
-    own: Option<Ipv4Net>,
+    services: Option<IpNet>,
+    pods: Option<IpNet>,
+    own: Option<IpNet>,
 }
 
 /// Where the pods and the services are.
 #[derive(Clone, Copy, Debug)]
 pub struct Ranges {
     /// All services.
-    pub services: Option<Ipv4Net>,
+    pub services: Option<IpNet>,
     /// All pods.
-    pub pods: Ipv4Net,
+    pub pods: IpNet,
     /// This node's pods.
-    pub own: Ipv4Net,
+    pub own: IpNet,
 }
 
 impl Judge {
@@ -144,7 +146,7 @@ impl Judge {
     /// Whether a flow leads to nobody that serves it now.
     #[must_use]
     pub fn is_stale(&self, flow: &Flow) -> bool {
-        let within = |range: Option<Ipv4Net>, address: Ipv4Addr| range.is_some_and(|range| range.contains(&address));
+        let within = |range: Option<IpNet>, address: IpAddr| range.is_some_and(|range| range.contains(&address));
         if within(self.pods, flow.from) && !within(self.own, flow.from) {
             return false;
         }

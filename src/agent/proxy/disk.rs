@@ -5,10 +5,13 @@
 use std::fs;
 use std::path::Path;
 
+use super::family::Family;
+
 /// Whether packets that stay on a bridge pass the rules.
 #[must_use]
-pub fn bridge_filter() -> bool {
-    fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables").is_ok_and(|text| text.trim() == "1")
+pub fn bridge_filter(family: Family) -> bool {
+    fs::read_to_string(format!("/proc/sys/net/bridge/bridge-nf-call-{}tables", family.word()))
+        .is_ok_and(|text| text.trim() == "1")
 }
 
 /// Lets every port of the bridge send back what came in by it: so a pod reaches itself through its service, when packets on the bridge

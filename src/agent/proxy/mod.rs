@@ -7,6 +7,8 @@
 //!                             └─▶ run/fallback.rs ─▶ tcp.rs, udp.rs: node ports only, where nftables cannot be had
 //! ```
 //!
+//! In a dual-stack cluster all of it is there twice, once for each family of addresses (`family.rs`), with a table each.
+//!
 //! While no agent runs the table stays, and traffic flows on by what it said last.
 
 pub mod balance;
@@ -14,6 +16,7 @@ pub mod batch;
 pub mod change;
 pub mod conntrack;
 pub mod disk;
+pub mod family;
 pub mod message;
 pub mod netlink;
 pub mod ruleset;

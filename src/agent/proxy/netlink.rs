@@ -13,6 +13,7 @@ use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, Socket
 
 use super::change::Step;
 use super::conntrack::{self, Judge};
+use super::family::Family;
 use super::message::{DONE, Message, Messages, Writer};
 use super::{batch, text};
 
@@ -24,7 +25,6 @@ const ROOM: usize = 32 * 1024 * 1024;
 const ANSWER: usize = 64 * 1024;
 const GET_TABLE: u16 = 1;
 const GET_GENERATION: u16 = 16;
-const INET: u8 = 2;
 
 /// Why the kernel has not done it.
 #[derive(Debug, thiserror::Error)]
@@ -62,12 +62,12 @@ impl From<Errno> for KernelError {
 ///
 /// # Errors
 /// When the kernel does not.
-pub fn apply(table: &str, steps: &[Step]) -> Result<(), KernelError> {
+pub fn apply(family: Family, table: &str, steps: &[Step]) -> Result<(), KernelError> {
     if steps.is_empty() {
         return Ok(());
     }
     let socket = open()?;
-    net::send(&socket, &batch::batch(table, steps), SendFlags::empty())?;
+    net::send(&socket, &batch::batch(family, table, steps), SendFlags::empty())?;
     // All answers are there when the call returns.
     let mut answered = false;
     let mut buffer = vec![0; ANSWER];
@@ -81,18 +81,23 @@ pub fn apply(table: &str, steps: &[Step]) -> Result<(), KernelError> {
             match message.error() {
                 None => {}
                 Some(0) => answered = true,
-                Some(number) => return Err(refusal(table, steps, message.sequence, number)),
+                Some(number) => return Err(refusal(family, table, steps, message.sequence, number)),
             }
         }
     }
     if answered { Ok(()) } else { Err(KernelError::Socket(io::Error::from(io::ErrorKind::TimedOut))) }
 }
 
-fn refusal(table: &str, steps: &[Step], sequence: u32, number: i32) -> KernelError {
+fn refusal(family: Family, table: &str, steps: &[Step], sequence: u32, number: i32) -> KernelError {
     let step = usize::try_from(sequence).ok().and_then(|sequence| steps.get(sequence.checked_sub(1)?));
     match step {
         Some(step) => KernelError::Refused {
-            step: text::text(table, std::slice::from_ref(step)).chars().take(300).collect::<String>().trim_end().to_owned(),
+            step: text::text(family, table, std::slice::from_ref(step))
+                .chars()
+                .take(300)
+                .collect::<String>()
+                .trim_end()
+                .to_owned(),
             source: io::Error::from_raw_os_error(number),
         },
         None => Errno::from_raw_os_error(number).into(),
@@ -105,7 +110,7 @@ fn refusal(table: &str, steps: &[Step], sequence: u32, number: i32) -> KernelErr
 /// When the kernel does not say.
 pub fn generation() -> Result<u32, KernelError> {
     let mut found = None;
-    ask(request(GET_GENERATION, |_| {}), |message| found = message.attributes().number(1).or(found))?;
+    ask(request(Family::V4, GET_GENERATION, |_| {}), |message| found = message.attributes().number(1).or(found))?;
     found.ok_or(KernelError::Missing)
 }
 
@@ -113,24 +118,24 @@ pub fn generation() -> Result<u32, KernelError> {
 ///
 /// # Errors
 /// When the kernel does not say.
-pub fn content(table: &str) -> Result<Option<u32>, KernelError> {
+pub fn content(family: Family, table: &str) -> Result<Option<u32>, KernelError> {
     let mut found = None;
-    match ask(request(GET_TABLE, |out| out.text(1, table)), |message| found = message.attributes().number(3).or(found)) {
+    match ask(request(family, GET_TABLE, |out| out.text(1, table)), |message| found = message.attributes().number(3).or(found)) {
         Err(KernelError::Socket(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
         Ok(()) => Ok(found),
     }
 }
 
-/// Forgets the UDP flows that lead to nobody; says how many there were.
+/// Forgets the UDP flows of this family that lead to nobody; says how many there were.
 ///
 /// # Errors
 /// When the kernel does not list them.
-pub fn forget_stale(judge: &Judge) -> Result<usize, KernelError> {
+pub fn forget_stale(family: Family, judge: &Judge) -> Result<usize, KernelError> {
     let mut stale = Vec::new();
-    ask(conntrack::list(1), |message| stale.extend(conntrack::read(&message).filter(|flow| judge.is_stale(flow))))?;
+    ask(conntrack::list(family, 1), |message| stale.extend(conntrack::read(&message).filter(|flow| judge.is_stale(flow))))?;
     for flow in &stale {
-        match ask(conntrack::forget(flow, 1), |_| {}) {
+        match ask(conntrack::forget(family, flow, 1), |_| {}) {
             // It has ended by itself.
             Err(KernelError::Socket(error)) if error.kind() == io::ErrorKind::NotFound => {}
             other => other?,
@@ -139,9 +144,9 @@ pub fn forget_stale(judge: &Judge) -> Result<usize, KernelError> {
     Ok(stale.len())
 }
 
-fn request(kind: u16, body: impl FnOnce(&mut Writer)) -> Vec<u8> {
+fn request(family: Family, kind: u16, body: impl FnOnce(&mut Writer)) -> Vec<u8> {
     let mut out = Writer::default();
-    out.message(batch::SUBSYSTEM << 8 | kind, super::message::ACK, 1, INET, 0, body);
+    out.message(batch::SUBSYSTEM << 8 | kind, super::message::ACK, 1, family.number(), 0, body);
     out.into_bytes()
 }
 

@@ -16,17 +16,18 @@
 //! by no other; the host's own, and that from outside, by the first of the tables: they all have the same services. What nobody has turned
 //! is refused only after all have had it (filter comes after nat), so a table that has no backend of its own does not stand in the way.
 //!
-//! In:       a [`Table`], and where the pods are ([`Base`]).
+//! In:       a [`Table`], and where the pods are ([`Base`]), of one family of addresses.
 //! Out:      a [`Ruleset`], compared in `change.rs`.
 //! Source:   the shape of kube-proxy's nftables mode; there is a chain for a backend only where affinity needs one, else one map of each
 //!           service holds them. The mark that asks for masquerading is kube-proxy's bit with kube-proxy's meaning.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::family::Family;
 use super::table::{Backend, Forward, Policy, Protocol, Table};
 
 /// The bit of a packet's mark that asks for masquerading.
@@ -36,7 +37,8 @@ const DSTNAT: i32 = -100;
 const SRCNAT: i32 = 100;
 /// Refusing comes before the usual filters: an answer "refused" is better than the silence of a policy `drop`.
 const REFUSE: i32 = -10;
-const LOOPBACK: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
+const LOOPBACK: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8));
+const LOOPBACK6: IpNet = IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128));
 
 /// Where the pods are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,31 +48,39 @@ pub struct Base {
     /// The bridge of this node's pods.
     pub bridge: String,
     /// The addresses of this node's pods.
-    pub range: Ipv4Net,
+    pub range: IpNet,
     /// The host's own address among them.
-    pub gateway: Ipv4Addr,
+    pub gateway: IpAddr,
     /// The tunnel to other nodes, if there is one.
     pub tunnel: String,
     /// The addresses of all pods.
-    pub pods: Ipv4Net,
+    pub pods: IpNet,
     /// The addresses of services, when known: what of them is no service is refused.
-    pub services: Option<Ipv4Net>,
-    /// Whether packets that stay on the bridge pass the rules (`bridge-nf-call-iptables`). If not, answers between two pods of the bridge
+    pub services: Option<IpNet>,
+    /// Whether packets that stay on the bridge pass the rules (`bridge-nf-call-iptables`, `…-ip6tables`). If not, answers between two pods of the bridge
     /// would go past them, so that such traffic is masqueraded.
     pub bridge_filter: bool,
+}
+
+impl Base {
+    /// The family of its addresses.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        Family::of(self.gateway)
+    }
 }
 
 /// A condition or an act of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
     /// It came from there.
-    From(Ipv4Net),
+    From(IpNet),
     /// It came from elsewhere.
-    NotFrom(Ipv4Net),
+    NotFrom(IpNet),
     /// It goes there.
-    To(Ipv4Net),
+    To(IpNet),
     /// It goes elsewhere.
-    NotTo(Ipv4Net),
+    NotTo(IpNet),
     /// It came in by this interface.
     In(String),
     /// It came in by another interface.
@@ -116,14 +126,14 @@ pub enum Part {
     /// Its source becomes the host's.
     Masquerade,
     /// Its source becomes this one.
-    Snat(Ipv4Addr),
+    Snat(IpAddr),
     /// Gone without a word.
     Drop,
     /// Gone with an answer by ICMP: "port unreachable".
     Reject,
     /// Gone with an answer by TCP. No limit on the rate of ICMP keeps it back.
     Reset,
-    /// ICMP's word that there is a shorter way.
+    /// ICMP's word that there is a shorter way. Of IPv4 only.
     Redirect,
 }
 
@@ -188,11 +198,11 @@ pub enum SetKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
     /// Of [`SetKind::ByAddress`].
-    Address(Ipv4Addr, Protocol, u16),
+    Address(IpAddr, Protocol, u16),
     /// Of [`SetKind::ByPort`].
     Port(Protocol, u16),
     /// Of [`SetKind::Pairs`].
-    Pair(Ipv4Addr, Ipv4Addr),
+    Pair(IpAddr, IpAddr),
 }
 
 /// What happens at a key.
@@ -209,6 +219,8 @@ pub enum Verdict {
 /// All of a table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ruleset {
+    /// Of its addresses.
+    pub family: Family,
     /// Its name.
     pub table: String,
     /// By name.
@@ -229,7 +241,7 @@ const HAIRPIN: &str = "hairpin";
 /// What the kernel is to hold for these forwards.
 #[must_use]
 pub fn ruleset(base: &Base, table: &Table) -> Ruleset {
-    let mut set = Ruleset { table: base.table.clone(), ..Ruleset::default() };
+    let mut set = Ruleset { family: base.family(), table: base.table.clone(), ..Ruleset::default() };
     frame(base, &mut set);
     for (name, forward) in &table.forwards {
         add(base, name, forward, &mut set);
@@ -265,7 +277,11 @@ fn frame(base: &Base, set: &mut Ruleset) {
     }
     let goto = |chain: &str| Part::Goto(chain.to_owned());
     let by_address = |map: &str| Part::ByAddress(map.to_owned());
-    let to_port = |map: &str| vec![Part::ToHost, Part::NotTo(LOOPBACK), Part::ByPort(map.to_owned())];
+    let loopback = match base.family() {
+        Family::V4 => LOOPBACK,
+        Family::V6 => LOOPBACK6,
+    };
+    let to_port = |map: &str| vec![Part::ToHost, Part::NotTo(loopback), Part::ByPort(map.to_owned())];
     let new = |mut rule: Rule| {
         rule.insert(0, Part::New);
         rule
@@ -292,8 +308,10 @@ fn frame(base: &Base, set: &mut Ruleset) {
         forward.push(new(vec![Part::In(base.bridge.clone()), Part::To(services), goto("refuse")]));
         output.push(new(vec![Part::To(services), goto("refuse")]));
     }
-    // A pod that took it at its word would send what is for a service past the rules.
-    output.push(vec![Part::Out(base.bridge.clone()), Part::Redirect, Part::Drop]);
+    // A pod that took it at its word would send what is for a service past the rules. In IPv6 it speaks of the pod, not of the service.
+    if base.family() == Family::V4 {
+        output.push(vec![Part::Out(base.bridge.clone()), Part::Redirect, Part::Drop]);
+    }
     set.chain("filter-input", Some(Hook::FilterInput), vec![none(), new(to_port(NO_ENDPOINT_PORTS))]);
     set.chain("filter-forward", Some(Hook::FilterForward), forward);
     set.chain("filter-output", Some(Hook::FilterOutput), output);
@@ -301,7 +319,7 @@ fn frame(base: &Base, set: &mut Ruleset) {
 
 /// One port of one service.
 fn add(base: &Base, name: &str, forward: &Forward, set: &mut Ruleset) {
-    let key = |address: &Ipv4Addr| Key::Address(*address, forward.protocol, forward.port);
+    let key = |address: &IpAddr| Key::Address(*address, forward.protocol, forward.port);
     let (svc, local, ext, fw) = (format!("svc-{name}"), format!("local-{name}"), format!("ext-{name}"), format!("fw-{name}"));
     let refuse = || Verdict::Goto("refuse".to_owned());
     if forward.all.is_empty() {
@@ -330,7 +348,7 @@ fn add(base: &Base, name: &str, forward: &Forward, set: &mut Ruleset) {
     }
     if let Some(time) = forward.affinity {
         for backend in remembered {
-            let (clients, chain) = (clients(name, time, *backend), format!("ep-{name}/{}/{}", backend.address, backend.port));
+            let (clients, chain) = (clients(name, time, *backend), remembering(name, *backend));
             let rules = vec![vec![Part::Remember(clients.clone())], vec![Part::Is(forward.protocol), Part::Dnat(vec![*backend])]];
             set.sets.insert(clients, SetKind::Clients(time));
             set.chain(&chain, None, rules);
@@ -359,12 +377,12 @@ fn add(base: &Base, name: &str, forward: &Forward, set: &mut Ruleset) {
     }
     set.chain(&ext, None, rules);
     let silent = outside_local && forward.local.is_empty();
-    let guarded = !forward.sources.is_empty() && !forward.balanced.is_empty();
-    if guarded {
-        let allowed = forward.sources.iter().map(|range| vec![Part::From(*range), goto(&ext)]);
+    let sources = forward.sources.as_ref().filter(|_| !forward.balanced.is_empty());
+    if let Some(sources) = sources {
+        let allowed = sources.iter().map(|range| vec![Part::From(*range), goto(&ext)]);
         set.chain(&fw, None, allowed.chain([vec![Part::Drop]]).collect());
     }
-    let balanced = forward.balanced.iter().map(|address| (address, if guarded { &fw } else { &ext }));
+    let balanced = forward.balanced.iter().map(|address| (address, if sources.is_some() { &fw } else { &ext }));
     for (address, chain) in forward.outside.iter().map(|address| (address, &ext)).chain(balanced) {
         set.element(EXTERNAL_IPS, key(address), Verdict::Goto(chain.clone()));
         if silent {
@@ -381,7 +399,17 @@ fn add(base: &Base, name: &str, forward: &Forward, set: &mut Ruleset) {
 
 /// The set of a backend's clients. The time is in its name, since a set cannot change it.
 fn clients(name: &str, time: Duration, backend: Backend) -> String {
-    format!("clients-{}s-{name}/{}/{}", time.as_secs(), backend.address, backend.port)
+    format!("clients-{}s-{name}/{}", time.as_secs(), plain(backend))
+}
+
+/// The chain of a backend that remembers its clients.
+fn remembering(name: &str, backend: Backend) -> String {
+    format!("ep-{name}/{}", plain(backend))
+}
+
+/// A backend as a part of a name: nft knows no colons there.
+fn plain(backend: Backend) -> String {
+    format!("{}/{}", backend.address, backend.port).replace(':', ".")
 }
 
 /// The rules that pick one of these. A map that a rule owns goes with it in a moment of its own: to a packet that is between the two when
@@ -392,7 +420,7 @@ fn choice(name: &str, forward: &Forward, backends: &[Backend]) -> Vec<Rule> {
         let first = backends.get(..1).filter(|_| backends.len() > 1);
         return std::iter::once(backends).chain(first).map(to).collect();
     };
-    let chain = |backend: &Backend| format!("ep-{name}/{}/{}", backend.address, backend.port);
+    let chain = |backend: &Backend| remembering(name, *backend);
     let known = |backend: &Backend| vec![Part::Remembered(clients(name, time, *backend)), Part::Goto(chain(backend))];
     let any = vec![Part::GotoOne(backends.iter().map(chain).collect())];
     let first = backends.first().map(|backend| vec![Part::Goto(chain(backend))]);
@@ -402,7 +430,7 @@ fn choice(name: &str, forward: &Forward, backends: &[Backend]) -> Vec<Rule> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::super::change::{Step, change, whole};
-    use super::super::table::tests::{here, share};
+    use super::super::table::tests::{here, here6, share};
     use super::super::table::{Here, table};
     use super::super::text::text;
     use super::*;
@@ -421,6 +449,26 @@ pub(crate) mod tests {
             services: Some("10.96.0.0/16".parse().unwrap()),
             bridge_filter: true,
         }
+    }
+
+    fn base6() -> Base {
+        Base {
+            range: here6().range,
+            gateway: here6().gateway,
+            pods: "fd00:244::/56".parse().unwrap(),
+            services: Some("fd00:96::/112".parse().unwrap()),
+            bridge_filter: false,
+            ..base()
+        }
+    }
+
+    fn golden(file: &str, new: &Ruleset) {
+        let text = text(new.family, "bramble-test", &whole(new));
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file);
+        if std::env::var("GOLDEN").is_ok_and(|mode| mode == "write") {
+            std::fs::write(&path, &text).unwrap();
+        }
+        assert_eq!(text, std::fs::read_to_string(path).unwrap());
     }
 
     fn of(share: &Share) -> Ruleset {
@@ -457,13 +505,30 @@ pub(crate) mod tests {
             ("default/local", "10.244.2.3", "pi-2", json!({})),
             ("default/sticky", "10.244.1.4", "pi-1", json!({})),
         ];
-        let new = of(&share(&services, &endpoints));
-        let text = text("bramble-test", &whole(&new));
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/proxy.nft");
-        if std::env::var("GOLDEN").is_ok_and(|mode| mode == "write") {
-            std::fs::write(&path, &text).unwrap();
-        }
-        assert_eq!(text, std::fs::read_to_string(path).unwrap());
+        golden("proxy.nft", &of(&share(&services, &endpoints)));
+        // The same in IPv6.
+        let services6 = services.map(|(name, mut spec)| {
+            let ip = spec["clusterIP"].as_str().unwrap().replace("10.96.0.", "fd00:96::");
+            spec["ipFamilies"] = json!(["IPv4", "IPv6"]);
+            spec["clusterIPs"] = json!([spec["clusterIP"], ip]);
+            if name == "default/plain" {
+                spec["externalIPs"] = json!(["2001:db8::5"]);
+            }
+            if name == "default/local" {
+                spec["loadBalancerSourceRanges"] = json!(["192.168.0.0/16", "fd07::/60", "fd08::/63"]);
+            }
+            (name, spec)
+        });
+        let addresses = endpoints.each_ref().map(|(_, address, ..)| {
+            let (range, number) = address.rsplit_once('.').unwrap();
+            format!("{}::{number}", range.replace("10.244.", "fd00:244:0:"))
+        });
+        let endpoints6: Vec<_> = endpoints
+            .iter()
+            .zip(&addresses)
+            .map(|((name, _, node, more), to)| (*name, to.as_str(), *node, more.clone()))
+            .collect();
+        golden("proxy6.nft", &ruleset(&base6(), &table(&share(&services6, &endpoints6), &here6())));
     }
 
     /// What the kernel would hold, or why it would refuse.
@@ -589,7 +654,7 @@ pub(crate) mod tests {
         let a = ("default/a", "10.244.2.1", "pi-2", json!({}));
         let (b, b2) = (("default/b", "10.244.2.2", "pi-2", json!({})), ("default/b", "10.244.2.3", "pi-2", json!({})));
         let (old, new) = (of(&share(&services, &[a.clone(), b.clone()])), of(&share(&services, &[a, b, b2])));
-        let steps = text("t", &change(&old, &new));
+        let steps = text(Family::V4, "t", &change(&old, &new));
         assert_eq!(
             steps,
             "flush chain ip t svc-default/b/tcp/80\n\

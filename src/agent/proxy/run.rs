@@ -1,18 +1,19 @@
 //! Hands: keeps the kernel's rules as the network's share wants them, for as long as the agent runs. They stay when it ends.
 //!
 //! In:       the network's share, the node's own network.
-//! Out:      the kernel's table (`netlink.rs`), or node ports in user space; the relay to an API that listens on loopback; words in the log;
-//!           events of services whose ports programs of the machine have.
+//! Out:      the kernel's table of each family of addresses (`netlink.rs`), or node ports in user space; the relay to an API that listens on
+//!           loopback; words in the log; events of services whose ports programs of the machine have.
 //! Never:    decides who serves (`table.rs`), or takes the table away by itself ([`remove`] does, when a node is taken down).
 
 mod fallback;
 mod ports;
 
-use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::change::{Step, change, whole};
 use super::conntrack::{Judge, Ranges};
 use super::disk;
+use super::family::Family;
 use super::netlink::{self, KernelError};
 use super::ruleset::{Base, Ruleset, ruleset};
 use super::table::{Here, Table, table};
@@ -66,18 +68,27 @@ pub struct Parts {
     pub check: Duration,
 }
 
-/// The name of a node's table: several nodes may be on one host.
+/// The name of a node's table, of both families: several nodes may be on one host.
 #[must_use]
 pub fn table_name(cluster: &str, node: &str) -> String {
     format!("bramble-{}", node_id(cluster, node))
 }
 
-/// Takes a node's table away, when the node is taken down for good.
+/// Takes a node's tables away, when the node is taken down for good.
 ///
 /// # Errors
 /// When the kernel does not.
 pub fn remove(cluster: &str, node: &str) -> Result<(), KernelError> {
-    netlink::apply(&table_name(cluster, node), &[Step::AddTable, Step::DeleteTable])
+    let name = table_name(cluster, node);
+    take_away(Family::V6, &name).and(take_away(Family::V4, &name))
+}
+
+/// Nothing is made of a family that has no table: the kernel may not even know IPv6.
+fn take_away(family: Family, name: &str) -> Result<(), KernelError> {
+    match netlink::content(family, name)? {
+        Some(_) => netlink::apply(family, name, &[Step::AddTable, Step::DeleteTable]),
+        None => Ok(()),
+    }
 }
 
 /// Serves the services until `stop`.
@@ -89,11 +100,9 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
         parts,
         stop: stop.clone(),
         told: false,
-        held: None,
-        table: None,
+        sides: BTreeMap::new(),
         relay: None,
         said: BTreeSet::new(),
-        failures: 0,
         rng: Rng::from_os("proxy"),
     };
     let mut wake = Instant::now();
@@ -129,20 +138,52 @@ struct Relay {
     task: JoinSet<()>,
 }
 
+/// One family of addresses.
+#[derive(Default)]
+struct Side {
+    held: Option<Held>,
+    /// What was forwarded last.
+    table: Option<Table>,
+    failures: u32,
+    /// Whether it is known that the kernel holds nothing of it.
+    gone: bool,
+}
+
+/// Where pods and services are, in one family of addresses.
+struct Nets {
+    range: IpNet,
+    gateway: IpAddr,
+    pods: IpNet,
+    services: Option<IpNet>,
+}
+
+impl Nets {
+    /// IPv4 first; IPv6 where the cluster and the node have it.
+    fn of(cluster: &ClusterNetwork, network: &NodeNetwork) -> Vec<Nets> {
+        let nets = |range: IpNet, gateway, pods: &str, services: &str| Nets {
+            range,
+            gateway,
+            pods: pods.parse().unwrap_or(range),
+            services: services.parse().ok(),
+        };
+        let v4 = nets(network.range.into(), network.gateway.into(), &cluster.pods, &cluster.services);
+        let v6 = network.v6.filter(|_| !cluster.services6.is_empty());
+        let v6 = v6.map(|v6| nets(v6.range.into(), v6.gateway.into(), &cluster.pods6, &cluster.services6));
+        [v4].into_iter().chain(v6).collect()
+    }
+}
+
 struct Proxy {
     name: String,
     parts: Parts,
     stop: CancellationToken,
     /// Whether the master has spoken since this agent runs.
     told: bool,
-    held: Option<Held>,
-    /// What was forwarded last.
-    table: Option<Table>,
+    sides: BTreeMap<Family, Side>,
     relay: Option<Relay>,
     fallback: Option<Fallback>,
     ports: Ports,
     said: BTreeSet<String>,
-    failures: u32,
     rng: Rng,
 }
 
@@ -159,46 +200,91 @@ impl Proxy {
         self.keep_relay(cluster, &network).await;
         let addresses = own_addresses(&share, &self.parts.node);
         let relay = self.relay.as_ref().map(|relay| relay.port);
-        let here = Here { node: &self.parts.node, range: network.range, gateway: network.gateway, addresses: &addresses, relay };
-        let mut new = table(&share, &here);
-        new.keep_unknown(self.table.as_ref());
-        for words in std::mem::take(&mut new.words) {
-            self.say(words);
+        let mut tables = Vec::new();
+        for nets in Nets::of(cluster, &network) {
+            let Nets { range, gateway, .. } = nets;
+            let relay = relay.filter(|_| gateway.is_ipv4());
+            let here = Here { node: &self.parts.node, range, gateway, addresses: &addresses, relay };
+            let mut new = table(&share, &here);
+            new.keep_unknown(self.sides.get(&here.family()).and_then(|side| side.table.as_ref()));
+            for words in std::mem::take(&mut new.words) {
+                self.say(words);
+            }
+            tables.push((nets, new));
         }
         let Some(bridge) = network.bridge else {
             let why = "the pods' bridge is not in this network namespace".to_owned();
-            return self.without_kernel(why, new).await;
+            return self.without_kernel(why, tables).await;
         };
-        let base = Base {
-            table: self.name.clone(),
-            bridge,
-            range: network.range,
-            gateway: network.gateway,
-            tunnel: Ids::new(&self.parts.cluster, &self.parts.node).link(),
-            pods: cluster.pods.parse().unwrap_or(network.range),
-            services: cluster.services.parse().ok(),
-            bridge_filter: true,
-        };
-        let again = self.in_kernel(base, new).await;
-        if let (Some(_), Some(table)) = (&self.held, &self.table) {
+        let mut again = self.parts.check;
+        for (nets, new) in &tables {
+            let base = Base {
+                table: self.name.clone(),
+                bridge: bridge.clone(),
+                range: nets.range,
+                gateway: nets.gateway,
+                tunnel: Ids::new(&self.parts.cluster, &self.parts.node).link(),
+                pods: nets.pods,
+                services: nets.services,
+                bridge_filter: true,
+            };
+            let family = base.family();
+            match self.in_kernel(base, new.clone()).await {
+                Ok(next) => again = again.min(next),
+                Err(error) if family == Family::V4 => return self.without_kernel(error.to_string(), tables).await,
+                Err(error) => self.say(format!("{error}: services have no IPv6 on this node")),
+            }
+        }
+        if !tables.iter().any(|(nets, _)| nets.gateway.is_ipv6()) {
+            self.leave(Family::V6).await;
+        }
+        // Node ports are the same in both families.
+        if let Some(Side { held: Some(_), table: Some(table), .. }) = self.sides.get(&Family::V4) {
             self.ports.look(&self.parts.node, table, &addresses, self.parts.check).await;
         }
         again
+    }
+
+    /// Sees to it that the kernel holds nothing of a family that is not wanted.
+    async fn leave(&mut self, family: Family) {
+        if self.sides.get(&family).is_some_and(|side| side.gone) {
+            return;
+        }
+        let name = self.name.clone();
+        let gone = match tokio::task::spawn_blocking(move || take_away(family, &name)).await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                self.say(format!("the kernel's rules of services stay, though nobody keeps them: {}", Chain(&error)));
+                false
+            }
+            Err(_) => false,
+        };
+        self.sides.insert(family, Side { gone, ..Side::default() });
     }
 
     /// Whether the kernel holds the table of an agent before this one. That is newer than what this one has on its disk (written each ten
     /// minutes at most), and old endpoints are worse than no look: it stays until the master speaks. After a reboot there is none.
     async fn is_there(&self) -> bool {
         let name = self.name.clone();
-        self.held.is_none()
-            && matches!(tokio::task::spawn_blocking(move || netlink::content(&name)).await, Ok(Ok(Some(content))) if content > 0)
+        self.sides.values().all(|side| side.held.is_none())
+            && matches!(
+                tokio::task::spawn_blocking(move || netlink::content(Family::V4, &name)).await,
+                Ok(Ok(Some(content))) if content > 0
+            )
     }
 
-    async fn in_kernel(&mut self, mut base: Base, new: Table) -> Duration {
-        let held = self.held.take();
-        let (old, judged) = (self.table.clone(), new.clone());
+    /// Has the kernel hold one family; says when to look again.
+    ///
+    /// # Errors
+    /// When it cannot be had at all.
+    async fn in_kernel(&mut self, mut base: Base, new: Table) -> Result<Duration, KernelError> {
+        let family = base.family();
+        let side = self.sides.entry(family).or_default();
+        side.gone = false;
+        let held = side.held.take();
+        let (old, judged) = (side.table.clone(), new.clone());
         let work = move || {
-            base.bridge_filter = disk::bridge_filter();
+            base.bridge_filter = disk::bridge_filter(family);
             let ports = if base.bridge_filter { disk::let_pods_reach_themselves(&base.bridge) } else { 0 };
             if ports > 0 {
                 tracing::debug!(bridge = base.bridge, ports, "pods may reach themselves");
@@ -206,7 +292,7 @@ impl Proxy {
             let wanted = ruleset(&base, &new);
             let held = keep(held, wanted)?;
             let ranges = Ranges { services: base.services, pods: base.pods, own: base.range };
-            let flows = Judge::of(old.as_ref(), &new, ranges).map(|judge| netlink::forget_stale(&judge));
+            let flows = Judge::of(old.as_ref(), &new, ranges).map(|judge| netlink::forget_stale(family, &judge));
             match flows {
                 Some(Ok(0)) | None => {}
                 Some(Ok(flows)) => tracing::debug!(flows, "UDP flows to who serves no more are forgotten"),
@@ -221,42 +307,43 @@ impl Proxy {
                 if self.fallback.take().is_some() {
                     tracing::info!("services are in the kernel now");
                 }
-                (self.held, self.table, self.failures) = (Some(held), Some(judged), 0);
-                self.parts.check
+                self.sides.insert(family, Side { held: Some(held), table: Some(judged), ..Side::default() });
+                Ok(self.parts.check)
             }
-            Ok(Err(error @ (KernelError::Rights | KernelError::Missing))) => self.without_kernel(error.to_string(), judged).await,
+            Ok(Err(error @ (KernelError::Rights | KernelError::Missing))) => Err(error),
             Ok(Err(error)) => {
                 self.say(format!("services are not as they should be: {}; tried again", Chain(&error)));
                 // The next try is with the whole table; what was forwarded before is still what UDP flows are compared with.
-                self.failures = self.failures.saturating_add(1);
-                RETRY.jittered(self.failures, &mut self.rng)
+                let side = self.sides.entry(family).or_default();
+                side.failures = side.failures.saturating_add(1);
+                Ok(RETRY.jittered(side.failures, &mut self.rng))
             }
             Err(error) => {
                 tracing::error!(%error, "the proxy's work died");
-                self.parts.check
+                Ok(self.parts.check)
             }
         }
     }
 
     /// Node ports in user space, and nothing else.
-    async fn without_kernel(&mut self, why: String, table: Table) -> Duration {
+    async fn without_kernel(&mut self, why: String, tables: Vec<(Nets, Table)>) -> Duration {
         self.say(format!(
             "{why}: services are reached at the nodes' ports only, through this process; their cluster addresses cannot be served"
         ));
-        if self.held.take().is_some() {
+        let held: Vec<Family> = self.sides.iter().filter(|(_, side)| side.held.is_some()).map(|(family, _)| *family).collect();
+        for family in held {
             // Nobody would keep its rules.
-            let name = self.name.clone();
-            let removed = tokio::task::spawn_blocking(move || netlink::apply(&name, &[Step::AddTable, Step::DeleteTable])).await;
-            if let Ok(Err(error)) = removed {
-                self.say(format!("the kernel's rules of services stay, though nobody keeps them: {}", Chain(&error)));
-            }
+            self.leave(family).await;
         }
         let clock = self.parts.clock;
         let fallback = self.fallback.get_or_insert_with(|| Fallback::new(clock));
-        for words in fallback.serve(&table).await {
+        let served: Vec<(Family, &Table)> = tables.iter().map(|(nets, table)| (Family::of(nets.gateway), table)).collect();
+        for words in fallback.serve(&served) {
             self.say(words);
         }
-        self.table = Some(table);
+        for (nets, table) in tables {
+            self.sides.entry(Family::of(nets.gateway)).or_default().table = Some(table);
+        }
         self.parts.check
     }
 
@@ -315,7 +402,9 @@ fn keep(held: Option<Held>, wanted: Ruleset) -> Result<Held, KernelError> {
     let generation = netlink::generation()?;
     let held = match held {
         Some(held) if held.generation == generation => Some(held),
-        Some(held) if held.ruleset.table == wanted.table && netlink::content(&wanted.table)? == held.content => Some(held),
+        Some(held) if held.ruleset.table == wanted.table && netlink::content(wanted.family, &wanted.table)? == held.content => {
+            Some(held)
+        }
         Some(_) => {
             tracing::warn!(table = wanted.table, "somebody has changed the rules of services: they are made anew");
             None
@@ -326,13 +415,13 @@ fn keep(held: Option<Held>, wanted: Ruleset) -> Result<Held, KernelError> {
     if let (Some(held), true) = (&held, steps.is_empty()) {
         return Ok(Held { ruleset: wanted, generation, content: held.content });
     }
-    netlink::apply(&wanted.table, &steps)?;
+    netlink::apply(wanted.family, &wanted.table, &steps)?;
     tracing::debug!(steps = steps.len(), whole = held.is_none(), "rules of services changed");
-    Ok(Held { generation: netlink::generation()?, content: netlink::content(&wanted.table)?, ruleset: wanted })
+    Ok(Held { generation: netlink::generation()?, content: netlink::content(wanted.family, &wanted.table)?, ruleset: wanted })
 }
 
 /// The node's addresses, as the cluster knows them.
-fn own_addresses(share: &Share, node: &str) -> Vec<Ipv4Addr> {
+fn own_addresses(share: &Share, node: &str) -> Vec<IpAddr> {
     let addresses = share.peers.get(node).map(|node| node.list_at(&["status", "addresses"])).unwrap_or_default();
     addresses.iter().filter_map(|entry| entry.get("address")?.as_str()?.parse().ok()).collect()
 }

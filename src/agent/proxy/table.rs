@@ -1,6 +1,6 @@
 //! Which traffic goes where: the services and their endpoints, read into forwards for one node.
 //!
-//! In:       the network's share (services, endpoint slices, the cluster's name server), and what this node is.
+//! In:       the network's share (services, endpoint slices, the cluster's name server), and what this node is, of one family of addresses.
 //! Out:      a [`Table`]: one [`Forward`] for each port of each service, and words for what is left out.
 //! Never:    knows how packets are turned (`nft.rs`), and picks nobody for a connection (the kernel, or `balance.rs`).
 //! Source:   Kubernetes' documented rules of services ("Virtual IPs and Service Proxies", KEP-1669 for endpoints on their way out);
@@ -8,16 +8,18 @@
 //! Flow:     from `run.rs`, on to `nft.rs`, or `fallback.rs` where there is no nftables.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde_json::Value;
 
+use super::family::Family;
 use crate::api::Object;
 use crate::api::core::address_pool::AddressPool;
 use crate::api::core::service::{Service, ServicePort};
 use crate::api::discovery::endpoint_slice::{EndpointPort, EndpointSlice};
+use crate::link::network::ClusterNetwork;
 use crate::link::share::Share;
 
 /// The affinity of a client that says no time: three hours, as Kubernetes has it.
@@ -68,7 +70,7 @@ impl Protocol {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Backend {
     /// Of a pod, mostly.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// At that address.
     pub port: u16,
 }
@@ -91,13 +93,13 @@ pub struct Forward {
     /// At the addresses below.
     pub port: u16,
     /// The service's own addresses: for who is in the cluster.
-    pub inside: BTreeSet<Ipv4Addr>,
+    pub inside: BTreeSet<IpAddr>,
     /// External IPs: for who is outside.
-    pub outside: BTreeSet<Ipv4Addr>,
+    pub outside: BTreeSet<IpAddr>,
     /// A load balancer's addresses: for who is outside and in `sources`.
-    pub balanced: BTreeSet<Ipv4Addr>,
-    /// `loadBalancerSourceRanges`; empty: everybody.
-    pub sources: Vec<Ipv4Net>,
+    pub balanced: BTreeSet<IpAddr>,
+    /// `loadBalancerSourceRanges` of this family; `None`: everybody. With ranges of the other family only, nobody may.
+    pub sources: Option<Vec<IpNet>>,
     /// At each address of this node.
     pub node_port: Option<u16>,
     /// A client keeps its backend until it was silent for so long.
@@ -118,7 +120,7 @@ pub struct Table {
     /// By `namespace/name/protocol/port`.
     pub forwards: BTreeMap<String, Forward>,
     /// Backends that are pods of this node.
-    pub here: BTreeSet<Ipv4Addr>,
+    pub here: BTreeSet<IpAddr>,
     /// Those of whom it is not known yet who serves: their service has a selector, and no slice at all, as after a start of the master.
     pub unknown: BTreeSet<String>,
     /// For people: what is left out, and why.
@@ -138,27 +140,40 @@ impl Table {
     }
 }
 
-/// What this node is.
+/// What this node is, in one family of addresses.
 #[derive(Clone, Copy, Debug)]
 pub struct Here<'a> {
     /// Its name.
     pub node: &'a str,
     /// Its part of the pod network.
-    pub range: Ipv4Net,
+    pub range: IpNet,
     /// Its address there.
-    pub gateway: Ipv4Addr,
+    pub gateway: IpAddr,
     /// Its addresses in the LAN.
-    pub addresses: &'a [Ipv4Addr],
+    pub addresses: &'a [IpAddr],
     /// The port at the gateway from where the API on loopback is reached; `None`: there is no such relay.
     pub relay: Option<u16>,
 }
 
-/// The forwards of one node.
+impl Here<'_> {
+    /// The family that it is about.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        Family::of(self.gateway)
+    }
+}
+
+/// The forwards of one node, in one family. The name server listens at the gateway of each.
 #[must_use]
 pub fn table(share: &Share, here: &Here) -> Table {
     let mut table = Table::default();
     let mut taken = Taken::default();
-    if let Some(dns) = share.network.as_ref().and_then(|network| network.dns.parse().ok()) {
+    let of_family = |network: &ClusterNetwork| match here.family() {
+        Family::V4 => network.dns.parse().ok(),
+        Family::V6 => network.dns6.parse().ok(),
+    };
+    let dns = share.network.as_ref().and_then(of_family);
+    if let Some(dns) = dns {
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             let forward = to_gateway(protocol, dns, DNS, Backend { address: here.gateway, port: DNS });
             taken.inside.insert((dns, protocol, DNS), "the cluster's name server".to_owned());
@@ -166,10 +181,11 @@ pub fn table(share: &Share, here: &Here) -> Table {
         }
     }
     let pool = share.network.as_ref().and_then(|network| AddressPool::parse(&network.load_balancers));
-    let slices = by_service(share);
+    let slices = by_service(share, here.family());
     for (key, object) in &share.services {
         let service = Service(object);
-        if service.is_external_name() || service.is_headless() {
+        let speaks = service.families().contains(&here.family().kubernetes());
+        if !speaks || service.is_external_name() || service.is_headless() {
             continue;
         }
         if !is_plain(key) {
@@ -203,14 +219,14 @@ pub fn table(share: &Share, here: &Here) -> Table {
 /// Who has which address and port already: a packet goes to one service only, to the first by name.
 #[derive(Default)]
 struct Taken {
-    inside: BTreeMap<(Ipv4Addr, Protocol, u16), String>,
+    inside: BTreeMap<(IpAddr, Protocol, u16), String>,
     node_ports: BTreeMap<(Protocol, u16), String>,
 }
 
 impl Taken {
     fn claim(&mut self, key: &str, forward: &mut Forward, words: &mut BTreeSet<String>) {
         let (protocol, port) = (forward.protocol, forward.port);
-        let mut claim = |address: &Ipv4Addr| match self.inside.get(&(*address, protocol, port)) {
+        let mut claim = |address: &IpAddr| match self.inside.get(&(*address, protocol, port)) {
             None => {
                 self.inside.insert((*address, protocol, port), key.to_owned());
                 true
@@ -218,7 +234,7 @@ impl Taken {
             Some(other) => {
                 // The name server may well have a service, with the address that every node answers at.
                 if other.contains('/') && other != key {
-                    words.insert(format!("service {key} is not served at {address}:{port}: {other} is"));
+                    words.insert(format!("service {key} is not served at {}: {other} is", SocketAddr::new(*address, port)));
                 }
                 false
             }
@@ -241,14 +257,14 @@ impl Taken {
 }
 
 /// A forward of our own, to this node.
-fn to_gateway(protocol: Protocol, address: Ipv4Addr, port: u16, backend: Backend) -> Forward {
+fn to_gateway(protocol: Protocol, address: IpAddr, port: u16, backend: Backend) -> Forward {
     Forward {
         protocol,
         port,
         inside: BTreeSet::from([address]),
         outside: BTreeSet::new(),
         balanced: BTreeSet::new(),
-        sources: Vec::new(),
+        sources: None,
         node_port: None,
         affinity: None,
         all: vec![backend],
@@ -259,11 +275,11 @@ fn to_gateway(protocol: Protocol, address: Ipv4Addr, port: u16, backend: Backend
 }
 
 /// The slices of each service, by the service's `namespace/name`.
-fn by_service(share: &Share) -> BTreeMap<String, Vec<EndpointSlice<'_>>> {
+fn by_service(share: &Share, family: Family) -> BTreeMap<String, Vec<EndpointSlice<'_>>> {
     let mut slices: BTreeMap<String, Vec<EndpointSlice<'_>>> = BTreeMap::new();
     for object in share.endpoint_slices.values() {
         let slice = EndpointSlice(object);
-        if let Some(service) = slice.service().filter(|_| slice.address_type() == "IPv4") {
+        if let Some(service) = slice.service().filter(|_| slice.address_type() == family.kubernetes()) {
             slices.entry(format!("{}/{service}", object.namespace())).or_default().push(slice);
         }
     }
@@ -289,31 +305,38 @@ fn forward(
     pool: Option<AddressPool>,
 ) -> Forward {
     let object = service.0;
-    let addresses = |path: &[&str]| -> BTreeSet<Ipv4Addr> {
-        object.list_at(path).iter().filter_map(Value::as_str).filter_map(read_address).collect()
-    };
+    let of_family = |address: &IpAddr| Family::of(*address) == here.family();
+    let read = |text: &str| read_address(text).filter(of_family);
+    let addresses =
+        |path: &[&str]| -> BTreeSet<IpAddr> { object.list_at(path).iter().filter_map(Value::as_str).filter_map(read).collect() };
     let balancer = service.kind() == "LoadBalancer";
     let mut balanced = BTreeSet::new();
     if balancer {
         let ingress = object.list_at(&["status", "loadBalancer", "ingress"]);
         let direct = |entry: &&Value| entry.get("ipMode").and_then(Value::as_str) != Some("Proxy");
         balanced.extend(ingress.iter().filter(direct).filter_map(|entry| read_address(entry.get("ip")?.as_str()?)));
-        let pooled = pool.is_some_and(|pool| balanced.iter().any(|address| pool.contains(*address)));
+        let in_pool =
+            |address: &IpAddr| matches!(address, IpAddr::V4(address) if pool.is_some_and(|pool| pool.contains(*address)));
+        let pooled = balanced.iter().any(in_pool);
+        // What is in the pool is so for both families, though the pool has addresses of IPv4 only.
+        balanced.retain(of_family);
         if object.str_at(&["spec", "loadBalancerClass"]).is_empty() && !pooled {
-            balanced.extend(here.addresses.iter().filter(|address| is_reachable(**address)));
+            balanced.extend(here.addresses.iter().filter(|address| of_family(address) && is_reachable(**address)));
         }
     }
     let outside = addresses(&["spec", "externalIPs"]);
     let reached_from_outside = service.kind() != "ClusterIP" || !outside.is_empty();
     let policy = |field: &str| if object.str_at(&["spec", field]) == "Local" { Policy::Local } else { Policy::Cluster };
-    let ranges = object.list_at(&["spec", "loadBalancerSourceRanges"]).iter().filter_map(Value::as_str);
+    let ranges = object.list_at(&["spec", "loadBalancerSourceRanges"]);
+    let sources = ranges.iter().filter_map(|range| range.as_str()?.trim().parse().ok());
+    let sources: Vec<IpNet> = sources.filter(|range: &IpNet| of_family(&range.addr())).collect();
     Forward {
         protocol,
         port: number,
-        inside: service.cluster_ips().filter_map(read_address).collect(),
+        inside: service.cluster_ips().filter_map(read).collect(),
         balanced: balanced.difference(&outside).copied().collect(),
         outside,
-        sources: if balancer { ranges.filter_map(|range| range.trim().parse().ok()).collect() } else { Vec::new() },
+        sources: (balancer && !ranges.is_empty()).then_some(sources),
         node_port: port.node_port().filter(|_| service.has_node_ports()),
         affinity: affinity(object),
         all: Vec::new(),
@@ -332,17 +355,18 @@ fn affinity(service: &Object) -> Option<Duration> {
     })
 }
 
-fn read_address(text: &str) -> Option<Ipv4Addr> {
+fn read_address(text: &str) -> Option<IpAddr> {
     text.parse().ok().filter(|address| is_reachable(*address))
 }
 
 /// Whether packets may be sent there at all: never to somebody's own loopback, into the link only, or to a group.
-fn is_reachable(address: Ipv4Addr) -> bool {
-    !(address.is_loopback()
-        || address.is_link_local()
-        || address.is_multicast()
-        || address.is_unspecified()
-        || address.is_broadcast())
+fn is_reachable(address: IpAddr) -> bool {
+    let in_link = match address {
+        IpAddr::V4(address) => address.is_link_local() || address.is_broadcast(),
+        // An IPv4 address in IPv6's clothes is on no wire.
+        IpAddr::V6(address) => address.is_unicast_link_local() || address.to_ipv4_mapped().is_some(),
+    };
+    !(in_link || address.is_loopback() || address.is_multicast() || address.is_unspecified())
 }
 
 /// Adds who serves: those that are ready; with none, those that still serve on their way out.
@@ -365,7 +389,7 @@ fn endpoints(
                 continue;
             }
             let address = match endpoint.address() {
-                Some(IpAddr::V4(address)) if is_reachable(address) => address,
+                Some(address) if Family::of(address) == here.family() && is_reachable(address) => address,
                 Some(address) => {
                     table.words.insert(format!(
                         "service {key}: its endpoint {address} gets no traffic: it is no address that a service may have"

@@ -1,5 +1,6 @@
 //! Kubernetes' documented behaviour of services, as cases.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use serde_json::json;
@@ -7,16 +8,21 @@ use serde_json::json;
 use super::*;
 use crate::link::network::ClusterNetwork;
 
-const LAN: &[Ipv4Addr] = &[Ipv4Addr::new(192, 168, 7, 11)];
+const LAN: &[IpAddr] = &[IpAddr::V4(Ipv4Addr::new(192, 168, 7, 11)), IpAddr::V6(Ipv6Addr::new(0xfd07, 0, 0, 0, 0, 0, 0, 0x11))];
 
 pub(crate) fn here() -> Here<'static> {
     Here {
         node: "pi-1",
         range: "10.244.1.0/24".parse().unwrap(),
-        gateway: Ipv4Addr::new(10, 244, 1, 1),
+        gateway: "10.244.1.1".parse().unwrap(),
         addresses: LAN,
         relay: None,
     }
+}
+
+/// The same node in IPv6.
+pub(crate) fn here6() -> Here<'static> {
+    Here { range: "fd00:244:0:1::/64".parse().unwrap(), gateway: "fd00:244:0:1::1".parse().unwrap(), ..here() }
 }
 
 /// A share of services (`namespace/name`, spec) and endpoints (service, address, node, conditions).
@@ -32,7 +38,7 @@ pub(crate) fn share(services: &[(&str, Value)], endpoints: &[(&str, &str, &str, 
         let (namespace, name) = service.split_once('/').unwrap();
         let object = json!({
             "metadata": {"namespace": namespace, "name": format!("{name}-{number}"), "labels": {"kubernetes.io/service-name": name}},
-            "addressType": "IPv4",
+            "addressType": if address.contains(':') { "IPv6" } else { "IPv4" },
             "endpoints": [{"addresses": [address], "nodeName": node, "conditions": conditions}],
             "ports": [{"name": "", "port": 8080, "protocol": "TCP"}, {"name": "dns", "port": 5353, "protocol": "UDP"}]});
         share.endpoint_slices.insert(format!("{namespace}/{name}-{number}"), Arc::new(Object::from_value(object).unwrap()));
@@ -49,11 +55,18 @@ fn one(spec: Value, endpoints: &[(&str, &str, Value)]) -> (Forward, BTreeSet<Str
 }
 
 fn hosts(backends: &[Backend]) -> Vec<String> {
-    backends.iter().map(|backend| format!("{}:{}", backend.address, backend.port)).collect()
+    backends.iter().map(|backend| SocketAddr::new(backend.address, backend.port).to_string()).collect()
 }
 
 fn web() -> Value {
     json!({"clusterIP": "10.96.0.20", "ports": [{"port": 80}]})
+}
+
+/// The same service with both families.
+fn dual(mut spec: Value) -> Value {
+    spec["ipFamilies"] = json!(["IPv4", "IPv6"]);
+    spec["clusterIPs"] = json!([spec["clusterIP"], "fd00:96::20"]);
+    spec
 }
 
 #[test]
@@ -75,8 +88,8 @@ fn who_is_ready_serves_and_without_any_who_is_on_its_way_out() {
             ("10.244.3.3", "pi-3", conditions[2].clone()),
         ];
         let (forward, words) = one(web(), &endpoints);
-        let last = |backends: &[Backend]| backends.iter().map(|backend| backend.address.octets()[3]).collect::<Vec<_>>();
-        assert_eq!((last(&forward.all), last(&forward.local)), (all, local), "{conditions:?}");
+        let named = |numbers: Vec<u8>| numbers.iter().map(|last| format!("10.244.{last}.{last}:8080")).collect::<Vec<_>>();
+        assert_eq!((hosts(&forward.all), hosts(&forward.local)), (named(all), named(local)), "{conditions:?}");
         assert!(words.is_empty());
     }
 }
@@ -84,7 +97,7 @@ fn who_is_ready_serves_and_without_any_who_is_on_its_way_out() {
 #[test]
 fn a_service_has_the_addresses_that_its_type_says() {
     let addresses = |forward: &Forward| {
-        let list = |set: &BTreeSet<Ipv4Addr>| set.iter().map(Ipv4Addr::to_string).collect::<Vec<_>>().join(" ");
+        let list = |set: &BTreeSet<IpAddr>| set.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" ");
         (list(&forward.inside), list(&forward.outside), list(&forward.balanced), forward.node_port)
     };
     let spec = |kind: &str, more: Value| {
@@ -158,15 +171,21 @@ fn a_port_goes_to_the_port_of_its_name_and_protocol() {
     let served: Vec<_> = table.forwards.iter().map(|(name, forward)| (name.as_str(), hosts(&forward.all))).collect();
     assert_eq!(served, [("kube-system/names/tcp/53", vec![]), ("kube-system/names/udp/53", vec!["10.244.1.9:5353".to_owned()])]);
     assert_eq!(table.words.len(), 1, "{:?}", table.words);
-    assert_eq!(table.here, BTreeSet::from([Ipv4Addr::new(10, 244, 1, 9)]));
+    assert_eq!(table.here, BTreeSet::from([IpAddr::from([10, 244, 1, 9])]));
 }
 
 #[test]
 fn an_endpoint_on_loopback_in_the_link_or_of_a_group_gets_nothing_and_it_is_said() {
-    for address in ["127.0.0.1", "169.254.169.254", "224.0.0.1", "0.0.0.0", "255.255.255.255", "fe80::1", "::1"] {
+    for address in ["127.0.0.1", "169.254.169.254", "224.0.0.1", "0.0.0.0", "255.255.255.255"] {
         let (forward, words) = one(web(), &[(address, "pi-1", json!({})), ("10.244.1.9", "pi-1", json!({}))]);
         assert_eq!(hosts(&forward.all), ["10.244.1.9:8080"], "{address}");
         assert!(words.iter().any(|words| words.contains(address)), "{words:?}");
+    }
+    for address in ["::1", "fe80::1", "ff02::1", "::", "::ffff:10.244.1.9"] {
+        let ends = [("default/web", address, "pi-1", json!({})), ("default/web", "fd00:244:0:1::9", "pi-1", json!({}))];
+        let table = table(&share(&[("default/web", dual(web()))], &ends), &here6());
+        assert_eq!(hosts(&table.forwards["default/web/tcp/80"].all), ["[fd00:244:0:1::9]:8080"], "{address}");
+        assert!(table.words.iter().any(|words| words.contains(address)), "{:?}", table.words);
     }
 }
 
@@ -223,4 +242,44 @@ fn who_serves_stays_while_the_master_does_not_know_yet() {
     let mut nobody = table(&share(&services, &[("default/web", "10.244.1.2", "pi-1", json!({"ready": false}))]), &here());
     nobody.keep_unknown(Some(&known));
     assert!(nobody.forwards["default/web/tcp/80"].all.is_empty());
+}
+
+#[test]
+fn each_family_has_what_is_of_it_and_nothing_of_the_other() {
+    let mut both = dual(json!({"type": "LoadBalancer", "clusterIP": "10.96.0.20", "ports": [{"port": 80, "nodePort": 30080}]}));
+    both["externalIPs"] = json!(["203.0.113.5", "2001:db8::5"]);
+    both["loadBalancerSourceRanges"] = json!(["192.168.0.0/16"]);
+    both["status"] = json!({"loadBalancer": {"ingress": [{"ip": "192.168.7.200"}, {"ip": "fd07::200"}]}});
+    let mut one = web();
+    one["ipFamilies"] = json!(["IPv6"]);
+    one["clusterIP"] = json!("fd00:96::21");
+    let services = [("default/both", both), ("default/one", one), ("default/plain", web())];
+    let ends = [
+        ("default/both", "10.244.1.2", "pi-1", json!({})),
+        ("default/both", "fd00:244:0:1::2", "pi-1", json!({})),
+        ("default/both", "fd00:244:0:2::2", "pi-2", json!({})),
+    ];
+    let mut share = share(&services, &ends);
+    share.network.as_mut().unwrap().dns = "10.96.0.10".to_owned();
+    let list = |set: &BTreeSet<IpAddr>| set.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" ");
+    let words = |forward: &Forward| {
+        let sources = forward.sources.as_ref().map_or(0, Vec::len);
+        [
+            list(&forward.inside),
+            list(&forward.outside),
+            list(&forward.balanced),
+            hosts(&forward.all).join(" "),
+            sources.to_string(),
+        ]
+    };
+    let (v4, v6) = (table(&share, &here()), table(&share, &here6()));
+    let names = |table: &Table| table.forwards.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&v4), ["bramble/dns/tcp/53", "bramble/dns/udp/53", "default/both/tcp/80", "default/plain/tcp/80"]);
+    assert_eq!(names(&v6), ["default/both/tcp/80", "default/one/tcp/80"]);
+    let (both4, both6) = (&v4.forwards["default/both/tcp/80"], &v6.forwards["default/both/tcp/80"]);
+    assert_eq!(words(both4), ["10.96.0.20", "203.0.113.5", "192.168.7.11 192.168.7.200", "10.244.1.2:8080", "1"]);
+    let ends6 = "[fd00:244:0:1::2]:8080 [fd00:244:0:2::2]:8080";
+    assert_eq!(words(both6), ["fd00:96::20", "2001:db8::5", "fd07::11 fd07::200", ends6, "0"]);
+    assert_eq!((both4.node_port, both6.node_port, both6.sources.is_some()), (Some(30080), Some(30080), true));
+    assert_eq!((hosts(&both6.local), list(&v6.here)), (vec!["[fd00:244:0:1::2]:8080".to_owned()], "fd00:244:0:1::2".to_owned()));
 }

@@ -5,7 +5,7 @@
 //! Never:    counts what is only at a load balancer's own address (of the pool): a program that listens everywhere never had that one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use super::table::{Protocol, Table};
 use crate::agent::holder::Listener;
@@ -38,7 +38,7 @@ impl Port {
 
 /// Where each port leads away from the node's own programs: `None` at each of its addresses but loopback.
 #[must_use]
-pub fn claimed(table: &Table, own: &[Ipv4Addr]) -> BTreeMap<Port, Option<BTreeSet<Ipv4Addr>>> {
+pub fn claimed(table: &Table, own: &[IpAddr]) -> BTreeMap<Port, Option<BTreeSet<IpAddr>>> {
     let mut claimed = BTreeMap::new();
     for (name, forward) in &table.forwards {
         let Some(service) = name.rsplitn(3, '/').nth(2) else { continue };
@@ -46,7 +46,7 @@ pub fn claimed(table: &Table, own: &[Ipv4Addr]) -> BTreeMap<Port, Option<BTreeSe
         if let Some(number) = forward.node_port {
             claimed.insert(port(number, true), None);
         }
-        let at: BTreeSet<Ipv4Addr> = own
+        let at: BTreeSet<IpAddr> = own
             .iter()
             .filter(|address| forward.outside.contains(address) || forward.balanced.contains(address))
             .copied()
@@ -61,7 +61,7 @@ pub fn claimed(table: &Table, own: &[Ipv4Addr]) -> BTreeMap<Port, Option<BTreeSe
 /// Of these, the ports at which somebody listens, each with the sockets.
 #[must_use]
 pub fn taken(
-    claimed: &BTreeMap<Port, Option<BTreeSet<Ipv4Addr>>>,
+    claimed: &BTreeMap<Port, Option<BTreeSet<IpAddr>>>,
     listeners: &[(Protocol, Listener)],
 ) -> BTreeMap<Port, BTreeSet<u64>> {
     let mut taken: BTreeMap<Port, BTreeSet<u64>> = BTreeMap::new();
@@ -69,8 +69,8 @@ pub fn taken(
         let is_met = |listener: &Listener| match (listener.address, at) {
             (address, _) if address.is_unspecified() => true,
             (IpAddr::V4(address), None) => !address.is_loopback(),
-            (IpAddr::V4(address), Some(at)) => at.contains(&address),
-            (IpAddr::V6(_), _) => false,
+            (IpAddr::V6(_), None) => false,
+            (address, Some(at)) => at.contains(&address),
         };
         for (protocol, listener) in listeners {
             if *protocol == port.protocol && listener.port == port.number && is_met(listener) {

@@ -5,53 +5,56 @@
 //! Source:   nft(8) 1.0.6; nothing that 0.9.8 does not know.
 
 use std::fmt::{self, Display, Write as _};
+use std::net::SocketAddr;
 
 use super::change::Step;
+use super::family::Family;
 use super::ruleset::{Key, MARK, Part, SetKind, Verdict};
 use super::table::Backend;
 
 /// The commands of one transaction.
 #[must_use]
-pub fn text(table: &str, steps: &[Step]) -> String {
+pub fn text(family: Family, table: &str, steps: &[Step]) -> String {
     let mut out = String::new();
     for step in steps {
         // Writing to a String cannot fail.
-        let _ = line(table, step, &mut out);
+        let _ = line(family, table, step, &mut out);
         out.push('\n');
     }
     out
 }
 
-fn line(table: &str, step: &Step, out: &mut String) -> fmt::Result {
+fn line(family: Family, table: &str, step: &Step, out: &mut String) -> fmt::Result {
+    let (ip, address) = (family.word(), family.address_type());
     match step {
-        Step::AddTable => write!(out, "add table ip {table}"),
-        Step::DeleteTable => write!(out, "delete table ip {table}"),
+        Step::AddTable => write!(out, "add table {ip} {table}"),
+        Step::DeleteTable => write!(out, "delete table {ip} {table}"),
         Step::AddSet(name, kind) => match kind {
             SetKind::ByAddress => {
-                write!(out, "add map ip {table} {name} {{ type ipv4_addr . inet_proto . inet_service : verdict; }}")
+                write!(out, "add map {ip} {table} {name} {{ type {address} . inet_proto . inet_service : verdict; }}")
             }
-            SetKind::ByPort => write!(out, "add map ip {table} {name} {{ type inet_proto . inet_service : verdict; }}"),
-            SetKind::Pairs => write!(out, "add set ip {table} {name} {{ type ipv4_addr . ipv4_addr; }}"),
+            SetKind::ByPort => write!(out, "add map {ip} {table} {name} {{ type inet_proto . inet_service : verdict; }}"),
+            SetKind::Pairs => write!(out, "add set {ip} {table} {name} {{ type {address} . {address}; }}"),
             SetKind::Clients(time) => write!(
                 out,
-                "add set ip {table} {name} {{ type ipv4_addr; size 65535; flags dynamic, timeout; timeout {}s; }}",
+                "add set {ip} {table} {name} {{ type {address}; size 65535; flags dynamic, timeout; timeout {}s; }}",
                 time.as_secs()
             ),
         },
-        Step::DeleteSet(name, SetKind::ByAddress | SetKind::ByPort) => write!(out, "delete map ip {table} {name}"),
-        Step::DeleteSet(name, _) => write!(out, "delete set ip {table} {name}"),
-        Step::AddChain(name, None) => write!(out, "add chain ip {table} {name}"),
+        Step::DeleteSet(name, SetKind::ByAddress | SetKind::ByPort) => write!(out, "delete map {ip} {table} {name}"),
+        Step::DeleteSet(name, _) => write!(out, "delete set {ip} {table} {name}"),
+        Step::AddChain(name, None) => write!(out, "add chain {ip} {table} {name}"),
         Step::AddChain(name, Some(hook)) => {
             let (kind, at, _, priority) = hook.facts();
-            write!(out, "add chain ip {table} {name} {{ type {kind} hook {at} priority {priority}; policy accept; }}")
+            write!(out, "add chain {ip} {table} {name} {{ type {kind} hook {at} priority {priority}; policy accept; }}")
         }
-        Step::FlushChain(name) => write!(out, "flush chain ip {table} {name}"),
-        Step::DeleteChain(name) => write!(out, "delete chain ip {table} {name}"),
+        Step::FlushChain(name) => write!(out, "flush chain {ip} {table} {name}"),
+        Step::DeleteChain(name) => write!(out, "delete chain {ip} {table} {name}"),
         Step::AddRule(chain, rule) => {
-            write!(out, "add rule ip {table} {chain}")?;
+            write!(out, "add rule {ip} {table} {chain}")?;
             for part in *rule {
                 out.push(' ');
-                self::part(part, out)?;
+                self::part(family, part, out)?;
             }
             Ok(())
         }
@@ -61,24 +64,25 @@ fn line(table: &str, step: &Step, out: &mut String) -> fmt::Result {
                 Verdict::Drop => self::key(*key, out).and_then(|()| out.write_str(" : drop")),
                 Verdict::Goto(chain) => self::key(*key, out).and_then(|()| write!(out, " : goto {chain}")),
             };
-            write!(out, "add element ip {table} {set} {{ ")?;
+            write!(out, "add element {ip} {table} {set} {{ ")?;
             list(elements, out, element)?;
             out.write_str(" }")
         }
         Step::DeleteElements(set, _, elements) => {
-            write!(out, "delete element ip {table} {set} {{ ")?;
+            write!(out, "delete element {ip} {table} {set} {{ ")?;
             list(elements, out, |(key, _), out| self::key(*key, out))?;
             out.write_str(" }")
         }
     }
 }
 
-fn part(part: &Part, out: &mut String) -> fmt::Result {
+fn part(family: Family, part: &Part, out: &mut String) -> fmt::Result {
+    let ip = family.word();
     match part {
-        Part::From(range) => write!(out, "ip saddr {range}"),
-        Part::NotFrom(range) => write!(out, "ip saddr != {range}"),
-        Part::To(range) => write!(out, "ip daddr {range}"),
-        Part::NotTo(range) => write!(out, "ip daddr != {range}"),
+        Part::From(range) => write!(out, "{ip} saddr {range}"),
+        Part::NotFrom(range) => write!(out, "{ip} saddr != {range}"),
+        Part::To(range) => write!(out, "{ip} daddr {range}"),
+        Part::NotTo(range) => write!(out, "{ip} daddr != {range}"),
         Part::In(name) => write!(out, "iifname \"{name}\""),
         Part::NotIn(name) => write!(out, "iifname != \"{name}\""),
         Part::Out(name) => write!(out, "oifname \"{name}\""),
@@ -90,12 +94,12 @@ fn part(part: &Part, out: &mut String) -> fmt::Result {
         Part::Turned => out.write_str("ct status dnat"),
         Part::Marked => write!(out, "meta mark and {MARK:#x} == {MARK:#x}"),
         Part::Is(protocol) => write!(out, "meta l4proto {}", protocol.name()),
-        Part::Remembered(set) => write!(out, "ip saddr @{set}"),
-        Part::Pair(set) => write!(out, "ip saddr . ip daddr @{set}"),
-        Part::Remember(set) => write!(out, "update @{set} {{ ip saddr }}"),
+        Part::Remembered(set) => write!(out, "{ip} saddr @{set}"),
+        Part::Pair(set) => write!(out, "{ip} saddr . {ip} daddr @{set}"),
+        Part::Remember(set) => write!(out, "update @{set} {{ {ip} saddr }}"),
         Part::Mark => write!(out, "meta mark set meta mark or {MARK:#x}"),
         Part::Unmark => write!(out, "meta mark set meta mark and {:#x}", !MARK),
-        Part::ByAddress(map) => write!(out, "ip daddr . meta l4proto . th dport vmap @{map}"),
+        Part::ByAddress(map) => write!(out, "{ip} daddr . meta l4proto . th dport vmap @{map}"),
         Part::ByPort(map) => write!(out, "meta l4proto . th dport vmap @{map}"),
         Part::Goto(chain) => write!(out, "goto {chain}"),
         Part::GotoOne(chains) => {
@@ -103,9 +107,9 @@ fn part(part: &Part, out: &mut String) -> fmt::Result {
             numbered(chains, out, |chain, out| write!(out, "goto {chain}"))
         }
         Part::Dnat(backends) => match backends.as_slice() {
-            [Backend { address, port }] => write!(out, "dnat to {address}:{port}"),
+            [Backend { address, port }] => write!(out, "dnat to {}", SocketAddr::new(*address, *port)),
             _ => {
-                write!(out, "dnat ip to numgen random mod {} map {{ ", backends.len())?;
+                write!(out, "dnat {ip} to numgen random mod {} map {{ ", backends.len())?;
                 numbered(backends, out, |backend, out| write!(out, "{} . {}", backend.address, backend.port))
             }
         },

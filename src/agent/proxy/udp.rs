@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,7 +67,8 @@ pub async fn serve(socket: UdpSocket, pick: impl Fn(SocketAddr) -> Option<Socket
 }
 
 async fn pass(socket: &UdpSocket, client: SocketAddr, to: SocketAddr, mut datagrams: mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
-    let backend = UdpSocket::bind(("0.0.0.0", 0)).await?;
+    let any = if to.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+    let backend = UdpSocket::bind((any, 0)).await?;
     backend.connect(to).await?;
     let mut buffer = vec![0; LARGEST];
     loop {

@@ -1,7 +1,7 @@
 //! Tells whose ports the services have taken: an event of the service, once for as long as it is so.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -17,7 +17,7 @@ use crate::link::message::NodeEvent;
 /// What goes on is told again, before its event is an hour old and goes.
 const AGAIN: Duration = Duration::from_secs(50 * 60);
 
-type Claimed = BTreeMap<Port, Option<BTreeSet<Ipv4Addr>>>;
+type Claimed = BTreeMap<Port, Option<BTreeSet<IpAddr>>>;
 
 /// What was seen and told.
 pub(super) struct Ports {
@@ -36,7 +36,7 @@ impl Ports {
     }
 
     /// Looks when the ports are others than before, or after `every`; not at all where there are none.
-    pub(super) async fn look(&mut self, node: &str, table: &Table, own: &[Ipv4Addr], every: Duration) {
+    pub(super) async fn look(&mut self, node: &str, table: &Table, own: &[IpAddr], every: Duration) {
         let claimed = claimed(table, own);
         let is_old = self.at.is_none_or(|at| at.elapsed() >= every);
         if claimed == self.claimed && (!is_old || claimed.is_empty()) {
