@@ -35,6 +35,8 @@ fn part() {
         ["talk", "udp", to] => talk_udp(to.parse().unwrap()),
         ["remove", node] => run::remove("test", node).unwrap(),
         ["rules"] => rules(),
+        ["advertise"] => crate::router::advertise(),
+        ["forward6"] => forward6(),
         ["proxy", node, range, gateway, bridge] => proxy(node, range, gateway, bridge, false),
         ["proxy-that-kept", node, range, gateway, bridge] => proxy(node, range, gateway, bridge, true),
         _ => panic!("no such part: {words}"),
@@ -113,6 +115,12 @@ fn talk_udp(to: SocketAddr) {
             Err(error) => println!("answer: {}", error.kind()),
         }
     }
+}
+
+/// Lets this host forward IPv6.
+fn forward6() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(bramble::agent::pod_network::exec::forward6()).unwrap();
 }
 
 /// Makes the kernel hold one share's rules after the other; says how long each took.
