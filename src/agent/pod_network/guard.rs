@@ -25,6 +25,9 @@ use ipnet::IpNet;
 const DOCKER_USER: &str = "DOCKER-USER";
 /// Where the rules go on a host without Docker whose `FORWARD` lets nothing through by itself.
 const FORWARD: &str = "FORWARD";
+/// Source: RFC 4861, 4.3 and 4.4.
+const NEIGHBOUR_SOLICITATION: u8 = 135;
+const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 /// A route that came with a router's word. Source: the kernel's uapi/linux/ipv6_route.h.
 const RTF_ADDRCONF: u32 = 0x0004_0000;
 /// The chains by which Docker and Podman's CNI keep their networks apart.
@@ -122,8 +125,8 @@ impl Guard {
     }
 
     /// What is let through, as `iptables -S` shows it without the chain.
-    fn rules(&self) -> Vec<String> {
-        let Self { id, range, pods, .. } = self;
+    fn rules(&self, chain: &str) -> Vec<String> {
+        let Self { id, range, pods, bridge, .. } = self;
         let comment = format!("-m comment --comment {} -j ACCEPT", comment(id));
         let once = |one: String, other: String| if one == other { vec![one] } else { vec![one, other] };
         let mut rules = once(format!("-s {range} -d {pods} {comment}"), format!("-s {pods} -d {range} {comment}"));
@@ -134,6 +137,15 @@ impl Guard {
             format!("-s {pods} -m conntrack --ctstate RELATED,ESTABLISHED {comment}"),
             format!("-d {range} -m conntrack --ctstate RELATED,ESTABLISHED {comment}"),
         ]);
+        if self.family() == Family::V6 {
+            // Where packets on a bridge pass the rules, so do the questions by which pods find each other there (of IPv4, ARP does not).
+            let question = |kind| format!("-i {bridge} -o {bridge} -p ipv6-icmp -m icmp6 --icmpv6-type {kind} {comment}");
+            rules.extend([NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT].map(question));
+            if chain == FORWARD {
+                // Docker before 27 lets its networks out by IPv4 only. Where it has its chain for IPv6 it does so, after what others say there.
+                rules.push(format!("-s {range} -i {bridge} ! -o {bridge} {comment}"));
+            }
+        }
         rules
     }
 
@@ -144,7 +156,7 @@ impl Guard {
         let there = ours(listing, &self.id);
         let wanted: Vec<(String, String)> = chain(listing)
             .into_iter()
-            .flat_map(|chain| self.rules().into_iter().map(move |rule| (chain.to_owned(), rule)))
+            .flat_map(|chain| self.rules(chain).into_iter().map(move |rule| (chain.to_owned(), rule)))
             .collect();
         for (chain, rule) in there.iter().filter(|rule| !wanted.contains(rule)) {
             calls.push(call("-D", chain, rule));
@@ -262,7 +274,13 @@ mod tests {
             }\n";
         assert_eq!(guard.batch(), table);
         let first = "-I FORWARD -s fd00:0:0:103::/64 -d fd00:0:0:100::/56 -m comment --comment bramble-0a1b2c3d -j ACCEPT";
-        assert_eq!(guard.calls("-P FORWARD DROP\n")[0].join(" "), first);
+        let calls: Vec<String> = guard.calls("-P FORWARD DROP\n").iter().map(|call| call.join(" ")).collect();
+        let question = "-I FORWARD -i brm-0a1b2c3d -o brm-0a1b2c3d -p ipv6-icmp -m icmp6 --icmpv6-type 136 -m comment --comment bramble-0a1b2c3d -j ACCEPT";
+        let out =
+            "-I FORWARD -s fd00:0:0:103::/64 -i brm-0a1b2c3d ! -o brm-0a1b2c3d -m comment --comment bramble-0a1b2c3d -j ACCEPT";
+        assert_eq!((calls[0].as_str(), calls[6].as_str(), calls[7].as_str(), calls.len()), (first, question, out, 8));
+        let docker = "-P FORWARD DROP\n-N DOCKER-USER\n-A FORWARD -j DOCKER-USER\n";
+        assert_eq!(guard.calls(docker).len(), 7, "it lets its networks out itself");
     }
 
     #[test]

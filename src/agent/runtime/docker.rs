@@ -455,9 +455,9 @@ impl Shared {
                 |sheltered| translate::sandbox_body(self.owner(), plan, &translate::SandboxHost { sheltered, ..on.clone() });
             match self.make_and_start(&docker, &name, &plan.pod, true, Some(plan), body).await {
                 Ok((id, created, _)) => {
-                    let about_hosts = self.write_names(&docker, &id, plan, on.address6).await?;
+                    let about_full_name = self.write_full_name(&docker, &id, plan).await?;
                     self.tell_network(&network);
-                    let warnings = about_hosts.map(Note::of_runtime).into_iter().chain(about_names).collect();
+                    let warnings = about_full_name.map(Note::of_runtime).into_iter().chain(about_names).collect();
                     return Ok(Done::Started { id, created, warnings });
                 }
                 Err(Started::NotMade(failure)) => {

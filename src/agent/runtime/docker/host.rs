@@ -1,7 +1,6 @@
 //! Hands: what the image, the host's files and Docker say before a container can be made; and the start itself, on a host that
 //! may not shelter anything from the kernel.
 
-use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
@@ -161,47 +160,29 @@ impl Shared {
 }
 
 impl Shared {
-    /// Puts the pod's names into its sandbox's `/etc/hosts` as the kubelet does, where the engine does not: a full name, and the line of
-    /// an IPv6 address. What to warn of when they cannot be put there. Containers that join the sandbox have the same file.
-    pub(super) async fn write_names(
-        &self,
-        docker: &Docker,
-        id: &str,
-        plan: &SandboxPlan,
-        address6: Option<Ipv6Addr>,
-    ) -> Result<Option<String>, Failure> {
-        let full = if plan.domain.is_empty() { None } else { Some(format!("{}.{}", plan.hostname, plan.domain)) };
-        let lacks_full = full.is_some() && !self.engine().writes_full_name();
-        if plan.host_network || !(lacks_full || address6.is_some()) {
+    /// Puts the pod's full name into its sandbox's `/etc/hosts`, at each of its addresses, on an engine that does not; what to warn of
+    /// when it cannot be put there. Containers that join the sandbox have the same file.
+    pub(super) async fn write_full_name(&self, docker: &Docker, id: &str, plan: &SandboxPlan) -> Result<Option<String>, Failure> {
+        if self.engine().writes_full_name() || plan.host_network || plan.domain.is_empty() {
             return Ok(None);
         }
+        let full = format!("{}.{}", plan.hostname, plan.domain);
         let inspect = self.ask(QUICK, docker.inspect_container(id, None)).await?;
-        let Some(path) = inspect.hosts_path.clone() else { return Ok(None) };
-        let names = full.map_or_else(|| plan.hostname.clone(), |full| format!("{full} {}", plan.hostname));
-        let first = super::observe::address(&inspect).filter(|_| lacks_full);
-        let addresses: Vec<String> = first.into_iter().chain(address6.map(|address| address.to_string())).collect();
-        let told = names.clone();
+        let addresses: Vec<String> =
+            [super::observe::address(&inspect), super::observe::address6(&inspect)].into_iter().flatten().collect();
+        let Some(path) = inspect.hosts_path else { return Ok(None) };
+        let lines: Vec<String> = addresses.iter().map(|address| format!("{address}\t{full} {}", plan.hostname)).collect();
         let written = tokio::task::spawn_blocking(move || {
-            let lines = missing_lines(&std::fs::read_to_string(&path)?, &addresses, &told);
-            if lines.is_empty() {
-                return Ok(());
-            }
+            let hosts = std::fs::read_to_string(&path)?;
             let mut file = std::fs::OpenOptions::new().append(true).open(&path)?;
-            std::io::Write::write_all(&mut file, lines.as_bytes())
+            for line in lines.iter().filter(|line| !hosts.lines().any(|there| there == *line)) {
+                std::io::Write::write_all(&mut file, format!("{line}\n").as_bytes())?;
+            }
+            Ok(())
         });
         let written = written.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
-        Ok(written.err().map(|error| format!("{names} is not in the pod's /etc/hosts: the agent cannot write there: {error}")))
+        Ok(written.err().map(|error| format!("{full} is not in the pod's /etc/hosts: the agent cannot write there: {error}")))
     }
-}
-
-/// The lines that a hosts file lacks which says these names of each of these addresses.
-fn missing_lines(hosts: &str, addresses: &[String], names: &str) -> String {
-    let says = |line: &str, address: &str| {
-        let mut words = line.split_whitespace();
-        words.next() == Some(address) && words.eq(names.split_whitespace())
-    };
-    let missing = addresses.iter().filter(|address| !hosts.lines().any(|line| says(line, address)));
-    missing.map(|address| format!("{address}\t{names}\n")).collect()
 }
 
 /// How far a start came that failed.
@@ -222,19 +203,4 @@ pub(super) fn page_bytes() -> u64 {
 pub(super) async fn read(path: PathBuf) -> std::io::Result<String> {
     let read = tokio::task::spawn_blocking(move || std::fs::read_to_string(path)).await;
     read.unwrap_or_else(|error| Err(std::io::Error::other(error)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_hosts_file_gets_only_the_lines_that_it_lacks() {
-        let docker = "127.0.0.1\tlocalhost\n10.244.3.7\tdb-0.db.home.svc db-0\n";
-        let both = ["10.244.3.7".to_owned(), "fd00::7".to_owned()];
-        let six = "fd00::7\tdb-0.db.home.svc db-0\n";
-        assert_eq!(missing_lines(docker, &both, "db-0.db.home.svc db-0"), six);
-        assert_eq!(missing_lines(&format!("{docker}{six}"), &both, "db-0.db.home.svc db-0"), "");
-        assert_eq!(missing_lines("10.244.3.7 db-0\n", &both[..1], "full db-0"), "10.244.3.7\tfull db-0\n");
-    }
 }
