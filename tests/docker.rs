@@ -15,6 +15,8 @@ mod support;
 
 #[path = "docker/devices.rs"]
 mod devices;
+#[path = "docker/dual_stack.rs"]
+mod dual_stack;
 #[path = "docker/early.rs"]
 mod early;
 #[path = "docker/faults.rs"]

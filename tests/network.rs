@@ -5,6 +5,8 @@
 mod lab;
 #[path = "network/part.rs"]
 mod part;
+#[path = "network/router.rs"]
+mod router;
 #[path = "network/rules.rs"]
 mod rules;
 #[path = "network/services.rs"]

@@ -43,6 +43,9 @@ pub struct PodPast {
     /// The last address, for the status of a pod that has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ip: Option<String>,
+    /// The IPv6 one beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip6: Option<String>,
 }
 
 /// A pod that the node gave up.
@@ -120,7 +123,7 @@ pub fn decode(bytes: &[u8]) -> Result<Past, PastError> {
 
 /// What is to be remembered of a pod as it is; `None`: nothing.
 #[must_use]
-pub fn of_pod(spec: &PodSpec, observed: &ObservedPod, failure: Option<&GivenUp>, ip: Option<&str>) -> Option<PodPast> {
+pub fn of_pod(spec: &PodSpec, observed: &ObservedPod, failure: Option<&GivenUp>, ips: &[String]) -> Option<PodPast> {
     let ephemeral = |name: &str| spec.ephemeral.iter().any(|container| container.name == name);
     let matters = |run: &&ObservedContainer| match &run.state {
         RunState::Created => false,
@@ -135,10 +138,17 @@ pub fn of_pod(spec: &PodSpec, observed: &ObservedPod, failure: Option<&GivenUp>,
     let lasting = spec.all().filter(|container| !container.sidecar);
     let runs = lasting.filter_map(|container| newest(observed, &container.name)).filter(matters);
     let runs: BTreeMap<String, Run> = runs.map(|run| (run.name.clone(), Run::of(run))).collect();
-    (failure.is_some() || !runs.is_empty()).then(|| PodPast { failure: failure.cloned(), runs, ip: ip.map(str::to_owned) })
+    let mut ips = ips.iter().cloned();
+    let (ip, ip6) = (ips.next(), ips.next());
+    (failure.is_some() || !runs.is_empty()).then(|| PodPast { failure: failure.cloned(), runs, ip, ip6 })
 }
 
 impl PodPast {
+    /// The last addresses, the one of IPv4 first.
+    pub fn addresses(&self) -> impl Iterator<Item = &String> {
+        self.ip.iter().chain(&self.ip6)
+    }
+
     /// The runs as they were last seen.
     pub fn containers(&self) -> impl Iterator<Item = ObservedContainer> {
         self.runs.iter().map(|(name, run)| run.observed(name))
@@ -257,7 +267,7 @@ mod tests {
             ("Never", &[], &[]),
         ] {
             let observed = ObservedPod { containers: containers.to_vec(), ..ObservedPod::default() };
-            let past = of_pod(&pod(policy), &observed, None, None);
+            let past = of_pod(&pod(policy), &observed, None, &[]);
             let names: Vec<String> = past.iter().flat_map(|past| past.runs.keys().cloned()).collect();
             assert_eq!(
                 (names.as_slice(), past.is_some()),
@@ -273,7 +283,9 @@ mod tests {
         let observed = ObservedPod { containers: vec![run("init", Some(0)), lost, run("debug", None)], ..ObservedPod::default() };
         let failure = PodFailure { reason: "Evicted".into(), message: "low".into(), ..PodFailure::default() };
         let given_up = GivenUp { failure, grace_ms: 1500 };
-        let kept = of_pod(&pod("Never"), &observed, Some(&given_up), Some("10.0.0.2")).unwrap();
+        let addresses = ["10.0.0.2".to_owned(), "fd00::2".to_owned()];
+        let kept = of_pod(&pod("Never"), &observed, Some(&given_up), &addresses).unwrap();
+        assert!(kept.addresses().eq(&addresses));
         let past = Past { pods: [(Uid::from("u"), kept)].into() };
         let bytes = encode(&past);
         let read = decode(&bytes).unwrap();

@@ -1,6 +1,7 @@
 //! What a node says it is: machine, board and configuration → [`Info`]. Pure.
 
 use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
 
 use super::config::{Capacity, Runtime};
 use super::devices::Offer;
@@ -134,6 +135,24 @@ pub fn info(facts: &Facts<'_>) -> Info {
     info
 }
 
+/// The IPv6 address by which others know the machine: of those that its interface `device` has, by the text of `/proc/net/if_inet6`.
+/// Unique-local ones come before global ones, which change with the provider; those that the kernel makes for a while only, gives up or
+/// is not sure of do not count, nor do link-local ones.
+#[must_use]
+pub fn ipv6_of(if_inet6: &str, device: &str) -> Option<Ipv6Addr> {
+    // Source: the kernel's uapi/linux/if_addr.h: temporary, that somebody else has too, deprecated, tentative.
+    const NOT_FOR_OTHERS: u8 = 0x01 | 0x08 | 0x20 | 0x40;
+    const GLOBAL_SCOPE: u8 = 0;
+    let read = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let &[address, _, _, scope, flags, name] = words.as_slice() else { return None };
+        let number = |text: &str| u8::from_str_radix(text, 16).ok();
+        let counts = name == device && number(scope)? == GLOBAL_SCOPE && number(flags)? & NOT_FOR_OTHERS == 0;
+        counts.then_some(Ipv6Addr::from(u128::from_str_radix(address, 16).ok()?))
+    };
+    if_inet6.lines().filter_map(read).min_by_key(|address| (!address.is_unique_local(), *address))
+}
+
 /// What pods are told that the node has.
 #[must_use]
 pub fn amounts(info: &Info) -> NodeAmounts {
@@ -184,6 +203,28 @@ mod tests {
         let told = Capacity { cpus: Some(0.5), memory_mib: Some(256) };
         let told = info(&facts(&machine, &board, told, Runtime::Docker));
         assert_eq!((told.cpu_milli, told.memory_bytes), (500, 256 << 20));
+    }
+
+    #[test]
+    fn of_an_interfaces_ipv6_addresses_the_one_that_stays_is_told() {
+        let line = |address: &str, flags: &str, device: &str| {
+            let (address, scope) = (address.parse::<Ipv6Addr>().unwrap(), if address.starts_with("fe80") { "20" } else { "00" });
+            format!("{:032x} 02 40 {scope} {flags} {device:>8}\n", u128::from(address))
+        };
+        let (global, local) = (line("2001:db8::21", "00", "eth0"), line("fd00::21", "80", "eth0"));
+        let link = line("fe80::21", "80", "eth0");
+        for (lines, told) in [
+            (vec![&link, &global, &local], Some("fd00::21")),
+            (vec![&link, &global], Some("2001:db8::21")),
+            (vec![&link], None),
+            (vec![&line("2001:db8::99", "01", "eth0"), &global], Some("2001:db8::21")),
+            (vec![&line("fd00::5", "20", "eth0"), &line("fd00::6", "40", "eth0"), &line("fd00::7", "08", "eth0")], None),
+            (vec![&line("fd00::5", "80", "wlan0")], None),
+            (vec![&"nonsense\n".to_owned(), &local], Some("fd00::21")),
+        ] {
+            let text: String = lines.into_iter().cloned().collect();
+            assert_eq!(ipv6_of(&text, "eth0").map(|address| address.to_string()).as_deref(), told, "{text}");
+        }
     }
 
     #[test]

@@ -59,6 +59,7 @@ use crate::link::share::Share;
 use crate::link::{NodeTopic, Topics};
 use crate::mdns::host_name;
 use crate::rng::Rng;
+use crate::routes::{self, Route};
 use crate::task::Supervisor;
 use crate::tls::Credentials;
 
@@ -413,7 +414,8 @@ fn make_runtime(
     }
 }
 
-/// The machine's address towards the master first. Asks the routing table; sends nothing, and resolves no name.
+/// The machine's addresses: the one of IPv4 towards the master, and the one of IPv6 that its interface has beside that. Asks the routing
+/// table; sends nothing, and resolves no name.
 fn addresses(broker: &str) -> Vec<String> {
     let towards = |target: IpAddr| {
         let any: IpAddr = if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
@@ -422,14 +424,25 @@ fn addresses(broker: &str) -> Vec<String> {
         socket.local_addr().ok().map(|address| address.ip())
     };
     // A master on this machine says nothing about the LAN; TEST-NET-1 lies behind the default route.
-    let master = broker.parse().ok().and_then(towards).filter(|address| !address.is_loopback());
-    let address = master.or_else(|| towards(Ipv4Addr::new(192, 0, 2, 1).into()));
-    let first = address.unwrap_or(Ipv4Addr::LOCALHOST.into());
-    // The other family as well, where it leads anywhere: 2001:db8::/32 is the documentation's, and behind the default route too.
-    let other: IpAddr =
-        if first.is_ipv4() { Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into() } else { Ipv4Addr::new(192, 0, 2, 1).into() };
-    let other = towards(other).filter(|address| !address.is_loopback() && !address.is_unspecified());
-    std::iter::once(first).chain(other).map(|address| address.to_string()).collect()
+    let master: Option<IpAddr> = broker.parse().ok().and_then(towards).filter(|address: &IpAddr| !address.is_loopback());
+    let first = master.filter(IpAddr::is_ipv4).or_else(|| towards(Ipv4Addr::new(192, 0, 2, 1).into()));
+    let first = first.filter(|address| !address.is_loopback() && !address.is_unspecified());
+    let device = first.and_then(|first| {
+        let near = |route: &Route| !route.forwarded && matches!(first, IpAddr::V4(first) if route.range.contains(&first));
+        let nearest = routes::of_this_machine().into_iter().filter(near).max_by_key(|route| route.range.prefix_len());
+        nearest.map(|route| route.device)
+    });
+    let second = match device {
+        Some(device) => {
+            let all = std::fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap_or_default();
+            register::ipv6_of(&all, &device).map(IpAddr::V6)
+        }
+        // 2001:db8::/32 is the documentation's, and behind the default route too.
+        None => towards(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()),
+    };
+    let second = second.filter(|address| !address.is_loopback() && !address.is_unspecified());
+    let both: Vec<String> = first.into_iter().chain(second).map(|address| address.to_string()).collect();
+    if both.is_empty() { vec![Ipv4Addr::LOCALHOST.to_string()] } else { both }
 }
 
 /// Between tries to write on a disk that refuses.

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bramble::agent::node_network::NodeNetwork;
+use bramble::agent::node_network::{NodeNetwork, NodeNetwork6};
 use bramble::agent::pod_network::PodNetwork;
 use bramble::agent::pod_network::addresses::Addresses;
 use bramble::agent::pod_network::run::{Parts, run};
@@ -24,7 +24,7 @@ use crate::own_docker::OwnDocker;
 use crate::support::{Agent, Cluster, deleted, docker, docker_command, pod, share, shell, skipped};
 
 /// Answers with the address that it sees.
-const PEER: &str = "busybox mkdir -p /www/cgi-bin; printf '#!/bin/sh\\necho; echo $REMOTE_ADDR\\n' > /www/cgi-bin/peer; \
+pub const PEER: &str = "busybox mkdir -p /www/cgi-bin; printf '#!/bin/sh\\necho; echo $REMOTE_ADDR\\n' > /www/cgi-bin/peer; \
     busybox chmod 755 /www/cgi-bin/peer; exec httpd -f -p 9000 -h /www";
 const PODS: &str = "10.201.0.0/16";
 /// The host outside, as the machine is towards it, and itself.
@@ -32,7 +32,7 @@ const UPLINK: &str = "198.18.0.1";
 const OUTSIDE: &str = "198.18.0.2";
 
 /// Runs a test of this file in a network namespace that is a machine of its own.
-fn on_a_machine_of_its_own(test: &str) {
+pub fn on_a_machine_of_its_own(test: &str) {
     if skipped() {
         return;
     }
@@ -58,7 +58,7 @@ fn on_a_machine_of_its_own(test: &str) {
 
 /// Runs a line of shell on the machine; what it prints.
 #[track_caller]
-fn host(line: &str) -> String {
+pub fn host(line: &str) -> String {
     let output = Command::new("sh").args(["-c", line]).stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
@@ -76,10 +76,10 @@ fn whole_machine() -> String {
 }
 
 /// The network namespace of a host outside, at the end of a cable; it goes with this.
-struct Outside(String);
+pub struct Outside(String);
 
 impl Outside {
-    fn plug_in() -> Self {
+    pub fn plug_in() -> Self {
         let name = format!("bt-out-{}", std::process::id());
         host(&format!(
             "ip netns add {name} && ip link add up0 type veth peer name eth0 netns {name} && ip addr add {UPLINK}/24 dev up0 && \
@@ -88,8 +88,17 @@ impl Outside {
         Self(name)
     }
 
-    fn run(&self, line: &str) -> String {
+    pub fn run(&self, line: &str) -> String {
         host(&format!("ip netns exec {} sh -c '{line}'", self.0))
+    }
+
+    /// A server there of what is in that folder.
+    pub fn serve(&self, folder: &std::path::Path) -> std::process::Child {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.0, "busybox", "httpd", "-f", "-p", "9000", "-h"]).arg(folder);
+        let server = command.spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        server
     }
 }
 
@@ -100,10 +109,10 @@ impl Drop for Outside {
 }
 
 /// An agent's heart with its network, as a node of this cluster.
-struct Node {
-    agent: Agent,
+pub struct Node {
+    pub agent: Agent,
     told: watch::Receiver<Option<NodeNetwork>>,
-    wanted: watch::Sender<Option<PodNetwork>>,
+    pub wanted: watch::Sender<Option<PodNetwork>>,
     owner: Owner,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
@@ -111,12 +120,12 @@ struct Node {
     _others: (watch::Sender<BTreeSet<std::net::Ipv4Addr>>, watch::Sender<Health>),
 }
 
-fn network(range: &str) -> PodNetwork {
-    PodNetwork { range: range.parse().unwrap(), pods: PODS.parse().unwrap(), mtu: 1450 }
+pub fn network(range: &str) -> PodNetwork {
+    PodNetwork { range: range.parse().unwrap(), pods: PODS.parse().unwrap(), mtu: 1450, v6: None }
 }
 
 impl Node {
-    fn start(cluster: &Cluster, run_dir: &std::path::Path, name: &str, wanted: Option<PodNetwork>) -> Self {
+    pub fn start(cluster: &Cluster, run_dir: &std::path::Path, name: &str, wanted: Option<PodNetwork>) -> Self {
         let owner = Owner { cluster_uid: cluster.uid.clone(), node: name.to_owned() };
         let mut settings = cluster.settings();
         settings.owner = owner.clone();
@@ -143,14 +152,14 @@ impl Node {
     }
 
     /// Ends as `kill -9` would.
-    async fn kill(self) {
+    pub async fn kill(self) {
         self.stop.cancel();
         self.task.await.unwrap();
         self.agent.kill().await;
     }
 
     /// Waits until the network's rules are there.
-    async fn until_guarded(&mut self) -> NodeNetwork {
+    pub async fn until_guarded(&mut self) -> NodeNetwork {
         let table = format!("bramble-{}-pods", self.owner.id());
         for _ in 0..600 {
             let there = self.told.borrow_and_update().clone().filter(|told| told.bridge.is_some());
@@ -163,6 +172,24 @@ impl Node {
         }
         panic!("never guarded: {:?}\n{}", self.told.borrow(), host("nft list ruleset; iptables-nft -S"));
     }
+
+    /// Waits until its network has these IPv6 addresses, or none.
+    pub async fn until_v6(&mut self, wanted: Option<NodeNetwork6>) {
+        let is_so = |told: &Option<NodeNetwork>| told.as_ref().is_some_and(|told| told.v6 == wanted);
+        tokio::time::timeout(Duration::from_secs(60), self.told.wait_for(is_so)).await.expect("told in time").unwrap();
+    }
+
+    /// Waits until the rules of its IPv6 addresses are there.
+    pub async fn until_guarded6(&self) {
+        let (table, comment) = (format!("table ip6 bramble-{}-pods", self.owner.id()), format!("bramble-{}", self.owner.id()));
+        for _ in 0..600 {
+            if host("nft list tables").contains(&table) && host("ip6tables-nft -S").contains(&comment) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("never guarded: {:?}\n{}", self.told.borrow(), host("nft list ruleset; ip6tables-nft -S"));
+    }
 }
 
 fn address(status: &Value) -> String {
@@ -171,7 +198,7 @@ fn address(status: &Value) -> String {
 
 /// As whom a pod is seen by what listens there.
 #[track_caller]
-fn seen_by(status: &Value, target: &str) -> String {
+pub fn seen_by(status: &Value, target: &str) -> String {
     let script = format!(
         "for n in 1 2 3; do busybox timeout 4 busybox wget -qO- http://{target}:9000/cgi-bin/peer 2>&1 && exit; sleep 1; done; echo NOBODY"
     );
@@ -250,12 +277,7 @@ async fn two_nodes_and_a_host_outside() {
     std::fs::create_dir_all(&www).unwrap();
     std::fs::write(www.join("peer"), "#!/bin/sh\necho; echo $REMOTE_ADDR\n").unwrap();
     host(&format!("chmod 755 {}", www.join("peer").display()));
-    let mut server = Command::new("ip")
-        .args(["netns", "exec", &outside.0, "busybox", "httpd", "-f", "-p", "9000", "-h"])
-        .arg(folder.path().join("www"))
-        .spawn()
-        .unwrap();
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let mut server = outside.serve(&folder.path().join("www"));
     assert_eq!((seen_by(&a, OUTSIDE), seen_by(&b, OUTSIDE)), (UPLINK.to_owned(), UPLINK.to_owned()));
     server.kill().unwrap();
     server.wait().unwrap();

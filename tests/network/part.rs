@@ -45,6 +45,8 @@ fn part() {
             let network = NodeNetwork { range: range.parse().unwrap(), gateway: gateway.parse().unwrap(), bridge, v6 };
             proxy(node, network, kind == "proxy-that-kept");
         }
+        ["advertise"] => crate::router::advertise(),
+        ["forward6"] => forward6(),
         _ => panic!("no such part: {words}"),
     }
 }
@@ -125,6 +127,12 @@ fn talk_udp(to: SocketAddr) {
             Err(error) => println!("answer: {}", error.kind()),
         }
     }
+}
+
+/// Lets this host forward IPv6.
+fn forward6() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(bramble::agent::pod_network::exec::forward6()).unwrap();
 }
 
 /// Makes the kernel hold one share's rules after the other; says how long each took.

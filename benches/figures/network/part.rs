@@ -82,8 +82,13 @@ fn node(name: &str, range: &str) -> anyhow::Result<()> {
     let range: ipnet::Ipv4Net = range.parse()?;
     let gateway = range.hosts().next().context("a range without addresses")?;
     let bridge = "br-pods".to_owned();
-    let guard =
-        Guard { id: name.to_owned(), range, bridge: bridge.clone(), pods: "10.244.0.0/16".parse()?, direct: Default::default() };
+    let guard = Guard {
+        id: name.to_owned(),
+        range: range.into(),
+        bridge: bridge.clone(),
+        pods: "10.244.0.0/16".parse()?,
+        direct: Default::default(),
+    };
     let (_own, own) = watch::channel(Some(NodeNetwork { range, gateway, bridge: Some(bridge), v6: None }));
     let net = told();
     let (changes, changed) = watch::channel(0);

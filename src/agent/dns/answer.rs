@@ -10,10 +10,10 @@
 //!  svc.ns.svc.D            A, AAAA: the service's addresses, or of all its ready endpoints · SRV: all ports · CNAME: external name
 //!  host.svc.ns.svc.D       A, AAAA of one endpoint without a service address; 10-244-0-5 for one without a host name
 //!  _port._proto.svc.ns.…   SRV
-//!  10-244-0-5.ns.pod.D     A, if it is an address of a pod; which pod has it, and where, is not looked at ("insecure" in CoreDNS)
+//!  10-244-0-5.ns.pod.D     A (fd00--5: AAAA), if it is an address of a pod; which pod has it, and where, is not looked at ("insecure" in CoreDNS)
 //!  dns-version.D           TXT
 //!  NAME.local              A, if a service or an ingress of the cluster has this name in the local network; others are asked elsewhere
-//!  5.0.244.10.in-addr.arpa PTR, for addresses of services and of their endpoints
+//!  5.0.244.10.in-addr.arpa PTR (ip6.arpa as well), for addresses of services and of their endpoints
 //! ```
 //! A name of the cluster is never asked for elsewhere, nor is a reverse name of its ranges.
 
@@ -22,6 +22,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, NS, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
+use ipnet::IpNet;
 
 use super::TTL_SECONDS;
 use super::zone::{At, Endpoint, Entry, Zone};
@@ -117,8 +118,7 @@ impl Asked<'_> {
             }
             ["svc" | "pod" | "dns"] => {}
             ["ns", "dns"] => {
-                let address = self.zone.dns().map(IpAddr::V4);
-                self.addresses(name, &address.map_or(vec![], |address| vec![address]));
+                self.addresses(name, self.zone.dns());
             }
             [namespace, "svc"] if self.zone.has_namespace(namespace) => {}
             [_, "pod"] => {}
@@ -157,8 +157,8 @@ impl Asked<'_> {
             && let Some(server) = self.full(&["ns", "dns"])
         {
             self.add(name, RData::NS(NS(server.clone())));
-            let address = self.zone.dns().map(|address| record(&server, address.into()));
-            self.answer.additionals.extend(address);
+            let addresses = self.zone.dns().iter().map(|address| record(&server, *address));
+            self.answer.additionals.extend(addresses);
         }
     }
 
@@ -175,12 +175,14 @@ impl Asked<'_> {
     }
 
     fn pod(&mut self, name: &Name, label: &str) -> There {
-        let Ok(address) = label.replace('-', ".").parse::<Ipv4Addr>() else { return There::No };
-        if !self.zone.pods().is_some_and(|range| range.contains(&address)) {
-            return There::No;
+        let address = [".", ":"].iter().find_map(|point| label.replace('-', point).parse::<IpAddr>().ok());
+        match address.filter(|address| self.zone.is_of_pods(*address)) {
+            Some(address) => {
+                self.addresses(name, &[address]);
+                There::Yes
+            }
+            None => There::No,
         }
-        self.addresses(name, &[address.into()]);
-        There::Yes
     }
 
     fn service(&mut self, name: &Name, entry: &Entry, labels: &[&str]) {
@@ -228,7 +230,12 @@ impl Asked<'_> {
             for endpoint in endpoints.into_iter().take(MOST_RECORDS) {
                 let Some(target) = self.full(&[&[&*endpoint.label], labels].concat()) else { continue };
                 let ports = endpoint.ports.iter().filter(|port| wanted(&port.name, port.protocol));
-                found.extend(ports.map(|port| (target.clone(), port.number)));
+                // One pod is two endpoints of one name where it has two addresses.
+                for port in ports.map(|port| (target.clone(), port.number)) {
+                    if endpoint.address.is_ipv4() || !found.contains(&port) {
+                        found.push(port);
+                    }
+                }
                 targets.push((target, endpoint.address));
             }
         } else if let Some(target) = self.full(labels) {
@@ -292,7 +299,8 @@ impl Asked<'_> {
 /// An address that a reverse name names, whole or in part.
 struct Below {
     address: IpAddr,
-    whole: bool,
+    /// So many bits of it are named.
+    bits: u8,
 }
 
 /// What a reverse name names; `None` for any other name.
@@ -304,26 +312,26 @@ fn reverse(labels: &[&str]) -> Option<Below> {
             for (octet, label) in octets.iter_mut().zip(labels.iter().rev()) {
                 *octet = number(label)?;
             }
-            Some(Below { address: Ipv4Addr::from(octets).into(), whole: labels.len() == 4 })
+            Some(Below { address: Ipv4Addr::from(octets).into(), bits: u8::try_from(labels.len() * 8).ok()? })
         }
-        [labels @ .., "ip6", "arpa"] if labels.len() == 32 => {
-            let mut bits: u128 = 0;
-            for label in labels.iter().rev() {
+        [labels @ .., "ip6", "arpa"] if labels.len() <= 32 => {
+            let mut address: u128 = 0;
+            for (at, label) in labels.iter().rev().enumerate() {
                 let digit = Some(*label).filter(|label| label.len() == 1)?;
-                bits = (bits << 4) | u128::from(u8::from_str_radix(digit, 16).ok()?);
+                address |= u128::from(u8::from_str_radix(digit, 16).ok()?) << (124 - 4 * at);
             }
-            Some(Below { address: Ipv6Addr::from(bits).into(), whole: true })
+            Some(Below { address: Ipv6Addr::from(address).into(), bits: u8::try_from(labels.len() * 4).ok()? })
         }
         _ => None,
     }
 }
 
 fn of_address(zone: &Zone, name: &Name, kind: RecordType, below: Below) -> Found {
-    let names = if below.whole { zone.names_of(below.address) } else { &[] };
-    let range = match below.address {
-        IpAddr::V4(address) => zone.range_of(address),
-        IpAddr::V6(_) => None,
-    };
+    let (whole, step) = if below.address.is_ipv4() { (below.bits == 32, 8) } else { (below.bits == 128, 4) };
+    let names = if whole { zone.names_of(below.address) } else { &[] };
+    // The zone of a range is cut where its octets end, or its hexadecimal digits; what is above it is not the cluster's alone.
+    let cut = |range: &IpNet| range.prefix_len() / step;
+    let range = zone.range_of(below.address).filter(|range| below.bits >= cut(range) * step);
     if names.is_empty() && range.is_none() {
         return Found::NotOurs;
     }
@@ -334,15 +342,16 @@ fn of_address(zone: &Zone, name: &Name, kind: RecordType, below: Below) -> Found
         answer.answers.extend(records.take(MOST_RECORDS));
     }
     if answer.answers.is_empty() {
-        if names.is_empty() && below.whole {
+        if names.is_empty() && whole {
             answer.code = ResponseCode::NXDomain;
         }
-        // The zone of a range is cut where its octets end.
-        let octets = range.map_or(0, |range| usize::from(range.prefix_len() / 8));
-        let labels: Vec<String> = match below.address {
-            IpAddr::V4(address) => address.octets().iter().take(octets).rev().map(ToString::to_string).collect(),
-            IpAddr::V6(_) => Vec::new(),
+        let count = range.map_or(0, |range| usize::from(cut(&range)));
+        let mut labels: Vec<String> = match below.address {
+            IpAddr::V4(address) => address.octets().iter().map(ToString::to_string).collect(),
+            IpAddr::V6(address) => format!("{:032x}", u128::from(address)).chars().map(String::from).collect(),
         };
+        labels.truncate(count);
+        labels.reverse();
         let end = if below.address.is_ipv4() { "in-addr" } else { "ip6" };
         let labels: Vec<&str> = labels.iter().map(String::as_str).chain([end, "arpa"]).collect();
         answer.authority = soa(zone, &labels);
@@ -532,6 +541,8 @@ mod tests {
             ("244.10.in-addr.arpa", T::SOA, "NODATA"),
             ("1.1.168.192.in-addr.arpa", T::PTR, "NotOurs"),
             ("10.in-addr.arpa", T::PTR, "NotOurs"),
+            ("in-addr.arpa", T::PTR, "NotOurs"),
+            ("ip6.arpa", T::PTR, "NotOurs"),
             ("x.1.244.10.in-addr.arpa", T::PTR, "NotOurs"),
             (
                 "7.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa",
@@ -545,6 +556,54 @@ mod tests {
         let name = Name::from_ascii("9.1.244.10.in-addr.arpa.").unwrap();
         let Found::Answer(answer) = lookup(&zone(), &name, T::PTR, 0) else { panic!() };
         assert_eq!(answer.authority.unwrap().name.to_string(), "244.10.in-addr.arpa.");
+    }
+
+    #[test]
+    fn a_cluster_of_both_families_answers_for_both() {
+        use RecordType as T;
+        let endpoint = |address: &str| json!([{"addresses": [address], "hostname": "db-0"}]);
+        let ports = json!([{"name": "sql", "port": 5433}]);
+        let mut six = slice("s6", "db", endpoint("fd00:0:0:101::5"), ports.clone());
+        six["addressType"] = json!("IPv6");
+        let both = json!({"clusterIP": "None", "ports": [{"name": "sql", "port": 5432}]});
+        let mut share = share(vec![service("db", both)], vec![slice("s", "db", endpoint("10.244.1.5"), ports), six]);
+        let network = share.network.as_mut().unwrap();
+        (network.pods6, network.services6) = ("fd00:0:0:100::/56".into(), "fd00::/112".into());
+        network.dns6 = "fd00::a".into();
+        let zone = Zone::of(&share);
+        let ask = |name: &str, kind| told(&lookup(&zone, &Name::from_ascii(format!("{name}.")).unwrap(), kind, 0));
+        let arpa = |address: &str| {
+            let digits = format!("{:032x}", u128::from(address.parse::<Ipv6Addr>().unwrap()));
+            digits.chars().rev().map(|digit| format!("{digit}.")).collect::<String>() + "ip6.arpa"
+        };
+        for (name, kind, expected) in [
+            ("db.home.svc.cluster.local", T::A, "A 10.244.1.5"),
+            ("db.home.svc.cluster.local", T::AAAA, "AAAA fd00:0:0:101::5"),
+            ("db-0.db.home.svc.cluster.local", T::AAAA, "AAAA fd00:0:0:101::5"),
+            (
+                "_sql._tcp.db.home.svc.cluster.local",
+                T::SRV,
+                "SRV 0 100 5433 db-0.db.home.svc.cluster.local., +db-0.db.home.svc.cluster.local. 10.244.1.5, +db-0.db.home.svc.cluster.local. fd00:0:0:101::5",
+            ),
+            ("kube-dns.kube-system.svc.cluster.local", T::AAAA, "AAAA fd00::a"),
+            ("ns.dns.cluster.local", T::AAAA, "AAAA fd00::a"),
+            ("fd00-0-0-101--5.home.pod.cluster.local", T::AAAA, "AAAA fd00:0:0:101::5"),
+            ("fd00-0-0-101--5.home.pod.cluster.local", T::A, "NODATA"),
+            ("fd11--5.home.pod.cluster.local", T::AAAA, "NXDOMAIN"),
+            (&arpa("fd00:0:0:101::5"), T::PTR, "PTR db-0.db.home.svc.cluster.local."),
+            (&arpa("fd00::a"), T::PTR, "PTR kube-dns.kube-system.svc.cluster.local."),
+            (&arpa("fd00:0:0:101::6"), T::PTR, "NXDOMAIN"),
+            ("3.0.1.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa", T::PTR, "NODATA"),
+            ("1.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa", T::SOA, "NODATA"),
+            ("0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa", T::SOA, "NotOurs"),
+            ("xx.1.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa", T::PTR, "NotOurs"),
+            (&arpa("fd11::5"), T::PTR, "NotOurs"),
+        ] {
+            assert_eq!(ask(name, kind), expected, "{name} {kind}");
+        }
+        let name = Name::from_ascii(format!("{}.", arpa("fd00:0:0:101::6"))).unwrap();
+        let Found::Answer(answer) = lookup(&zone, &name, T::PTR, 0) else { panic!() };
+        assert_eq!(answer.authority.unwrap().name.to_string(), "1.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa.");
     }
 
     #[test]

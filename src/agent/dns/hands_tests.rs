@@ -1,6 +1,6 @@
 //! The whole name server on loopback, with raw clients and servers of the test's own behind it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -22,7 +22,7 @@ use super::serve::run::{Begun, Server};
 use super::zone::Zone;
 use super::zone::tests::{service, share, slice};
 use super::{NameServer, disk};
-use crate::agent::node_network::NodeNetwork;
+use crate::agent::node_network::{NodeNetwork, NodeNetwork6};
 use crate::clock::SystemClock;
 use crate::link::share::Share;
 
@@ -119,7 +119,8 @@ fn packet(name: &str, kind: RecordType) -> Vec<u8> {
 }
 
 async fn udp(to: SocketAddr, name: &str, kind: RecordType) -> Message {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let from: IpAddr = if to.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+    let socket = UdpSocket::bind((from, 0)).await.unwrap();
     socket.connect(to).await.unwrap();
     let mut buffer = vec![0; 4096];
     loop {
@@ -385,6 +386,22 @@ async fn a_port_that_is_taken_is_named_and_tried_again() {
     timeout(Duration::from_secs(4), node.serving.wait_for(|serving| *serving == NameServer::Host)).await.unwrap().unwrap();
     drop(holder);
     assert_eq!(told(&udp(at, "web.home.svc.cluster.local.", RecordType::A).await), "NoError 10.96.0.7");
+    node.end().await;
+}
+
+#[tokio::test]
+async fn a_node_with_an_ipv6_address_answers_there_as_well() {
+    if !std::fs::read_to_string("/proc/net/if_inet6").is_ok_and(|all| all.contains(" lo")) {
+        eprintln!("SKIPPED: no IPv6 here");
+        return;
+    }
+    let node = Node::start(0, &[], 1).await;
+    let v6 = NodeNetwork6 { range: "::/64".parse().unwrap(), gateway: Ipv6Addr::LOCALHOST };
+    node.network.send_modify(|network| network.as_mut().unwrap().v6 = Some(v6));
+    let at = SocketAddr::from((Ipv6Addr::LOCALHOST, node.at.port()));
+    for at in [at, node.at] {
+        assert_eq!(told(&udp(at, "web.home.svc.cluster.local.", RecordType::A).await), "NoError 10.96.0.7");
+    }
     node.end().await;
 }
 

@@ -13,7 +13,7 @@
 //! servers, and keep them.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -165,11 +165,15 @@ async fn answer(
         loop {
             let known = {
                 let share = net.borrow_and_update();
-                share.network.as_ref().map(|network| (network.domain.clone(), network.dns.parse::<Ipv4Addr>().ok()))
+                share.network.as_ref().map(|network| {
+                    let dns = (network.dns.parse::<Ipv4Addr>().ok(), network.dns6.parse::<Ipv6Addr>().ok());
+                    (network.domain.clone(), dns)
+                })
             };
             let is_known = known.is_some();
-            if let Some((domain, dns)) = known {
-                let own = [Some(address), dns].into_iter().flatten().map(IpAddr::V4).collect();
+            if let Some((domain, (dns, dns6))) = known {
+                let own = [Some(address), dns].into_iter().flatten().map(IpAddr::V4);
+                let own = own.chain(dns6.map(IpAddr::V6)).collect();
                 server.forwarder.set_own(own);
                 let domain = Some(domain).filter(|domain| !domain.is_empty()).unwrap_or_else(|| super::DEFAULT_DOMAIN.to_owned());
                 if parts.port == PORT {
@@ -188,6 +192,7 @@ async fn answer(
         }
     };
     server.forwarder.set_own(vec![address.into()]);
+    let also6 = answer6(parts.network.clone(), parts.port, server);
     let mut network = parts.network.clone();
     let moved = async {
         let other = |network: &Option<NodeNetwork>| {
@@ -203,11 +208,42 @@ async fn answer(
         error = tcp => Some(error),
         () = share_tells => None,
         () = moved => None,
+        () = also6 => None,
     }
 }
 
-async fn bind(address: Ipv4Addr, port: u16) -> io::Result<(UdpSocket, TcpListener)> {
-    let at = SocketAddr::from((address, port));
+/// Answers at the node's IPv6 address as well, for as long as it has one. Pods are told the one of IPv4: nobody waits for this one.
+async fn answer6(mut network: watch::Receiver<Option<NodeNetwork>>, port: u16, server: &Arc<Server>) {
+    let mut said = String::new();
+    loop {
+        let address = network.borrow_and_update().as_ref().and_then(|network| network.v6).map(|v6| v6.gateway);
+        let failed = async {
+            let Some(address) = address else { return std::future::pending().await };
+            let error = match bind(address, port).await {
+                Ok((udp, tcp)) => tokio::select! {
+                    error = udp::serve(Arc::new(udp), Arc::clone(server)) => error,
+                    error = tcp::serve(tcp, Arc::clone(server)) => error,
+                },
+                Err(error) => error,
+            };
+            // The kernel asks whether somebody else has the address before anybody may use it: a second.
+            if error.kind() != io::ErrorKind::AddrNotAvailable {
+                say(
+                    &mut said,
+                    &format!("the node answers no names at {address}, port {port}: {}. It is tried again", Chain(&error)),
+                );
+            }
+            sleep(TRIES.first).await;
+        };
+        tokio::select! {
+            () = failed => {}
+            changed = network.changed() => if changed.is_err() { return std::future::pending().await },
+        }
+    }
+}
+
+async fn bind(address: impl Into<IpAddr>, port: u16) -> io::Result<(UdpSocket, TcpListener)> {
+    let at = SocketAddr::new(address.into(), port);
     Ok((UdpSocket::bind(at).await?, TcpListener::bind(at).await?))
 }
 

@@ -8,10 +8,10 @@
 //! with 5,000 endpoints come to less than 1 MiB (a test holds it to that).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::DEFAULT_DOMAIN;
 use crate::agent::mdns::names;
@@ -32,9 +32,10 @@ pub struct Zone {
     namespaces: HashSet<Box<str>>,
     /// Which names an address has, without the domain: `service.namespace.svc`, `host.service.namespace.svc`.
     reverse: HashMap<IpAddr, Vec<Box<str>>>,
-    pods: Option<Ipv4Net>,
-    service_range: Option<Ipv4Net>,
-    dns: Option<Ipv4Addr>,
+    /// All pods' addresses, one range a family.
+    pods: Vec<IpNet>,
+    service_ranges: Vec<IpNet>,
+    dns: Vec<IpAddr>,
     /// Names in the local network that services and ingresses have, by the label before `.local`.
     local: BTreeMap<String, Vec<IpAddr>>,
 }
@@ -90,11 +91,13 @@ impl Zone {
         let mut zone = Self {
             domain: domain.trim_matches('.').to_ascii_lowercase().split('.').map(str::to_owned).collect(),
             known: network.is_some(),
-            pods: network.and_then(|network| network.pods.parse().ok()),
-            service_range: network.and_then(|network| network.services.parse().ok()),
-            dns: network.and_then(|network| network.dns.parse().ok()),
             ..Self::default()
         };
+        if let Some(network) = network {
+            zone.pods = read([&network.pods, &network.pods6]);
+            zone.service_ranges = read([&network.services, &network.services6]);
+            zone.dns = read([&network.dns, &network.dns6]);
+        }
         let slices = slices_by_service(share);
         for service in share.services.values() {
             zone.add(service, &slices);
@@ -147,10 +150,12 @@ impl Zone {
 
     /// Programs look for the name server under the name that it has everywhere else.
     fn add_name_server(&mut self) {
-        let Some(address) = self.dns.filter(|_| !self.services.contains_key("kube-dns.kube-system")) else { return };
+        if self.dns.is_empty() || self.services.contains_key("kube-dns.kube-system") {
+            return;
+        }
         let port = |name: &str, protocol| Port { name: name.into(), protocol, number: 53 };
         let ports = vec![port("dns", "udp"), port("dns-tcp", "tcp")];
-        self.insert("kube-system", "kube-dns", Entry { at: At::Addresses(vec![address.into()]), ports });
+        self.insert("kube-system", "kube-dns", Entry { at: At::Addresses(self.dns.clone()), ports });
     }
 
     /// Whether the share has told of the network.
@@ -195,20 +200,20 @@ impl Zone {
 
     /// The cluster's range in which an address is.
     #[must_use]
-    pub fn range_of(&self, address: Ipv4Addr) -> Option<Ipv4Net> {
-        [self.pods, self.service_range].into_iter().flatten().find(|range| range.contains(&address))
+    pub fn range_of(&self, address: IpAddr) -> Option<IpNet> {
+        self.pods.iter().chain(&self.service_ranges).find(|range| range.contains(&address)).copied()
     }
 
-    /// The addresses of all pods.
+    /// Whether it is an address of a pod; which pod has it, or none, is not known here.
     #[must_use]
-    pub fn pods(&self) -> Option<Ipv4Net> {
-        self.pods
+    pub fn is_of_pods(&self, address: IpAddr) -> bool {
+        self.pods.iter().any(|range| range.contains(&address))
     }
 
-    /// The address that the name server has as a service.
+    /// The addresses that the name server has as a service.
     #[must_use]
-    pub fn dns(&self) -> Option<Ipv4Addr> {
-        self.dns
+    pub fn dns(&self) -> &[IpAddr] {
+        &self.dns
     }
 }
 
@@ -236,6 +241,11 @@ impl Entry {
         let to = endpoints.partition_point(|endpoint| *endpoint.label <= *label);
         endpoints.get(from..to).unwrap_or_default()
     }
+}
+
+/// Those that are there and can be read.
+fn read<T: std::str::FromStr>(texts: [&String; 2]) -> Vec<T> {
+    texts.into_iter().filter_map(|text| text.parse().ok()).collect()
 }
 
 fn slices_by_service(share: &Share) -> BTreeMap<(&str, &str), Vec<&Object>> {

@@ -87,6 +87,10 @@ impl<'a> Services<'a> {
             let mut some: Vec<SocketAddr> = all.iter().filter(|one| keep(one)).map(|one| one.0).collect();
             some.sort_unstable();
             some.dedup();
+            // A pod of two addresses is one pod, and every node has a way to the one of IPv4.
+            if some.iter().any(SocketAddr::is_ipv4) {
+                some.retain(SocketAddr::is_ipv4);
+            }
             some
         };
         let ready = some(|one| one.1);
@@ -187,6 +191,8 @@ mod tests {
             (json!([ready, waiting, going, ready]), &["10.0.0.2:8080"][..]),
             (json!([waiting, going]), &["10.0.0.4:8080"]),
             (json!([waiting]), &[]),
+            (json!([ready, {"addresses": ["fd00::2"]}]), &["10.0.0.2:8080"]),
+            (json!([waiting, {"addresses": ["fd00::2"]}]), &["[fd00::2]:8080"]),
             (json!([{"addresses": ["127.0.0.1"]}, {"addresses": ["169.254.169.254"]}, {"addresses": ["::ffff:127.0.0.1"]}]), &[]),
         ] {
             let share = share(ports(), endpoints.clone());

@@ -127,15 +127,16 @@ impl Node {
         let waits = self.waits_for_network(now, uid);
         let Some(pod) = self.pods.get_mut(uid) else { return };
         let host_ip = self.config.host_ips.first().map(String::as_str).unwrap_or_default();
-        let pod_ip = pod.observed.sandboxes.last().and_then(|sandbox| sandbox.ip.clone());
-        let address = pod_ip.clone().unwrap_or_else(|| host_ip.to_owned());
+        let sandbox = pod.observed.sandboxes.last().filter(|sandbox| sandbox.ip.is_some());
+        let address = sandbox.and_then(|sandbox| sandbox.ip.clone()).unwrap_or_else(|| host_ip.to_owned());
+        let pod_ips = sandbox.map_or_else(|| self.config.host_ips.join(","), |sandbox| sandbox.addresses().join(","));
         let net = self.net.clone();
         let sources = Sources {
             share: &share,
             net: &net,
             node_name: &self.config.name,
             host_ips: &self.config.host_ips,
-            pod_ip: pod_ip.as_deref().unwrap_or(host_ip),
+            pod_ips: &pod_ips,
             node: self.config.amounts,
         };
         pod.wants_slot = false;
@@ -238,7 +239,7 @@ impl Node {
         if let Some(past) = self.past.pods.get(uid) {
             pod.observed.containers.extend(past.containers());
             pod.memory.failure.clone_from(&past.failure);
-            pod.memory.address.last.clone_from(&past.ip);
+            pod.memory.address.last = past.addresses().cloned().collect();
         }
         pod
     }
@@ -256,7 +257,7 @@ impl Node {
         if matches!(pod.state, PodState::Terminating { .. } | PodState::Gone) {
             return;
         }
-        let past = past::of_pod(spec, &pod.observed, pod.memory.failure.as_ref(), pod.memory.address.last.as_deref());
+        let past = past::of_pod(spec, &pod.observed, pod.memory.failure.as_ref(), &pod.memory.address.last);
         if past.as_ref() == self.past.pods.get(uid) {
             return;
         }

@@ -54,6 +54,8 @@ pub enum Kind {
     Table,
     /// A rule in somebody's chain: Docker's `DOCKER-USER`, or `FORWARD`.
     Rule,
+    /// The same of IPv6.
+    Rule6,
 }
 
 impl Kind {
@@ -67,6 +69,7 @@ impl Kind {
             Kind::Address => "address",
             Kind::Table => "nftables table",
             Kind::Rule => "iptables rule",
+            Kind::Rule6 => "ip6tables rule",
         }
     }
 }
@@ -84,13 +87,13 @@ pub struct Thing {
     pub needed: bool,
 }
 
-/// Everything of ours.
+/// Everything of ours. `rules`: what `iptables -S` and `ip6tables -S` show, each with what its rules are.
 #[must_use]
 pub fn things(
     seen: &Seen,
     addresses: &[(String, Ipv4Addr)],
     tables: &[(String, String)],
-    rules: &str,
+    rules: &[(Kind, String)],
     living: &BTreeSet<String>,
 ) -> Vec<Thing> {
     let both = |agent: &String| [metric_of(agent), last_metric_of(metric_of(agent))];
@@ -133,12 +136,13 @@ pub fn things(
         things.push(Thing { kind: Kind::Table, name: format!("{family} {table}"), of: Some(agent.to_owned()), needed });
     }
     // Rules bear a comment with the agent's eight digits (`pod_network/guard.rs`).
-    for rule in rules.lines().filter(|line| line.starts_with("-A ")) {
+    let lines = rules.iter().flat_map(|(kind, text)| text.lines().map(move |line| (*kind, line)));
+    for (kind, rule) in lines.filter(|(_, line)| line.starts_with("-A ")) {
         let mut words = rule.split_whitespace().skip_while(|word| *word != "--comment").skip(1);
         let comment = words.next().and_then(|word| word.trim_matches('"').strip_prefix("bramble-"));
         let Some(agent) = comment.filter(|id| is_id(id)) else { continue };
         let needed = living.contains(agent);
-        things.push(Thing { kind: Kind::Rule, name: rule.to_owned(), of: Some(agent.to_owned()), needed });
+        things.push(Thing { kind, name: rule.to_owned(), of: Some(agent.to_owned()), needed });
     }
     things
 }
@@ -183,7 +187,8 @@ mod tests {
             .map(|(label, last)| (label.to_owned(), Ipv4Addr::new(192, 0, 2, last)));
         let rules =
             "-N DOCKER-USER\n-A DOCKER-USER -i br-x -m comment --comment bramble-99999999 -j ACCEPT\n-A DOCKER-USER -j RETURN\n";
-        let told: Vec<String> = things(&seen, &addresses, &tables, rules, &living)
+        let rules = [(Kind::Rule, rules.to_owned()), (Kind::Rule6, rules.to_owned())];
+        let told: Vec<String> = things(&seen, &addresses, &tables, &rules, &living)
             .iter()
             .map(|thing| format!("{:?} {} {}", thing.kind, thing.name.chars().take(24).collect::<String>(), thing.needed))
             .collect();
@@ -203,6 +208,7 @@ mod tests {
                 "Table ip bramble-0a1b2c3d true",
                 "Table ip bramble-99999999-over false",
                 "Rule -A DOCKER-USER -i br-x - false",
+                "Rule6 -A DOCKER-USER -i br-x - false",
             ]
         );
     }

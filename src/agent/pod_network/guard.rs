@@ -1,7 +1,8 @@
 //! What the host's rules must say so that packets between pods arrive as they were sent, and packets to the outside bear the node's
 //! address.
 //!
-//! In:       the node's range and bridge, the addresses of all pods, and what `iptables -S` shows.
+//! In:       the node's range and bridge, the addresses of all pods, and what `iptables -S` shows; IPv4 and IPv6 have a guard each, with
+//!           `ip6tables` for the one of IPv6.
 //! Out:      a batch for `nft -f -` that makes our own table, whole; lists of arguments for `iptables`.
 //! Never:    runs either (`exec.rs`). Nobody else's rules are read for more than where ours belong, or changed.
 //! Source:   iptables-extensions(8), nft(8); docs.docker.com on the chain DOCKER-USER, which is made for others' rules.
@@ -16,33 +17,58 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 /// Docker's chain for others' rules, asked before its own.
 const DOCKER_USER: &str = "DOCKER-USER";
 /// Where the rules go on a host without Docker whose `FORWARD` lets nothing through by itself.
 const FORWARD: &str = "FORWARD";
+/// Source: RFC 4861, 4.3 and 4.4.
+const NEIGHBOUR_SOLICITATION: u8 = 135;
+const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+/// A route that came with a router's word. Source: the kernel's uapi/linux/ipv6_route.h.
+const RTF_ADDRCONF: u32 = 0x0004_0000;
 /// The chains by which Docker and Podman's CNI keep their networks apart.
 const APART: [&str; 3] = ["DOCKER-ISOLATION-STAGE-1", "DOCKER-FORWARD", "CNI-ISOLATION-STAGE-1"];
 
-/// A node's network, and whom its pods meet.
+/// A node's network in one family of addresses, and whom its pods meet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guard {
     /// This node in this cluster: `Owner::id`.
     pub id: String,
     /// Its pods' addresses.
-    pub range: Ipv4Net,
+    pub range: IpNet,
     /// Their bridge.
     pub bridge: String,
     /// All pods' addresses.
-    pub pods: Ipv4Net,
+    pub pods: IpNet,
     /// Nodes that have a plain route to this node's pods: to them these keep their own addresses.
-    pub direct: BTreeSet<Ipv4Addr>,
+    pub direct: BTreeSet<IpAddr>,
 }
 
-/// The name of a node's table.
+/// A family of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// As nftables calls it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Family::V4 => "ip",
+            Family::V6 => "ip6",
+        }
+    }
+}
+
+/// The name of a node's table, which is the same in both families.
 #[must_use]
 pub fn table_name(id: &str) -> String {
     format!("bramble-{id}-pods")
@@ -55,26 +81,39 @@ pub fn comment(id: &str) -> String {
 }
 
 impl Guard {
+    /// What its addresses are.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        match self.range {
+            IpNet::V4(_) => Family::V4,
+            IpNet::V6(_) => Family::V6,
+        }
+    }
+
     /// The whole table, in place of the one that is there, in one transaction.
     #[must_use]
     pub fn batch(&self) -> String {
         let Self { id, range, bridge, pods, direct } = self;
-        let name = table_name(id);
+        let (name, ip) = (table_name(id), self.family().word());
+        let everybody = match self.family() {
+            Family::V4 => "224.0.0.0/4",
+            Family::V6 => "ff00::/8",
+        };
         let mut lines = vec![
             // Made first, so that the removal finds one.
-            format!("table ip {name} {{ }}"),
-            format!("delete table ip {name}"),
-            format!("table ip {name} {{"),
+            format!("table {ip} {name} {{ }}"),
+            format!("delete table {ip} {name}"),
+            format!("table {ip} {name} {{"),
             "  chain addresses {".to_owned(),
             "    type nat hook postrouting priority srcnat - 4; policy accept;".to_owned(),
-            format!("    ip saddr != {range} return"),
-            "    ip daddr 224.0.0.0/4 return".to_owned(),
-            format!("    ip daddr {pods} ct status & dnat == dnat return"),
-            format!("    ip daddr {pods} snat to ip saddr"),
+            format!("    {ip} saddr != {range} return"),
+            format!("    {ip} daddr {everybody} return"),
+            format!("    {ip} daddr {pods} ct status & dnat == dnat return"),
+            format!("    {ip} daddr {pods} snat to {ip} saddr"),
         ];
         if !direct.is_empty() {
             let all = direct.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            lines.push(format!("    ip daddr {{ {all} }} snat to ip saddr"));
+            lines.push(format!("    {ip} daddr {{ {all} }} snat to {ip} saddr"));
         }
         lines.extend([format!("    oifname \"{bridge}\" return"), "    masquerade".to_owned(), "  }".to_owned(), "}".to_owned()]);
         let mut batch = String::new();
@@ -86,8 +125,8 @@ impl Guard {
     }
 
     /// What is let through, as `iptables -S` shows it without the chain.
-    fn rules(&self) -> Vec<String> {
-        let Self { id, range, pods, .. } = self;
+    fn rules(&self, chain: &str) -> Vec<String> {
+        let Self { id, range, pods, bridge, .. } = self;
         let comment = format!("-m comment --comment {} -j ACCEPT", comment(id));
         let once = |one: String, other: String| if one == other { vec![one] } else { vec![one, other] };
         let mut rules = once(format!("-s {range} -d {pods} {comment}"), format!("-s {pods} -d {range} {comment}"));
@@ -98,6 +137,15 @@ impl Guard {
             format!("-s {pods} -m conntrack --ctstate RELATED,ESTABLISHED {comment}"),
             format!("-d {range} -m conntrack --ctstate RELATED,ESTABLISHED {comment}"),
         ]);
+        if self.family() == Family::V6 {
+            // Where packets on a bridge pass the rules, so do the questions by which pods find each other there (of IPv4, ARP does not).
+            let question = |kind| format!("-i {bridge} -o {bridge} -p ipv6-icmp -m icmp6 --icmpv6-type {kind} {comment}");
+            rules.extend([NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT].map(question));
+            if chain == FORWARD {
+                // Docker before 27 lets its networks out by IPv4 only. Where it has its chain for IPv6 it does so, after what others say there.
+                rules.push(format!("-s {range} -i {bridge} ! -o {bridge} {comment}"));
+            }
+        }
         rules
     }
 
@@ -108,7 +156,7 @@ impl Guard {
         let there = ours(listing, &self.id);
         let wanted: Vec<(String, String)> = chain(listing)
             .into_iter()
-            .flat_map(|chain| self.rules().into_iter().map(move |rule| (chain.to_owned(), rule)))
+            .flat_map(|chain| self.rules(chain).into_iter().map(move |rule| (chain.to_owned(), rule)))
             .collect();
         for (chain, rule) in there.iter().filter(|rule| !wanted.contains(rule)) {
             calls.push(call("-D", chain, rule));
@@ -156,6 +204,17 @@ fn ours(listing: &str, id: &str) -> Vec<(String, String)> {
         .collect()
 }
 
+/// The interfaces that have a route which a router has told, by the text of `/proc/net/ipv6_route`.
+#[must_use]
+pub fn told_by_a_router(routes: &str) -> BTreeSet<String> {
+    // Destination, its length, source, its length, next hop, metric, two counters, flags, interface.
+    let flags = |line: &str| {
+        let mut words = line.split_whitespace().skip(8);
+        Some((u32::from_str_radix(words.next()?, 16).ok()?, words.next()?.to_owned()))
+    };
+    routes.lines().filter_map(flags).filter(|(flags, _)| flags & RTF_ADDRCONF != 0).map(|(_, interface)| interface).collect()
+}
+
 fn call(act: &str, chain: &str, rule: &str) -> Vec<String> {
     // None of our words has a space in it.
     [act, chain].into_iter().chain(rule.split(' ')).map(str::to_owned).collect()
@@ -197,6 +256,34 @@ mod tests {
     }
 
     #[test]
+    fn the_same_of_ipv6_is_a_table_of_its_own() {
+        let (range, pods) = ("fd00:0:0:103::/64".parse().unwrap(), "fd00:0:0:100::/56".parse().unwrap());
+        let guard = Guard { range, pods, ..guard() };
+        let table = "table ip6 bramble-0a1b2c3d-pods { }\n\
+            delete table ip6 bramble-0a1b2c3d-pods\n\
+            table ip6 bramble-0a1b2c3d-pods {\n\
+            \x20 chain addresses {\n\
+            \x20   type nat hook postrouting priority srcnat - 4; policy accept;\n\
+            \x20   ip6 saddr != fd00:0:0:103::/64 return\n\
+            \x20   ip6 daddr ff00::/8 return\n\
+            \x20   ip6 daddr fd00:0:0:100::/56 ct status & dnat == dnat return\n\
+            \x20   ip6 daddr fd00:0:0:100::/56 snat to ip6 saddr\n\
+            \x20   oifname \"brm-0a1b2c3d\" return\n\
+            \x20   masquerade\n\
+            \x20 }\n\
+            }\n";
+        assert_eq!(guard.batch(), table);
+        let first = "-I FORWARD -s fd00:0:0:103::/64 -d fd00:0:0:100::/56 -m comment --comment bramble-0a1b2c3d -j ACCEPT";
+        let calls: Vec<String> = guard.calls("-P FORWARD DROP\n").iter().map(|call| call.join(" ")).collect();
+        let question = "-I FORWARD -i brm-0a1b2c3d -o brm-0a1b2c3d -p ipv6-icmp -m icmp6 --icmpv6-type 136 -m comment --comment bramble-0a1b2c3d -j ACCEPT";
+        let out =
+            "-I FORWARD -s fd00:0:0:103::/64 -i brm-0a1b2c3d ! -o brm-0a1b2c3d -m comment --comment bramble-0a1b2c3d -j ACCEPT";
+        assert_eq!((calls[0].as_str(), calls[6].as_str(), calls[7].as_str(), calls.len()), (first, question, out, 8));
+        let docker = "-P FORWARD DROP\n-N DOCKER-USER\n-A FORWARD -j DOCKER-USER\n";
+        assert_eq!(guard.calls(docker).len(), 7, "it lets its networks out itself");
+    }
+
+    #[test]
     fn what_docker_drops_is_let_through_in_its_own_chain_for_others_and_only_what_is_missing_is_added() {
         let docker =
             "-P INPUT ACCEPT\n-P FORWARD DROP\n-N DOCKER\n-N DOCKER-USER\n-A FORWARD -j DOCKER-USER\n-A DOCKER-USER -j RETURN\n";
@@ -234,6 +321,15 @@ mod tests {
         let calls: Vec<String> = guard().calls(listing).iter().map(|call| call[..2].join(" ")).collect();
         assert_eq!(calls[0], "-D FORWARD");
         assert!(calls[1..].iter().all(|call| call == "-I DOCKER-USER") && calls.len() == 6);
+    }
+
+    #[test]
+    fn only_what_a_router_has_told_counts_as_its_word() {
+        let (any, link) = ("0".repeat(32), format!("fe80{}", "0".repeat(28)));
+        let routes = format!(
+            "{any} 00 {any} 00 {link} 00000400 00000001 00000000 00450003    wlan0\n{link} 40 {any} 00 {any} 00000100 00000001 00000000 00000001     eth0\n{any} 00 {any} 00 {any} ffffffff 00000001 00000000 00200200       lo\nnonsense\n"
+        );
+        assert_eq!(told_by_a_router(&routes), ["wlan0".to_owned()].into());
     }
 
     #[test]

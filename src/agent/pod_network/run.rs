@@ -5,7 +5,7 @@
 //!           ours away.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::PodNetwork;
-use super::exec::let_through;
-use super::guard::{Guard, table_name};
+use super::exec::{forward6, has_ipv6, let_through, remove_rules};
+use super::guard::{Family, Guard, table_name};
 use crate::agent::exec::{self, ExecError};
 use crate::agent::node_network::NodeNetwork;
 use crate::agent::runtime::run::Health;
@@ -52,8 +52,17 @@ pub async fn follow(
     told: watch::Sender<Option<PodNetwork>>,
     stop: CancellationToken,
 ) {
+    let mut said = false;
     loop {
-        let says = PodNetwork::of_share(&net.borrow_and_update(), &node);
+        let mut says = PodNetwork::of_share(&net.borrow_and_update(), &node);
+        if let Some(network) = says.as_mut().filter(|network| network.v6.is_some() && !has_ipv6()) {
+            network.v6 = None;
+            if !std::mem::replace(&mut said, true) {
+                tracing::warn!(
+                    "this machine has no IPv6, or it is switched off (net.ipv6.conf.all.disable_ipv6): pods here have no IPv6 addresses"
+                );
+            }
+        }
         told.send_if_modified(|before| {
             // A master that is started anew may not know yet what it knew: a node keeps its part.
             let other = says.is_some() && *before != says;
@@ -96,8 +105,8 @@ async fn changed<T>(told: &mut watch::Receiver<T>) {
 /// What was done and said.
 #[derive(Default)]
 struct Keeper {
-    /// What our table was made from.
-    made: Option<Guard>,
+    /// What our tables were made from.
+    made: Vec<Guard>,
     /// By what it is about.
     said: std::collections::BTreeMap<&'static str, String>,
 }
@@ -121,19 +130,32 @@ impl Keeper {
         self.say("network", None);
         parts.network.borrow_and_update();
         // The simulated runtime has none.
-        let Some(NodeNetwork { range, bridge, .. }) = network else { return true };
+        let Some(NodeNetwork { range, bridge, v6, .. }) = network else { return true };
         let Some(bridge) = bridge else {
             // An engine like Podman makes it with the first pod.
             return true;
         };
-        let guard = Guard { id: parts.id.clone(), range, bridge, pods: wanted.pods, direct };
-        let translated = self.translate(&guard).await;
+        let id = parts.id.clone();
+        let direct = direct.into_iter().map(IpAddr::from).collect();
+        let mut guards = vec![Guard { id, range: range.into(), bridge, pods: wanted.pods.into(), direct }];
+        if let Some(own) = v6 {
+            let pods = wanted.v6.map(|v6| v6.pods).filter(|pods| pods.contains(&own.range)).unwrap_or(own.range);
+            let (range, pods, direct) = (own.range.into(), pods.into(), BTreeSet::new());
+            guards.extend(guards.first().cloned().map(|guard| Guard { range, pods, direct, ..guard }));
+            let forwards = forward6().await;
+            let words = "cannot let this host forward IPv6 packets, so its pods reach nobody by IPv6; as root: `sysctl -w net.ipv6.conf.all.forwarding=1`";
+            self.say("forwarding of IPv6", forwards.err().map(|error| format!("{words}: {error}")));
+        }
+        let translated = self.translate(&parts.id, &guards).await;
         let nat = "what pods send to the outside is left to the engine, and pods of other nodes do not know those here by their own addresses; for that, set up `nftables` (on Debian and Raspberry Pi OS: sudo apt-get install -y nftables), and run the agent as root or with CAP_NET_ADMIN";
         self.say(
             "nat",
             translated.as_ref().err().map(|error| format!("cannot write this node's nftables table: {}; {nat}", Chain(error))),
         );
-        let through = let_through(&guard).await;
+        let mut through = Ok(());
+        for guard in &guards {
+            through = through.and(let_through(guard).await);
+        }
         let well = translated.is_ok() && !matches!(through, Err(ExecError::Refused { .. } | ExecError::Slow(_)));
         let words = match through {
             // Without the program nobody drops anything by it.
@@ -152,14 +174,22 @@ impl Keeper {
         well
     }
 
-    /// Makes our table if it is not the right one, or no longer there.
-    async fn translate(&mut self, guard: &Guard) -> Result<(), ExecError> {
-        if self.made.as_ref() == Some(guard) && exec::has_table(&table_name(&guard.id)).await? {
-            return Ok(());
+    /// Makes each of our tables that is not the right one, or no longer there. One of IPv6 that is of no use any more goes, with the
+    /// rules.
+    async fn translate(&mut self, id: &str, guards: &[Guard]) -> Result<(), ExecError> {
+        let (there, name) = (exec::tables().await?, table_name(id));
+        let stands = |family: Family| there.iter().any(|(word, table)| word == family.word() && *table == name);
+        let made = std::mem::take(&mut self.made);
+        for guard in guards {
+            if !made.contains(guard) || !stands(guard.family()) {
+                exec::transaction(&guard.batch()).await?;
+            }
+            self.made.push(guard.clone());
         }
-        self.made = None;
-        exec::transaction(&guard.batch()).await?;
-        self.made = Some(guard.clone());
+        if stands(Family::V6) && !guards.iter().any(|guard| guard.family() == Family::V6) {
+            exec::transaction(&format!("delete table ip6 {name}\n")).await?;
+            remove_rules(Family::V6, id).await;
+        }
         Ok(())
     }
 

@@ -18,8 +18,8 @@ const CERTAIN: Duration = Duration::from_secs(1);
 /// What is remembered of a pod's address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Address {
-    /// The last one that was seen.
-    pub last: Option<String>,
+    /// The last that were seen, the one of IPv4 first; none: none was.
+    pub last: Vec<String>,
     /// The sandbox that runs without an address, since when, and whether that is certain.
     without: Option<(String, Tick, bool)>,
 }
@@ -29,8 +29,8 @@ impl Address {
     /// network does.
     pub fn see(&mut self, sandbox: Option<&ObservedSandbox>, told: bool, now: Tick) {
         let running = sandbox.filter(|sandbox| sandbox.state.is_running());
-        if let Some(ip) = running.and_then(|sandbox| sandbox.ip.clone()) {
-            self.last = Some(ip);
+        if let Some(sandbox) = running.filter(|sandbox| sandbox.ip.is_some()) {
+            self.last = sandbox.addresses();
         }
         self.without = running.filter(|sandbox| sandbox.ip.is_none() && (told || sandbox.off_network)).map(|sandbox| match self
             .without
@@ -40,7 +40,9 @@ impl Address {
             _ => (sandbox.id.clone(), now, false),
         });
         // Nobody reaches the pod there any more.
-        self.last.take_if(|_| self.without.as_ref().is_some_and(|(_, _, sure)| *sure));
+        if self.without.as_ref().is_some_and(|(_, _, sure)| *sure) {
+            self.last.clear();
+        }
     }
 
     /// Whether this sandbox runs and is certain to have no address. On the host's network it never has one.
@@ -98,8 +100,10 @@ mod tests {
     #[test]
     fn the_last_address_outlives_its_sandbox() {
         let mut address = Address::default();
-        address.see(Some(&sandbox("a", Some("10.0.0.2"), RunState::Running { started: Wall(0) })), true, Tick(0));
+        let runs = sandbox("a", Some("10.0.0.2"), RunState::Running { started: Wall(0) });
+        let runs = ObservedSandbox { ip6: Some("fd00::2".into()), ..runs };
+        address.see(Some(&runs), true, Tick(0));
         address.see(None, true, Tick(10));
-        assert_eq!(address.last.as_deref(), Some("10.0.0.2"));
+        assert_eq!(address.last, ["10.0.0.2", "fd00::2"]);
     }
 }

@@ -27,8 +27,8 @@ pub struct Sources<'a> {
     pub node_name: &'a str,
     /// `status.hostIPs`, the main one first.
     pub host_ips: &'a [String],
-    /// `status.podIP`.
-    pub pod_ip: &'a str,
+    /// `status.podIPs` as a variable has them: the main one first, commas between.
+    pub pod_ips: &'a str,
     /// What the node has.
     pub node: NodeAmounts,
 }
@@ -276,7 +276,8 @@ pub fn field(spec: &PodSpec, path: &str, sources: Sources<'_>) -> Result<String,
         "spec.serviceAccountName" => spec.service_account.clone(),
         "status.hostIP" => sources.host_ips.first().cloned().unwrap_or_default(),
         "status.hostIPs" => sources.host_ips.join(","),
-        "status.podIP" | "status.podIPs" => sources.pod_ip.to_owned(),
+        "status.podIP" => sources.pod_ips.split(',').next().unwrap_or_default().to_owned(),
+        "status.podIPs" => sources.pod_ips.to_owned(),
         _ => match subscript(&spec.labels, "metadata.labels").or_else(|| subscript(&spec.annotations, "metadata.annotations")) {
             Some(value) => value,
             None => return Err(ConfigError::Refused(format!("unsupported fieldPath: {path}"))),
@@ -380,7 +381,8 @@ mod tests {
         let host_ips = ["10.0.0.1".to_owned(), "fd00::1".to_owned()];
         let node = NodeAmounts { cpu_milli: 3900, ..NodeAmounts::default() };
         let net = net();
-        let sources = Sources { share: &share, net: &net, node_name: "pi", host_ips: &host_ips, pod_ip: "172.20.0.2", node };
+        let sources =
+            Sources { share: &share, net: &net, node_name: "pi", host_ips: &host_ips, pod_ips: "172.20.0.2,fd00::2", node };
         environment(&spec, &spec.containers[0], sources).map(|env| env.variables)
     }
 
@@ -393,6 +395,7 @@ mod tests {
             (from(json!({"fieldRef": {"fieldPath": "metadata.name"}})), "web"),
             (from(json!({"fieldRef": {"fieldPath": "spec.nodeName"}})), "pi"),
             (from(json!({"fieldRef": {"fieldPath": "status.podIP"}})), "172.20.0.2"),
+            (from(json!({"fieldRef": {"fieldPath": "status.podIPs"}})), "172.20.0.2,fd00::2"),
             (from(json!({"fieldRef": {"fieldPath": "status.hostIP"}})), "10.0.0.1"),
             (from(json!({"fieldRef": {"fieldPath": "status.hostIPs"}})), "10.0.0.1,fd00::1"),
             (from(json!({"resourceFieldRef": {"resource": "limits.cpu"}})), "4"),
@@ -435,7 +438,7 @@ mod tests {
             net: &Share::default(),
             node_name: "pi",
             host_ips: &[],
-            pod_ip: "172.20.0.2",
+            pod_ips: "172.20.0.2",
             node: NodeAmounts::default(),
         };
         let env = environment(&spec, &spec.containers[0], sources).unwrap();

@@ -206,7 +206,7 @@ mod tests {
     fn ask(spec: &PodSpec, share: &Share, second: u64, changed: bool, memory: &mut Memory) -> Next {
         memory.mounts.looked &= !changed;
         let sources =
-            Sources { share, net: &Share::default(), node_name: "pi", host_ips: &[], pod_ip: "", node: NodeAmounts::default() };
+            Sources { share, net: &Share::default(), node_name: "pi", host_ips: &[], pod_ips: "", node: NodeAmounts::default() };
         let now = Now { tick: Tick(second * 1000), wall: Wall(0) };
         let observed = nothing(&Uid::from("u"));
         let view = View {

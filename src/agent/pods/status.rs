@@ -208,14 +208,17 @@ pub fn pod_status(view: View<'_>) -> Worded {
         status.insert("hostIPs".into(), view.host_ips.iter().map(|ip| json!({"ip": ip})).collect());
     }
     // An ended pod still says where it was. Source: the kubelet's getPodIPs of its lifecycle event generator.
-    let pod_ip = if spec.host_network {
-        view.host_ips.first().filter(|_| sandbox.is_some() || view.memory.sandboxed)
+    let pod_ips = if spec.host_network {
+        let begun = sandbox.is_some() || view.memory.sandboxed;
+        if begun { view.host_ips.to_vec() } else { Vec::new() }
     } else {
-        sandbox.and_then(|sandbox| sandbox.ip.as_ref()).or(view.memory.address.last.as_ref())
+        sandbox
+            .filter(|sandbox| sandbox.ip.is_some())
+            .map_or_else(|| view.memory.address.last.clone(), ObservedSandbox::addresses)
     };
-    if let Some(ip) = pod_ip {
+    if let Some(ip) = pod_ips.first() {
         status.insert("podIP".into(), json!(ip));
-        status.insert("podIPs".into(), json!([{"ip": ip}]));
+        status.insert("podIPs".into(), pod_ips.iter().map(|ip| json!({"ip": ip})).collect());
     }
     if let Some(start) = start {
         status.insert("startTime".into(), json!(rfc3339(start)));

@@ -442,6 +442,7 @@ impl Shared {
             command: self.settings.sandbox_command.clone(),
             network: network.id.clone(),
             address: None,
+            address6: None,
             sheltered: true,
         };
         let name = naming::container_name(&plan.pod, naming::SANDBOX, plan.attempt);
@@ -449,6 +450,7 @@ impl Shared {
         loop {
             tries -= 1;
             on.address = self.pick_address(&docker, &network, &plan.pod.uid).await?;
+            on.address6 = on.address.and_then(|address| network.address6(address));
             let body =
                 |sheltered| translate::sandbox_body(self.owner(), plan, &translate::SandboxHost { sheltered, ..on.clone() });
             match self.make_and_start(&docker, &name, &plan.pod, true, Some(plan), body).await {

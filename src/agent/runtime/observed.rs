@@ -61,8 +61,18 @@ pub struct ObservedSandbox {
     pub state: RunState,
     /// The pod's address; none with the host's network.
     pub ip: Option<String>,
+    /// Its IPv6 address beside that.
+    pub ip6: Option<String>,
     /// It is on no network at all, not even the host's: somebody took it off.
     pub off_network: bool,
+}
+
+impl ObservedSandbox {
+    /// `status.podIPs`: all of the pod's addresses, the one of IPv4 first.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<String> {
+        self.ip.iter().chain(&self.ip6).cloned().collect()
+    }
 }
 
 /// One container.

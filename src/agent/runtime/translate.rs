@@ -3,7 +3,7 @@
 //! Never:    talks to Docker (`docker.rs`). What it writes is pinned by `tests/golden/docker/`.
 //! Source:   Docker Engine API 1.41, ContainerCreate; the kubelet's CPU conversions.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde_json::{Map, Value, json};
 
@@ -41,6 +41,8 @@ pub struct SandboxHost {
     pub network: String,
     /// Its address there, where it is not the engine's to choose.
     pub address: Option<Ipv4Addr>,
+    /// Its IPv6 address there; only beside one of IPv4.
+    pub address6: Option<Ipv6Addr>,
     /// Whether the host lets Docker make a container less likely to be ended than others.
     pub sheltered: bool,
 }
@@ -83,7 +85,11 @@ pub fn sandbox_body(owner: &Owner, plan: &SandboxPlan, on: &SandboxHost) -> Valu
         "Labels": owner.sandbox_labels(plan, address),
     });
     if let Some(address) = address {
-        let endpoint = json!({"IPAMConfig": {"IPv4Address": address}});
+        let mut addresses = json!({"IPv4Address": address});
+        if let Some(address6) = on.address6 {
+            set(&mut addresses, "IPv6Address", json!(address6));
+        }
+        let endpoint = json!({"IPAMConfig": addresses});
         let endpoints: Map<String, Value> = [(on.network.clone(), endpoint)].into_iter().collect();
         set(&mut body, "NetworkingConfig", json!({"EndpointsConfig": endpoints}));
     }

@@ -189,7 +189,7 @@ mod tests {
         let spec = spec::read(&Object::from_value(pod).unwrap());
         let share = share();
         let node = NodeAmounts { cpu_milli: 4000, ..NodeAmounts::default() };
-        let sources = Sources { share: &share, net: &Share::default(), node_name: "pi", host_ips: &[], pod_ip: "", node };
+        let sources = Sources { share: &share, net: &Share::default(), node_name: "pi", host_ips: &[], pod_ips: "", node };
         let VolumeSource::Content(content) = &spec.volumes[0].source else { panic!("{:?}", spec.volumes[0]) };
         of_volume(&spec, "v", content, sources).map_err(|error| error.to_string())
     }

@@ -227,10 +227,10 @@ impl Server {
     fn may_ask(&self, zone: &Zone, from: IpAddr) -> bool {
         let from = match from.to_canonical() {
             IpAddr::V4(from) => from,
-            IpAddr::V6(from) => return from.is_loopback(),
+            IpAddr::V6(from) => return from.is_loopback() || zone.is_of_pods(from.into()),
         };
         let range = *self.range.read().unwrap_or_else(PoisonError::into_inner);
-        let of_pods = [range, zone.pods()].into_iter().flatten().any(|range| range.contains(&from));
+        let of_pods = range.is_some_and(|range| range.contains(&from)) || zone.is_of_pods(from.into());
         of_pods || from.is_loopback() || self.is_own(from)
     }
 

@@ -21,7 +21,10 @@ pub async fn list() -> Result<Vec<Thing>, NetlinkError> {
 async fn look() -> Result<(Seen, Vec<Thing>), NetlinkError> {
     let sockets = tokio::fs::read_to_string("/proc/net/unix").await.unwrap_or_default();
     let tables = exec::tables().await.unwrap_or_default();
-    let rules = iptables(&["-w", "5", "-S"]).await.unwrap_or_default();
+    let mut rules = Vec::new();
+    for (kind, program) in [(Kind::Rule, "iptables"), (Kind::Rule6, "ip6tables")] {
+        rules.push((kind, exec::run(program, &["-w", "5", "-S"], "").await.unwrap_or_default()));
+    }
     let seen = netlink::read(Families::Both).await?;
     let addresses = announce::netlink::all().await?;
     let things = things(&seen, &addresses, &tables, &rules, &living(&sockets));
@@ -43,8 +46,13 @@ pub enum RemoveError {
         source: ExecError,
     },
     /// A rule.
-    #[error("cannot remove the rule {0:?} with iptables")]
-    Rule(String),
+    #[error("cannot remove the rule {rule:?}")]
+    Rule {
+        /// As it is listed.
+        rule: String,
+        /// Why.
+        source: ExecError,
+    },
 }
 
 /// Removes what no living agent needs, and says what that was. Routes first: a device that nothing leads by any more goes with them.
@@ -80,12 +88,13 @@ pub async fn sweep() -> Result<Vec<Thing>, RemoveError> {
                 let failed = |source| RemoveError::Table { table: thing.name.clone(), source };
                 exec::transaction(&text).await.map_err(failed)?;
             }
-            Kind::Rule => {
+            Kind::Rule | Kind::Rule6 => {
                 let words = joined(&thing.name);
                 let rule = words.iter().skip(1).map(String::as_str);
-                if iptables(&["-w", "5", "-D"].into_iter().chain(rule).collect::<Vec<_>>()).await.is_none() {
-                    return Err(RemoveError::Rule(thing.name.clone()));
-                }
+                let arguments: Vec<&str> = ["-w", "5", "-D"].into_iter().chain(rule).collect();
+                let program = if thing.kind == Kind::Rule { "iptables" } else { "ip6tables" };
+                let failed = |source| RemoveError::Rule { rule: thing.name.clone(), source };
+                exec::run(program, &arguments, "").await.map_err(failed)?;
             }
         }
     }
@@ -103,11 +112,6 @@ fn joined(line: &str) -> Vec<String> {
         }
     }
     words
-}
-
-/// What it printed; `None` when there is none, or it says no.
-async fn iptables(arguments: &[&str]) -> Option<String> {
-    exec::run("iptables", arguments, "").await.ok()
 }
 
 #[cfg(test)]

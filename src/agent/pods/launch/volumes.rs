@@ -167,7 +167,7 @@ mod tests {
             net: &Share::default(),
             node_name: "pi",
             host_ips: &[],
-            pod_ip: "",
+            pod_ips: "",
             node: NodeAmounts::default(),
         };
         let env = [("POD".to_owned(), "web-0".to_owned()), ("UP".to_owned(), "../..".to_owned())];

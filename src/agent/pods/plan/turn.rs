@@ -60,7 +60,7 @@ fn early(view: View<'_>, spec: &PodSpec, memory: &Memory) -> Option<ContainerPla
     }
     let (turn, sandbox) = (first_turn(spec, memory, name), ObservedSandbox::default());
     // What cannot be made in advance is said when its own turn comes.
-    let with = |pod_ip| launch::container(spec, container, &sandbox, turn, Sources { pod_ip, ..view.sources }, &[]).ok();
+    let with = |pod_ips| launch::container(spec, container, &sandbox, turn, Sources { pod_ips, ..view.sources }, &[]).ok();
     // Documentation addresses (RFC 5737): no pod has one.
     with("192.0.2.1").filter(|plan| with("192.0.2.2").is_some_and(|other| other == *plan))
 }

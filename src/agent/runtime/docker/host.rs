@@ -160,22 +160,25 @@ impl Shared {
 }
 
 impl Shared {
-    /// Puts the pod's full name into its sandbox's `/etc/hosts`, on an engine that does not; what to warn of when it cannot be put
-    /// there. Containers that join the sandbox have the same file.
+    /// Puts the pod's full name into its sandbox's `/etc/hosts`, at each of its addresses, on an engine that does not; what to warn of
+    /// when it cannot be put there. Containers that join the sandbox have the same file.
     pub(super) async fn write_full_name(&self, docker: &Docker, id: &str, plan: &SandboxPlan) -> Result<Option<String>, Failure> {
         if self.engine().writes_full_name() || plan.host_network || plan.domain.is_empty() {
             return Ok(None);
         }
         let full = format!("{}.{}", plan.hostname, plan.domain);
         let inspect = self.ask(QUICK, docker.inspect_container(id, None)).await?;
-        let (Some(address), Some(path)) = (super::observe::address(&inspect), inspect.hosts_path) else { return Ok(None) };
-        let line = format!("{address}\t{full} {}\n", plan.hostname);
+        let addresses: Vec<String> =
+            [super::observe::address(&inspect), super::observe::address6(&inspect)].into_iter().flatten().collect();
+        let Some(path) = inspect.hosts_path else { return Ok(None) };
+        let lines: Vec<String> = addresses.iter().map(|address| format!("{address}\t{full} {}", plan.hostname)).collect();
         let written = tokio::task::spawn_blocking(move || {
-            if std::fs::read_to_string(&path)?.lines().any(|there| there == line.trim_end()) {
-                return Ok(());
-            }
+            let hosts = std::fs::read_to_string(&path)?;
             let mut file = std::fs::OpenOptions::new().append(true).open(&path)?;
-            std::io::Write::write_all(&mut file, line.as_bytes())
+            for line in lines.iter().filter(|line| !hosts.lines().any(|there| there == *line)) {
+                std::io::Write::write_all(&mut file, format!("{line}\n").as_bytes())?;
+            }
+            Ok(())
         });
         let written = written.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
         Ok(written.err().map(|error| format!("{full} is not in the pod's /etc/hosts: the agent cannot write there: {error}")))

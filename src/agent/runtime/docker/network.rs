@@ -6,20 +6,20 @@
 //! node gets its part; that network goes with the last of them.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::Ordering;
 
 use bollard::Docker;
 use bollard::errors::Error;
 use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest};
 use bollard::query_parameters::ListNetworksOptions;
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::{QUICK, SLOW, Shared, lock};
-use crate::agent::node_network::NodeNetwork;
+use crate::agent::node_network::{NodeNetwork, NodeNetwork6};
 use crate::agent::pod_network::addresses::Addresses;
 use crate::agent::pod_network::plan::{self, Found, Step};
-use crate::agent::pod_network::{PodNetwork, exec};
+use crate::agent::pod_network::{PodNetwork, PodNetwork6, exec};
 use crate::agent::runtime::{Failure, naming};
 use crate::api::Uid;
 use crate::routes;
@@ -32,6 +32,8 @@ const MTU: &str = "com.docker.network.driver.mtu";
 const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
 /// Since Docker 28 pods' own addresses are reached from other hosts only with this; an older one keeps it and does not know it.
 const GATEWAY_MODE: &str = "com.docker.network.bridge.gateway_mode_ipv4";
+/// The same of IPv6.
+const GATEWAY_MODE6: &str = "com.docker.network.bridge.gateway_mode_ipv6";
 /// What Podman calls [`MTU`] when it tells.
 const PODMAN_MTU: &str = "mtu";
 
@@ -52,6 +54,12 @@ impl Known {
     /// What the node's own network is.
     fn own(&self) -> Option<&PodNetwork> {
         self.kept.as_ref().or(self.wanted.as_ref())
+    }
+
+    /// The IPv6 address of the pod that has this one; `None`: the network has no such addresses.
+    pub(super) fn address6(&self, address: Ipv4Addr) -> Option<Ipv6Addr> {
+        let own = self.own()?;
+        own.v6?.own.of_pod(own.range, address)
     }
 }
 
@@ -102,7 +110,7 @@ impl Shared {
     pub(super) fn tell_network(&self, known: &Known) {
         let told = known.own().map(|own| {
             let bridge = self.has_bridge(own.range).then(|| self.owner().bridge());
-            NodeNetwork { range: own.range, gateway: own.gateway(), bridge, v6: None }
+            NodeNetwork { range: own.range, gateway: own.gateway(), bridge, v6: own.v6.map(|v6| v6.own) }
         });
         self.settings.node_network.send_if_modified(|before| {
             let other = *before != told;
@@ -122,7 +130,11 @@ impl Shared {
         let id = match (plan::next(&wanted, !self.translates().await, found.as_ref()), found) {
             (Step::Use, Some(found)) => found.id,
             (Step::Keep(why), Some(found)) => {
-                kept = found.range.map(|range| PodNetwork { range, ..wanted.clone() });
+                let v6 = found.v6.map(|own| {
+                    let pods = wanted.v6.map(|v6| v6.pods).filter(|pods| pods.contains(&own.range));
+                    PodNetwork6 { own, pods: pods.unwrap_or(own.range) }
+                });
+                kept = found.range.map(|range| PodNetwork { range, v6, ..wanted.clone() });
                 if let Some(why) = why
                     && before.is_none_or(|before| before.kept != kept || before.wanted.as_ref() != Some(&wanted))
                 {
@@ -185,6 +197,12 @@ impl Shared {
 
     async fn make_own_once(&self, docker: &Docker, wanted: &PodNetwork, masquerade: bool) -> Result<String, Failure> {
         let owner = self.owner();
+        if wanted.v6.is_some()
+            && let Err(error) = exec::forward6().await
+        {
+            // Who keeps the host's rules says it, for as long as it is so.
+            tracing::debug!(%error, "the host does not forward IPv6 yet");
+        }
         let mut options = vec![
             (BRIDGE_NAME, owner.bridge()),
             (MTU, wanted.mtu.to_string()),
@@ -192,27 +210,31 @@ impl Shared {
             (MASQUERADE, masquerade.to_string()),
         ];
         if self.engine().takes_gateway_mode() {
-            options.push((GATEWAY_MODE, "nat-unprotected".to_owned()));
+            let modes = [GATEWAY_MODE].into_iter().chain(wanted.v6.map(|_| GATEWAY_MODE6));
+            options.extend(modes.map(|mode| (mode, "nat-unprotected".to_owned())));
         }
         let labels = [(naming::CLUSTER, owner.cluster_uid.clone()), (naming::NODE, owner.node.clone())];
         let owned = |list: Vec<(&str, String)>| list.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-        let range = IpamConfig {
-            subnet: Some(wanted.range.to_string()),
-            gateway: Some(wanted.gateway().to_string()),
+        let range = |subnet: String, gateway: String| IpamConfig {
+            subnet: Some(subnet),
+            gateway: Some(gateway),
             ..IpamConfig::default()
         };
+        let mut ranges = vec![range(wanted.range.to_string(), wanted.gateway().to_string())];
+        ranges.extend(wanted.v6.map(|v6| range(v6.own.range.to_string(), v6.own.gateway.to_string())));
+        let subnets = ranges.iter().filter_map(|range| range.subnet.as_deref()).collect::<Vec<_>>().join(" and ");
         let made = docker.create_network(NetworkCreateRequest {
             name: owner.node_network(),
             driver: Some("bridge".to_owned()),
             labels: Some(owned(labels.into())),
             options: Some(owned(options)),
-            ipam: Some(Ipam { config: Some(vec![range]), ..Ipam::default() }),
+            ipam: Some(Ipam { config: Some(ranges), ..Ipam::default() }),
+            enable_ipv6: wanted.v6.map(|_| true),
             ..NetworkCreateRequest::default()
         });
         self.ask(SLOW, made).await.map(|made| made.id).map_err(|failure| match failure {
             Failure::Failed(words) => Failure::Failed(format!(
-                "cannot make the network of this node's pods, {}: {words}. If another network of this host has such addresses (`docker network ls`, `ip route`), remove it, or give the pods others (`network.pods` of the master)",
-                wanted.range
+                "cannot make the network of this node's pods, {subnets}: {words}. If another network of this host has such addresses (`docker network ls`, `ip route`), remove it, or give the pods others (`network.pods` of the master)"
             )),
             other => other,
         })
@@ -228,19 +250,20 @@ impl Shared {
             Ok(Err(error)) => return Err(self.failure(&error)),
             Err(_) => return Err(Failure::Unavailable("Docker does not answer".to_owned())),
         };
-        let range = there
-            .ipam
-            .and_then(|ipam| ipam.config)
-            .unwrap_or_default()
-            .into_iter()
-            .find(|config| config.subnet.as_deref().is_some_and(|subnet| subnet.parse::<Ipv4Net>().is_ok()));
-        let (subnet, gateway) =
-            range.map(|range| (range.subnet.unwrap_or_default(), range.gateway.unwrap_or_default())).unwrap_or_default();
+        let configs = there.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
+        let mut ranges =
+            configs.into_iter().map(|config| (config.subnet.unwrap_or_default(), config.gateway.unwrap_or_default()));
+        let v6 = ranges.clone().find_map(|(subnet, gateway)| {
+            let range = subnet.parse::<Ipv6Net>().ok()?;
+            Some(NodeNetwork6 { range, gateway: gateway.parse().ok()? })
+        });
+        let (subnet, gateway) = ranges.find(|(subnet, _)| subnet.parse::<Ipv4Net>().is_ok()).unwrap_or_default();
         let options = there.options.unwrap_or_default();
         Ok(Some(Found {
             id,
             range: subnet.parse().ok(),
             gateway,
+            v6,
             mtu: options.get(MTU).or_else(|| options.get(PODMAN_MTU)).and_then(|mtu| mtu.parse().ok()),
             masquerade: options.get(MASQUERADE).and_then(|does| does.parse().ok()),
             empty: there.containers.unwrap_or_default().is_empty(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bollard::Docker;
 use bollard::errors::Error;
-use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary};
+use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary, EndpointSettings};
 use bollard::query_parameters::ListContainersOptions;
 
 use super::oom::Since;
@@ -41,6 +41,7 @@ impl Shared {
                     pod_start: labels.pod_start,
                     grace: labels.grace,
                     ip: address(&inspect),
+                    ip6: address6(&inspect),
                     state,
                 });
             } else {
@@ -202,9 +203,18 @@ fn run_state(inspect: &ContainerInspectResponse, failed: Option<String>) -> RunS
 
 /// Its own address, where it has one.
 pub(super) fn address(inspect: &ContainerInspectResponse) -> Option<String> {
+    first_of(inspect, |network| network.ip_address.as_ref())
+}
+
+/// Its own IPv6 address, where it has one.
+pub(super) fn address6(inspect: &ContainerInspectResponse) -> Option<String> {
+    first_of(inspect, |network| network.global_ipv6_address.as_ref())
+}
+
+fn first_of(inspect: &ContainerInspectResponse, of: impl Fn(&EndpointSettings) -> Option<&String>) -> Option<String> {
     let networks = inspect.network_settings.as_ref()?.networks.as_ref()?;
     let addresses: BTreeMap<&String, &String> =
-        networks.iter().filter_map(|(name, network)| Some((name, network.ip_address.as_ref()?))).collect();
+        networks.iter().filter_map(|(name, network)| Some((name, of(network)?))).collect();
     addresses.into_values().find(|address| !address.is_empty()).cloned()
 }
 
@@ -236,6 +246,25 @@ mod tests {
             ("host", serde_json::json!({}), false),
         ] {
             assert_eq!(read(mode, networks.clone()), off, "{mode} {networks}");
+        }
+    }
+
+    #[test]
+    fn both_addresses_of_a_sandbox_are_read() {
+        let read = |networks: serde_json::Value| {
+            let inspect = serde_json::from_value(serde_json::json!({"NetworkSettings": {"Networks": networks}})).unwrap();
+            (address(&inspect), address6(&inspect))
+        };
+        let words = |text: &str| Some(text.to_owned());
+        for (network, told) in [
+            (
+                serde_json::json!({"IPAddress": "10.244.3.7", "GlobalIPv6Address": "fd00::7"}),
+                (words("10.244.3.7"), words("fd00::7")),
+            ),
+            (serde_json::json!({"IPAddress": "10.244.3.7", "GlobalIPv6Address": ""}), (words("10.244.3.7"), None)),
+            (serde_json::json!({"IPAddress": ""}), (None, None)),
+        ] {
+            assert_eq!(read(serde_json::json!({ "bramble-1": network })), told);
         }
     }
 

@@ -252,6 +252,7 @@ impl Simulated {
                     grace: plan.grace,
                     state: RunState::Running { started: now.wall },
                     ip: (!plan.host_network).then_some(address),
+                    ip6: None,
                     off_network: false,
                 });
                 Ok(Done::Started { id: sandbox_id, created: true, warnings: Vec::new() })

@@ -49,6 +49,7 @@ fn a_sandbox_as_docker_gets_it() {
         command: vec!["/bramble".into(), "sandbox".into()],
         network: "net1".into(),
         address: None,
+        address6: None,
         sheltered: true,
     };
     golden("sandbox", &sandbox_body(&owner(), &plan, &on));
@@ -69,6 +70,9 @@ fn a_sandbox_as_docker_gets_it() {
     let body = sandbox_body(&owner(), &plan, &addressed);
     assert_eq!(body["NetworkingConfig"]["EndpointsConfig"]["net1"]["IPAMConfig"]["IPv4Address"], "10.244.3.7");
     assert_eq!(body["Labels"]["bramble/address"], "10.244.3.7");
+    let both = SandboxHost { address6: "fd00::7".parse().ok(), ..addressed.clone() };
+    let addresses = &sandbox_body(&owner(), &plan, &both)["NetworkingConfig"]["EndpointsConfig"]["net1"]["IPAMConfig"];
+    assert_eq!(*addresses, serde_json::json!({"IPv4Address": "10.244.3.7", "IPv6Address": "fd00::7"}));
     let host = SandboxPlan { host_network: true, host_ipc: true, ..plan };
     assert_eq!(sandbox_body(&owner(), &host, &addressed), sandbox_body(&owner(), &host, &on));
     golden("sandbox_host_network", &sandbox_body(&owner(), &host, &SandboxHost { sheltered: false, ..on }));
