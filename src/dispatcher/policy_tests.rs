@@ -321,7 +321,7 @@ fn pods_and_blocks_of_ipv6_stand_beside_those_of_ipv4() {
     put(&mut view, &NETWORK_POLICIES, json!({"metadata": {"namespace": "default", "name": "p"}, "spec": spec}));
     let mut made = policies_of(&view).remove("default/p").unwrap().to_value();
     made.as_object_mut().unwrap().remove("selector");
-    let (half, all) = ("2001:db8::8000:0:0:0-2001:db8::ffff:ffff:ffff:ffff", "::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
+    let (half, all) = ("2001:db8:0:0:8000::-2001:db8::ffff:ffff:ffff:ffff", "::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
     let wanted = json!({"pods": ["10.244.0.2", "10.244.0.50"], "pods6": ["fd00:244::50"], "ingress": [
         {"peers": ["10.244.0.51"], "peers6": [half, "fd00:244::51"], "ports": ["tcp/80"]},
         {"peers": [], "peers6": [all], "ports": ["tcp/81"]}]});

@@ -49,11 +49,8 @@ pub type LocalPods<A = Ipv4Addr> = BTreeMap<A, LocalPod>;
 #[must_use]
 pub fn in_ipv6(local: &LocalPods, own: &NodeNetwork) -> LocalPods<Ipv6Addr> {
     let Some(v6) = own.v6 else { return LocalPods::new() };
-    let pods = local.iter().filter(|(address, _)| own.range.contains(*address)).map(|(address, pod)| {
-        let number = address.to_bits() - own.range.network().to_bits();
-        (Ipv6Addr::from_bits(v6.range.network().to_bits() | u128::from(number)), pod.clone())
-    });
-    pods.collect()
+    let here = local.iter().filter(|(address, _)| own.range.contains(*address));
+    here.filter_map(|(address, pod)| Some((v6.of_pod(own.range, *address)?, pod.clone()))).collect()
 }
 
 /// What applies to the pods of one node.
