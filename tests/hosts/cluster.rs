@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::delay::Delay;
 use super::home::{Daemon, Said, said};
 use super::own_docker::OwnDocker;
 use super::segments::{HOSTS, Segments, address};
@@ -242,6 +243,31 @@ impl Cluster {
         });
     }
 
+    /// Makes a service of all pods `on-NODE`; its address.
+    fn service_of_each(&self) -> String {
+        self.apply(
+            "apiVersion: v1
+kind: Service
+metadata: {name: each}
+spec: {selector: {app: each}, ports: [{port: 80, targetPort: 8080}]}
+",
+        );
+        wait_until("three pods serve", SOON, || {
+            let slices = self.get(&["endpointslices", "-l", "kubernetes.io/service-name=each"]);
+            let count = slices["items"][0]["endpoints"].as_array().map_or(0, Vec::len);
+            if count == HOSTS.len() { Ok(()) } else { Err(slices.to_string()) }
+        });
+        self.get(&["service", "each"])["spec"]["clusterIP"].as_str().unwrap().to_owned()
+    }
+
+    /// What a host gets from this URL.
+    #[track_caller]
+    fn node_gets(&self, host: &str, url: &str) -> String {
+        let mut command = self.segments.hosts.run(host, "timeout");
+        command.args(["5", "busybox", "wget", "-q", "-O", "-", url]);
+        said(command).good()
+    }
+
     /// The `InternalIP` that the master knows of a node.
     pub fn internal_ip(&self, node: &str) -> String {
         let path = "jsonpath={.status.addresses[?(@.type==\"InternalIP\")].address}";
@@ -305,9 +331,7 @@ spec:
         for (to, _, _) in HOSTS {
             cluster.wait_reaches(from, to, Duration::from_secs(5));
             let url = format!("http://{}:8080/", cluster.pod_ip(to));
-            let mut command = cluster.segments.hosts.run(from, "timeout");
-            command.args(["3", "busybox", "wget", "-q", "-O", "-", &url]);
-            assert_eq!(said(command).good(), format!("from-{to}\n"), "node {from} to a pod of {to}");
+            assert_eq!(cluster.node_gets(from, &url), format!("from-{to}\n"), "node {from} to a pod of {to}");
         }
     }
     // A new lease, beyond the router.
@@ -335,4 +359,27 @@ spec:
     cluster.wait_reaches("one", "three", Duration::from_secs(5));
     cluster.wait_ready();
     assert_eq!(cluster.dockers[2].docker(&["ps", "-q"]).lines().count(), 2, "its pod ran on");
+    // The line takes its time: pods, services and the nodes' link go over it all the same.
+    let url = format!("http://{}:80/", cluster.service_of_each());
+    {
+        let delay = Delay::start(&cluster.segments.hosts.name("router"), Duration::from_millis(50));
+        cluster.wait_reaches("one", "three", Duration::from_secs(5));
+        let answered: BTreeSet<String> = (0..40).map(|_| cluster.node_gets("one", &url)).collect();
+        assert_eq!(answered, HOSTS.map(|(host, _, _)| format!("from-{host}\n")).into(), "all of them serve");
+        cluster.wait_ready();
+        assert!(delay.end().packets > 100);
+    }
+    // A person asks for encryption to and from one node.
+    cluster.kubectl(&["annotate", "node", "two", "bramble/overlay=wireguard"]).good();
+    wait_until("the way to two is a tunnel", Duration::from_secs(10), || {
+        let routes = cluster.segments.hosts.inside("one", "ip route show proto 98");
+        if routes.contains(" dev bwg-") { Ok(()) } else { Err(routes) }
+    });
+    for (from, to) in [("one", "two"), ("two", "three"), ("three", "two"), ("one", "three")] {
+        cluster.wait_reaches(from, to, Duration::from_secs(10));
+    }
+    let key =
+        cluster.kubectl(&["get", "node", "two", "-o", r"jsonpath={.metadata.annotations.bramble/wireguard-public-key}"]).out;
+    assert_eq!(key.len(), 44, "{key:?}: 32 bytes in base64");
+    println!("and all of it took {:?}", began.elapsed());
 }

@@ -1,7 +1,7 @@
 //! Which ports the services have taken from programs of the machine itself.
 //!
 //! In:       the forwards, the node's addresses, who of the machine listens.
-//! Out:      [`Taken`]: the port, whose socket it was; the words for people.
+//! Out:      of each [`Port`] that is taken, whose sockets were there; the words for people.
 //! Never:    counts what is only at a load balancer's own address (of the pool): a program that listens everywhere never had that one.
 
 use std::collections::{BTreeMap, BTreeSet};
