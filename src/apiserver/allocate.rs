@@ -191,13 +191,13 @@ pub fn allot(view: &View, ranges: ServiceRanges, before: Option<&Object>, servic
 fn keep(before: Service<'_>, service: &mut Object) {
     let (was, is) = (before.is_external_name(), Service(service).is_external_name());
     let same = |service: &Object, field: &str| service.at(&["spec", field]) == before.0.at(&["spec", field]);
-    if is && !was {
+    if is {
         for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
             if same(service, field) {
                 service.remove_at(&["spec", field]);
             }
         }
-    } else if !is && !was {
+    } else if !was {
         if service.str_at(&["spec", "clusterIP"]).is_empty() {
             service.set_at(&["spec", "clusterIP"], before.0.str_at(&["spec", "clusterIP"]));
         }

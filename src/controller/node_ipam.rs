@@ -170,8 +170,13 @@ impl Reconciler for NodeIpam {
             let mut own = before.clone();
             for range in lacking {
                 let Some(part) = free(range, start(&self.pods, node.name(), own.first().copied()), &taken) else {
+                    let loss = if matches!(range, IpNet::V6(_)) {
+                        "its pods have no IPv6 addresses"
+                    } else {
+                        "its pods are reached by no other node"
+                    };
                     let words = format!(
-                        "no part of the pod network {range} is left for this node: its pods are reached by no other node. Remove nodes that are no more, or start a cluster with a larger network.pods"
+                        "no part of the pod network {range} is left for this node: {loss}. Remove nodes that are no more, or start a cluster with a larger network.pods"
                     );
                     self.say(&mut plan, node, "CIDRNotAvailable", words);
                     // The part of IPv4 is the first of them, or there is none.

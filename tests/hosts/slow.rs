@@ -33,14 +33,20 @@ fn pods_reach_each_other_over_a_line_that_takes_its_time() {
             let sent = sends(&a.pod, at, MEGABYTE, PATIENCE).unwrap_or_else(|| panic!("a megabyte to {at} over {held:?}"));
             println!("{at} over {held:?}: answered after {took:?}, a megabyte in {sent:?}");
         }
-        let (near, _) = asks(&a.pod, &b.pod_address, 10, PATIENCE).expect("on the segment");
+        let near = quickest(a, &b.pod_address);
         assert!(near < held, "{near:?}: on the segment nothing is held");
         let carried = delay.end();
         println!("{held:?}: {carried:?}");
         assert!(carried.packets > 1000, "{carried:?}");
     }
-    let (took, _) = asks(&a.pod, &c.pod_address, 10, PATIENCE).expect("without it");
+    let took = quickest(a, &c.pod_address);
     assert!(took < Duration::from_millis(100), "{took:?}");
+}
+
+/// The quickest of some answers: others may have the machine for a moment.
+fn quickest(from: &Node, at: &str) -> Duration {
+    let asked = (0..10).map(|_| asks(&from.pod, at, 10, PATIENCE).expect("an answer").0);
+    asked.min().unwrap()
 }
 
 #[test]

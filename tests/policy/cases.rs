@@ -197,6 +197,12 @@ fn in_a_dual_stack_cluster_pods_are_isolated_in_both_families() {
         if by_link(&world) { Ok(()) } else { Err(link.clone()) }
     });
 
+    world.as_source("db", &link);
+    wait_until("and with a pod's own address as the source", Duration::from_secs(5), || {
+        if by_link(&world) { Ok(()) } else { Err(link.clone()) }
+    });
+    crate::world::inside(&world.namespace("db"), &format!("ip -6 route del {link}/128 dev eth0"));
+
     world.apply("deny", json!({"podSelector": {}, "policyTypes": ["Ingress"]}));
     world.expect(
         "default deny",
@@ -205,6 +211,9 @@ fn in_a_dual_stack_cluster_pods_are_isolated_in_both_families() {
          web -x db tcp/80; client -x web tcp/80; n1 -> web tcp/80; web -> shopper tcp/80",
     );
     assert!(!by_link(&world), "nor by the addresses of the link");
+    world.as_source("db", &link);
+    assert!(!by_link(&world), "nor with its own address as the source");
+    crate::world::inside(&world.namespace("db"), &format!("ip -6 route del {link}/128 dev eth0"));
     assert_eq!([world.has("n1", "ip"), world.has("n1", "ip6")], [true, true]);
 
     world.apply(

@@ -252,6 +252,11 @@ impl World {
         }
     }
 
+    /// Lets a pod speak from its own address to an address of the link.
+    pub fn as_source(&self, pod: &str, link: &str) {
+        inside(&self.namespace(pod), &format!("ip -6 route replace {link}/128 dev eth0 src {}", self.address6(pod)));
+    }
+
     /// Whether one reaches another, in words as `tcp/80`; by IPv6: `tcp6/80`.
     pub fn reaches(&self, from: &str, to: &str, port: &str) -> bool {
         let (protocol, number) = port.split_once('/').unwrap();

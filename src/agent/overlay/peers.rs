@@ -4,9 +4,10 @@
 //! Out:      the peers that can be used, and of the others why not, in words.
 //! Never:    decides which way leads to them (`plan.rs`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde_json::Value;
@@ -36,7 +37,8 @@ impl BackEnd {
     /// From a setting or an annotation.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        match text {
+        // People write WireGuard and VXLAN as they are spelt.
+        match text.trim().to_ascii_lowercase().as_str() {
             "auto" | "" => Some(Self::Auto),
             "route" => Some(Self::Route),
             "vxlan" => Some(Self::Vxlan),
@@ -72,6 +74,8 @@ pub struct Peers {
     pub own: Option<Ipv4Addr>,
     /// Whether somebody asked for encryption that this node is in: then it needs a key.
     pub encrypted: bool,
+    /// Ranges that cannot be reached as they are told, and were to be encrypted: nothing goes there in the clear either.
+    pub sealed: BTreeSet<IpNet>,
     /// Why others are left out; for people.
     pub refused: Vec<String>,
 }
@@ -88,6 +92,13 @@ pub fn peers(share: &Share, node: &str, own: &NodeNetwork) -> Peers {
         read.refused.push(format!("the network's back end {setting:?} is not known: it is taken for \"auto\""));
         BackEnd::Auto
     });
+    let unread = |(name, object): (&String, &Arc<Object>)| {
+        let wish = object.annotation(ANNOTATION).filter(|wish| BackEnd::parse(wish).is_none())?;
+        Some(format!(
+            "node {name}: the annotation {ANNOTATION}={wish:?} is not known (wireguard, vxlan or route): the network's setting counts"
+        ))
+    };
+    read.refused.extend(share.peers.iter().filter_map(unread));
     let own_wish = share.peers.get(node).map_or(BackEnd::Auto, |own| wish(own));
     read.encrypted = setting == BackEnd::Wireguard || own_wish == BackEnd::Wireguard;
     let own_key = share.peers.get(node).and_then(|own| identity(own)).map(|own| own.key);
@@ -107,16 +118,20 @@ pub fn peers(share: &Share, node: &str, own: &NodeNetwork) -> Peers {
         } else {
             None
         };
-        if let Some(fault) = fault {
-            read.refused.push(format!("node {name} is left out: {fault}"));
-            continue;
-        }
         // Either side's word counts, and of two the later in the list, so that both take the same way.
         let back_end = match own_wish.max(wish(object)) {
             _ if setting == BackEnd::Wireguard => setting,
             BackEnd::Auto => setting,
             wish => wish,
         };
+        if let Some(fault) = fault {
+            read.refused.push(format!("node {name} is left out: {fault}"));
+            let apart = |other: Ipv4Net| !other.contains(&range) && !range.contains(&other);
+            if back_end == BackEnd::Wireguard && apart(own.range) && read.others.values().all(|other| apart(other.range)) {
+                read.sealed.insert(range.into());
+            }
+            continue;
+        }
         let mut range6 = own.v6.and_then(|_| pod_range6(object));
         if let (Some(range), Some(own)) = (range6, own.v6) {
             let others = read.others.iter().filter_map(|(other, peer)| Some((other, peer.range6?.into())));
@@ -333,9 +348,27 @@ pub(crate) mod tests {
         assert_eq!((of("auto", "vxlan", "route"), of("auto", "route", "vxlan")), (BackEnd::Vxlan, BackEnd::Vxlan));
         assert_eq!(of("wireguard", "route", ""), BackEnd::Wireguard);
         assert_eq!((of("route", "wireguard", ""), of("auto", "vxlan", "wireguard")), (BackEnd::Wireguard, BackEnd::Wireguard));
-        assert_eq!(of("auto", "", "pigeon"), BackEnd::Auto);
+        assert_eq!((of("auto", "", "WireGuard "), of("auto", "", "pigeon")), (BackEnd::Wireguard, BackEnd::Auto));
+        let told = read("auto", &[("b", "10.244.2.0/24", "192.168.1.2", "pigeon")]).refused;
+        assert!(told[0].contains("node b") && told[0].contains("\"pigeon\" is not known"), "{told:?}");
         assert_eq!(of("pigeon", "", ""), BackEnd::Auto);
     }
+
+    #[test]
+    fn a_range_that_cannot_be_right_is_sealed_where_it_was_to_be() {
+        let sealed = |setting: &str, range: &str, address: &str| {
+            let nodes = [("b", "10.244.2.0/24", "192.168.1.2", ""), ("c", range, address, "")];
+            let sealed = read(setting, &nodes).sealed;
+            sealed.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(sealed("wireguard", "10.42.3.0/24", "192.168.1.3"), "10.42.3.0/24");
+        assert_eq!(sealed("wireguard", "10.244.3.0/24", "0.0.0.0"), "10.244.3.0/24");
+        assert_eq!(sealed("auto", "10.42.3.0/24", "192.168.1.3"), "");
+        for overlapping in ["10.244.2.128/25", "10.244.1.0/24", "10.0.0.0/8"] {
+            assert_eq!(sealed("wireguard", overlapping, "192.168.1.3"), "", "{overlapping}");
+        }
+    }
+
     /// The same share, with what nodes tell of their end.
     pub(crate) fn with_keys(mut share: Share, keys: &[(&str, Identity)]) -> Share {
         for (name, identity) in keys {

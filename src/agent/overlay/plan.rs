@@ -114,15 +114,25 @@ pub fn pod_mtu(underlay: u32, back_end: BackEnd) -> u32 {
 /// What is wanted. A node whose bridge is not in this network namespace wants nothing.
 #[must_use]
 pub fn wanted(ids: &Ids, peers: &Peers, own: &NodeNetwork, seen: &Seen) -> Wanted {
-    let mut wanted = Wanted { faults: peers.refused.clone(), ..Wanted::default() };
+    let mut wanted = Wanted { faults: peers.refused.clone(), encrypted: peers.sealed.clone(), ..Wanted::default() };
     let Some(bridge) = &own.bridge else { return wanted };
     wanted.dual = own.v6.is_some();
     let mut tunnels: Vec<(IpNet, &Peer)> = Vec::new();
     let (mut encrypted, mut neighbours) = (BTreeMap::new(), Vec::new());
+    let encrypted_mtu = pod_mtu(underlay(peers.own, seen), BackEnd::Wireguard);
     for (name, peer) in &peers.others {
         // An agent on the same machine: its bridge is here, and the kernel knows the way.
         if seen.has(peer.address) {
-            neighbours.push(name.as_str());
+            let bridge_is_here = seen.addresses.iter().any(|(_, own, _)| IpNet::V4(peer.range).contains(own));
+            if bridge_is_here || peer.back_end != BackEnd::Wireguard {
+                neighbours.push(name.as_str());
+            } else {
+                // Or its address is this machine's by now: either way nothing for its pods leaves in the clear.
+                wanted.encrypted.extend([Some(peer.range.into()), peer.range6.map(IpNet::V6)].into_iter().flatten());
+                wanted
+                    .faults
+                    .push(format!("pods on node {name} are not reached: it has this machine's address, and no bridge here"));
+            }
             continue;
         }
         wanted.senders.insert(peer.address);
@@ -157,7 +167,8 @@ pub fn wanted(ids: &Ids, peers: &Peers, own: &NodeNetwork, seen: &Seen) -> Wante
                     continue;
                 };
                 let endpoint = SocketAddrV4::new(peer.address, end.port);
-                wanted.ways.extend(allowed.iter().map(|range| (*range, Way::Encrypted(source(*range, own, seen)))));
+                let carried = allowed.iter().filter(|range| encrypted_mtu >= IPV6_BYTES || matches!(range, IpNet::V4(_)));
+                wanted.ways.extend(carried.map(|range| (*range, Way::Encrypted(source(*range, own, seen)))));
                 encrypted.insert(name.clone(), Tunnel { key: end.key, endpoint, allowed });
             }
         }
@@ -171,8 +182,13 @@ pub fn wanted(ids: &Ids, peers: &Peers, own: &NodeNetwork, seen: &Seen) -> Wante
     }
     tunnel(&mut wanted, ids, tunnels, peers, own, seen);
     if peers.encrypted {
-        let mtu = pod_mtu(underlay(peers.own, seen), BackEnd::Wireguard);
-        wanted.wireguard = Some(wireguard::Wanted { link: ids.wireguard(), address: own.gateway, mtu, tunnels: encrypted });
+        if wanted.dual && encrypted_mtu < IPV6_BYTES && !encrypted.is_empty() {
+            wanted.faults.push(format!(
+                "nodes behind WireGuard are not reached by IPv6: packets of {encrypted_mtu} bytes fit through the tunnel, and IPv6 needs {IPV6_BYTES}"
+            ));
+        }
+        let end = wireguard::Wanted { link: ids.wireguard(), address: own.gateway, mtu: encrypted_mtu, tunnels: encrypted };
+        wanted.wireguard = Some(end);
     }
     wanted
 }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::netlink::{self, Families, NetlinkError};
-use super::plan::{self, Wanted};
+use super::plan::{self, Change, Wanted};
 use super::{Ids, filter, listing, peers, wireguard};
 use crate::agent::exec::{self, ExecError};
 use crate::agent::node_network::NodeNetwork;
@@ -112,22 +112,26 @@ async fn pass(
 ) -> Result<Wanted, PassError> {
     let peers = peers::peers(share, node, network);
     // Of the cluster, not of this node: another agent's ways by the same device are to be seen.
-    let dual = share.network.as_ref().is_some_and(|network| !network.pods6.is_empty());
+    let dual = network.v6.is_some() || share.network.as_ref().is_some_and(|network| !network.pods6.is_empty());
     let families = if dual { Families::Both } else { Families::Ipv4 };
     for _ in 0..ROUNDS {
         let seen = netlink::read(families).await?;
         let wanted = plan::wanted(ids, &peers, network, &seen);
         past.tell_faults(&wanted.faults);
         // Before the device: no packet comes through it from a stranger.
-        past.filter(ids, &wanted, anyway).await?;
+        let filtered = past.filter(ids, &wanted, anyway).await;
         tunnels.send_if_modified(|told| {
             let other = *told != wanted.wireguard;
             told.clone_from(&wanted.wireguard);
             other
         });
-        let changes = plan::changes(ids, &wanted, &seen);
+        let mut changes = plan::changes(ids, &wanted, &seen);
+        if filtered.is_err() {
+            // Without the rules no tunnel is opened, but what must not go in the clear does not.
+            changes.retain(|change| !matches!(change, Change::AddDevice(..)));
+        }
         if changes.is_empty() {
-            return Ok(wanted);
+            return filtered.map(|()| wanted);
         }
         tracing::debug!(?changes, "the overlay changes");
         netlink::apply(&ids.link(), changes).await?;
@@ -137,7 +141,12 @@ async fn pass(
 
 impl Past {
     async fn filter(&mut self, ids: &Ids, wanted: &Wanted, anyway: bool) -> Result<(), PassError> {
-        let text = filter::table(ids, wanted);
+        let mut text = filter::table(ids, wanted);
+        let has_ipv6 = |text: &str| text.contains("table ip6 ");
+        if self.table.as_deref().is_some_and(has_ipv6) && !has_ipv6(&text) {
+            // A cluster that has no IPv6 any more.
+            text.push_str(&filter::removal_of("ip6", &ids.table()));
+        }
         let stands = self.table.as_ref() == Some(&text);
         let families = filter::families(wanted);
         if self.without_nft || (stands && (!anyway || families.is_empty())) {

@@ -114,6 +114,7 @@ fn link(bridge: &str) -> String {
     format!(
         "    ip6 hoplimit 255 icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
     iifname \"{bridge}\" ip6 saddr fe80::/10 counter drop
+    iifname \"{bridge}\" ip6 daddr {{ fe80::/10, ff00::/8 }} counter drop
 "
     )
 }
@@ -259,6 +260,7 @@ table ip6 t {
     ct state established,related accept
     ip6 hoplimit 255 icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
     iifname \"br0\" ip6 saddr fe80::/10 counter drop
+    iifname \"br0\" ip6 daddr { fe80::/10, ff00::/8 } counter drop
     ip6 saddr . ip6 daddr @self accept
     ip6 saddr vmap @egress
     ip6 saddr @isolated_out counter drop

@@ -134,6 +134,8 @@ struct Keeper {
     place: Place,
     /// The policies that were read last, and what from.
     read: (Arc<Share>, Vec<Policy>),
+    /// Whether it is known that the kernel has no table of IPv6.
+    without_ipv6: bool,
     /// Digest of what was written; `None`: what stands in the kernel is not known.
     written: Option<String>,
     /// Whether the master has spoken since this agent runs.
@@ -147,7 +149,7 @@ struct Keeper {
 impl Keeper {
     fn new(place: Place) -> Self {
         let read = (Arc::default(), Vec::new());
-        Self { place, read, written: None, told: false, looked: Instant::now(), failures: 0, said: None }
+        Self { place, read, without_ipv6: false, written: None, told: false, looked: Instant::now(), failures: 0, said: None }
     }
 
     /// Makes it so, if it is not; answers when to look again.
@@ -167,8 +169,11 @@ impl Keeper {
         let mut text = replacement(&self.place.table, bridge, &rules);
         if let Some(rules) = &rules6 {
             text += &replacement(&self.place.table, bridge, rules);
-        } else if has_ipv6(&self.place).await {
+            self.without_ipv6 = false;
+        } else if !self.without_ipv6 && has_ipv6(&self.place).await {
             text += &removal(Family::V6, &self.place.table);
+        } else {
+            self.without_ipv6 = true;
         }
         let digest = digest_of(text.as_bytes());
         let fresh = families.is_empty() || (self.failures == 0 && self.looked.elapsed() < self.place.look);

@@ -65,8 +65,12 @@ impl Agent {
             wireguard: &wireguard,
             offer: self.offer.clone(),
         };
-        let info = register::info(&facts);
-        if self.info.as_ref() != Some(&info) && !(version.is_empty() && self.info.is_some()) {
+        let mut info = register::info(&facts);
+        // A runtime that does not answer just now is the one that it was; all else is news.
+        if let Some(known) = self.info.as_ref().filter(|_| version.is_empty()) {
+            info.container_runtime.clone_from(&known.container_runtime);
+        }
+        if self.info.as_ref() != Some(&info) {
             if self.connected {
                 self.publish(&NodeTopic::Info, encode(&info), true);
             }

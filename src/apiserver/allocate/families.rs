@@ -3,12 +3,12 @@
 //! In:       the families that the cluster has, a service as it is to stand there, and the one that stood there before.
 //! Out:      the service with `ipFamilyPolicy` and `ipFamilies`; with no more addresses than families.
 //! Never:    chooses an address (`allocate.rs`).
-//! Source:   upstream's `service/storage/alloc.go`, `initIPFamilyFields`, its words among it. A service that prefers both families is left
-//!           as it is when the cluster gets or loses one: only a change of its own fields changes it.
+//! Source:   upstream's `service/storage/alloc.go`, `initIPFamilyFields`, its words among it. A service is left as it is when the cluster
+//!           gets or loses a family (upstream: one that prefers both): only a change of its own fields changes it.
 
 use super::ServiceRanges;
 use crate::api::Object;
-use crate::api::core::service::{IPV4, IPV6, PREFER_DUAL_STACK, REQUIRE_DUAL_STACK, SINGLE_STACK, Service, family_of};
+use crate::api::core::service::{IPV4, IPV6, REQUIRE_DUAL_STACK, SINGLE_STACK, Service, family_of};
 use crate::api::validate::{FieldError, Path, service::family_errors};
 
 /// Settles the families of a service that has what it keeps from before.
@@ -17,7 +17,7 @@ use crate::api::validate::{FieldError, Path, service::family_errors};
 /// What does not go together, or is not to be had in this cluster.
 pub(super) fn settle(ranges: ServiceRanges, before: Option<Service<'_>>, service: &mut Object) -> Result<(), Vec<FieldError>> {
     let read = Service(service);
-    if read.is_external_name() || before.is_some_and(|before| prefers_as_before(before, read)) {
+    if read.is_external_name() || before.is_some_and(|before| is_as_before(before, read)) {
         return Ok(());
     }
     let headless = service.str_at(&["spec", "clusterIP"]) == "None" && read.selector().is_none();
@@ -98,13 +98,11 @@ fn texts(service: &Object, field: &str) -> Vec<String> {
     service.list_at(&["spec", field]).iter().filter_map(|value| value.as_str()).map(str::to_owned).collect()
 }
 
-/// Whether it preferred both families, does so now, and nobody touched what it has.
-fn prefers_as_before(before: Service<'_>, after: Service<'_>) -> bool {
+/// Whether its families were settled before, and nobody touched what it has: then it stays writable, whatever the cluster has by now.
+fn is_as_before(before: Service<'_>, after: Service<'_>) -> bool {
     let same = |field: &str| texts(before.0, field) == texts(after.0, field);
-    before.kind() == after.kind()
-        && [before, after].into_iter().all(|one| policy(one) == PREFER_DUAL_STACK)
-        && same("clusterIPs")
-        && same("ipFamilies")
+    let settled = !policy(before).is_empty() && !texts(before.0, "ipFamilies").is_empty();
+    settled && before.kind() == after.kind() && policy(before) == policy(after) && same("clusterIPs") && same("ipFamilies")
 }
 
 /// What is asked for and this cluster does not have.

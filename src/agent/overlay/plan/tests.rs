@@ -170,6 +170,32 @@ fn of_ipv6_nothing_goes_in_the_clear_either_with_a_key_or_without() {
 }
 
 #[test]
+fn a_peer_with_this_machines_address_is_a_neighbour_only_where_its_bridge_is() {
+    let mut seen = machine();
+    seen.links.insert(ENCRYPTED, Link { mtu: 1420, ..link(&ids().wireguard()) });
+    let twin = ("b", "10.244.2.0/24", "192.168.1.1", "");
+    let wanted = sealed("wireguard", &[twin], &mut seen);
+    assert_eq!((routes(&seen), wanted.ways.len()), (vec!["10.244.2.0/24 None None last".to_owned()], 0), "nothing in the clear");
+    assert!(wanted.faults[0].contains("has this machine's address"), "{:?}", wanted.faults);
+    seen.addresses.insert((ETH0, Ipv4Addr::new(10, 244, 2, 1).into(), 24));
+    assert!(sealed("wireguard", &[twin], &mut seen).faults.is_empty());
+    assert!(seen.routes.is_empty(), "the kernel knows the way");
+}
+
+#[test]
+fn a_card_of_small_packets_seals_ipv6_and_carries_ipv4() {
+    let mut seen = machine();
+    seen.links.get_mut(&ETH0).unwrap().mtu = 1300;
+    seen.links.insert(ENCRYPTED, Link { mtu: 1220, ..link(&ids().wireguard()) });
+    let share = dual(with_own("wireguard", &[FAR]), &[("c", "fd12:0:0:103::/64", "")]);
+    let share = with_keys(share, &[("c", Identity { key: PublicKey([3; 32]), port: 6263 })]);
+    let wanted = settle_as(&share, &own_network(true), &mut seen);
+    let expected = ["10.244.3.0/24 None None last", "10.244.3.0/24 None Some(10) own", "fd12:0:0:103::/64 None None last"];
+    assert_eq!(routes(&seen), expected);
+    assert!(wanted.faults[0].contains("1220 bytes"), "{:?}", wanted.faults);
+}
+
+#[test]
 fn a_peer_without_a_key_is_reached_by_nobody_and_the_others_are() {
     let mut seen = machine();
     seen.links.insert(ENCRYPTED, Link { mtu: 1420, ..link(&ids().wireguard()) });

@@ -13,6 +13,7 @@ use std::time::Duration;
 use rustix::net::sockopt;
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_tun::Tun;
 use tokio_util::sync::CancellationToken;
 
@@ -74,14 +75,18 @@ pub async fn serve(mut parts: Parts, stop: CancellationToken) {
                 tell(&parts.told, String::new());
                 None
             }
-            Some(wanted) => match carry(&mut parts, wanted, &stop).await {
-                Ok(()) if stop.is_cancelled() => return,
+            Some(wanted) => match (Instant::now(), carry(&mut parts, wanted, &stop).await) {
+                (_, Ok(())) if stop.is_cancelled() => return,
                 // Something else is wanted.
-                Ok(()) => {
+                (_, Ok(())) => {
                     (failures, failure) = (0, None);
                     continue;
                 }
-                Err(error) => {
+                (began, Err(error)) => {
+                    if began.elapsed() > FAILED.cap {
+                        // It went well for a while.
+                        (failures, failure) = (0, None);
+                    }
                     let words = Chain(&error).to_string();
                     if failure.as_ref() != Some(&words) {
                         tracing::warn!(

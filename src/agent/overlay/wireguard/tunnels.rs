@@ -227,6 +227,8 @@ impl Tunnels {
         match peer.tunn.decapsulate(None, datagram, &mut self.buffer) {
             TunnResult::Done if is_cookie => {}
             TunnResult::Done => peer.endpoint = from,
+            // A first message can be a recorded one, sent again from anywhere: the next one says where the peer is.
+            TunnResult::WriteToNetwork(answer) if datagram.first() == Some(&1) => sink(Step::Send(from, answer)),
             TunnResult::WriteToNetwork(answer) => {
                 peer.endpoint = from;
                 sink(Step::Send(from, answer));

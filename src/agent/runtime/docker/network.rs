@@ -229,7 +229,8 @@ impl Shared {
             labels: Some(owned(labels.into())),
             options: Some(owned(options)),
             ipam: Some(Ipam { config: Some(ranges), ..Ipam::default() }),
-            enable_ipv6: wanted.v6.map(|_| true),
+            // Said either way: an engine may be set to make networks with IPv6.
+            enable_ipv6: Some(wanted.v6.is_some()),
             ..NetworkCreateRequest::default()
         });
         self.ask(SLOW, made).await.map(|made| made.id).map_err(|failure| match failure {
