@@ -21,6 +21,17 @@ const LEASE_NAMESPACE: &str = "kube-node-lease";
 /// What labels of devices begin with: one that is unplugged takes its label with it.
 const DEVICE_LABELS: &str = "bramble/device-";
 
+/// The longest that a key and a port are: `KEY:PORT`.
+const LONGEST_KEY: usize = 50;
+
+/// Whether a node tells a key that is another's already, or what cannot be one: keys are public, and who had it first keeps it.
+fn is_anothers(view: &View, info: &Info) -> bool {
+    let key = |text: &str| text.split(':').next().unwrap_or_default().to_owned();
+    let told = key(&info.wireguard);
+    let mut others = view.list(&registry::NODES, None).filter(|node| node.name() != info.node);
+    info.wireguard.len() > LONGEST_KEY || others.any(|node| node.annotation(WIREGUARD_KEY).is_some_and(|text| key(text) == told))
+}
+
 /// Makes or changes the Node object by what the node says it is. `None` when it says nothing new.
 #[must_use]
 pub fn node(view: &View, info: &Info, now: Now, uid: impl FnOnce() -> String) -> Option<Op> {
@@ -60,7 +71,7 @@ pub fn node(view: &View, info: &Info, now: Now, uid: impl FnOnce() -> String) ->
         object.set_at(&["metadata", "annotations", VOLUMES_DIR], info.volumes_dir.as_str());
     }
     // An agent that has just started does not know yet whether it needs one: the key that it told before is its key still.
-    if !info.wireguard.is_empty() {
+    if !info.wireguard.is_empty() && !is_anothers(view, info) {
         object.set_at(&["metadata", "annotations", WIREGUARD_KEY], info.wireguard.as_str());
     }
     for (annotation, value) in [("bramble/model", &info.model), ("bramble/serial", &info.serial)] {
@@ -372,6 +383,13 @@ mod tests {
         view.apply(Revision(4), node(&view, &keyed, Now::default(), String::new).unwrap().into());
         assert_eq!(view.get(&key).unwrap().annotation(WIREGUARD_KEY), Some("key"));
         assert!(node(&view, &info(), Now::default(), String::new).is_none(), "an agent that has just started knows nothing yet");
+        for told in ["key", "key:6264", &"k".repeat(51)] {
+            let thief = Info { node: "another".into(), wireguard: told.into(), ..info() };
+            let mut view = view.clone();
+            view.apply(Revision(6), node(&view, &thief, Now::default(), || "uid2".into()).unwrap().into());
+            let other = view.get(&Key::new(&registry::NODES, "", "another")).unwrap();
+            assert_eq!(other.annotation(WIREGUARD_KEY), None, "{told}");
+        }
     }
 
     #[test]

@@ -192,6 +192,12 @@ pub fn table(share: &Share, here: &Here) -> Table {
             table.words.insert(format!("service {key:?} is not forwarded: its name is none"));
             continue;
         }
+        let ranges = object.list_at(&["spec", "loadBalancerSourceRanges"]).iter().map(|range| range.as_str().unwrap_or_default());
+        for range in ranges.filter(|range| range.trim().parse::<IpNet>().is_err()) {
+            table.words.insert(format!(
+                "service {key}: {range:?} of its loadBalancerSourceRanges is no range of addresses (like 192.168.1.0/24): nobody comes in by it"
+            ));
+        }
         let slices = slices.get(key.as_str()).map(Vec::as_slice).unwrap_or_default();
         for port in service.ports() {
             let (Some(protocol), Some(number)) = (Protocol::read(port.protocol()), port.port()) else {

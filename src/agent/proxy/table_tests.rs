@@ -245,6 +245,16 @@ fn who_serves_stays_while_the_master_does_not_know_yet() {
 }
 
 #[test]
+fn a_source_range_that_is_none_lets_nobody_in_and_is_told() {
+    let mut service = json!({"type": "LoadBalancer", "clusterIP": "10.96.0.20", "ports": [{"port": 80}]});
+    service["loadBalancerSourceRanges"] = json!(["192.168.1.7", "192.168.2.0/24"]);
+    let read = table(&share(&[("default/web", service)], &[]), &here());
+    assert_eq!(read.forwards["default/web/tcp/80"].sources.as_ref().map(Vec::len), Some(1));
+    let words: Vec<_> = read.words.iter().filter(|words| words.contains("SourceRanges")).collect();
+    assert!(words.len() == 1 && words[0].contains("\"192.168.1.7\""), "{:?}", read.words);
+}
+
+#[test]
 fn each_family_has_what_is_of_it_and_nothing_of_the_other() {
     let mut both = dual(json!({"type": "LoadBalancer", "clusterIP": "10.96.0.20", "ports": [{"port": 80, "nodePort": 30080}]}));
     both["externalIPs"] = json!(["203.0.113.5", "2001:db8::5"]);
