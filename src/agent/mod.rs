@@ -16,6 +16,7 @@ pub mod disk;
 pub mod dns;
 pub mod eviction;
 pub mod exec;
+pub mod family;
 pub mod health;
 pub mod holder;
 pub mod hooks;

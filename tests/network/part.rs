@@ -5,9 +5,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bramble::agent::family::Family;
 use bramble::agent::node_network::{NodeNetwork, NodeNetwork6};
 use bramble::agent::proxy::change::{change, whole};
-use bramble::agent::proxy::family::Family;
 use bramble::agent::proxy::ruleset::{Ruleset, ruleset};
 use bramble::agent::proxy::table::table;
 use bramble::agent::proxy::{netlink, run};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use bramble::agent::family::Family;
 use bramble::agent::proxy::change::whole;
-use bramble::agent::proxy::family::Family;
 use bramble::agent::proxy::ruleset::ruleset;
 use bramble::agent::proxy::table::table;
 use bramble::agent::proxy::text::text;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bramble::agent::proxy::family::Family;
+use bramble::agent::family::Family;
 use bramble::link::share::Share;
 use serde_json::{Value, json};
 

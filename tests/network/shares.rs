@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use bramble::agent::proxy::family::Family;
+use bramble::agent::family::Family;
 use bramble::agent::proxy::ruleset::Base;
 use bramble::agent::proxy::table::Here;
 use bramble::api::Object;

@@ -4,8 +4,9 @@
 use std::io;
 use std::path::Path;
 
-use super::guard::{self, Family, Guard};
+use super::guard::{self, Guard};
 use crate::agent::exec::{ExecError, run, tables, transaction};
+use crate::agent::family::Family;
 
 /// How long `iptables` waits for who holds its lock.
 const LOCK_SECONDS: &str = "10";

@@ -21,6 +21,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::agent::family::Family;
+
 /// Docker's chain for others' rules, asked before its own.
 const DOCKER_USER: &str = "DOCKER-USER";
 /// Where the rules go on a host without Docker whose `FORWARD` lets nothing through by itself.
@@ -48,26 +50,6 @@ pub struct Guard {
     pub direct: BTreeSet<IpAddr>,
 }
 
-/// A family of addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl Family {
-    /// As nftables calls it.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Family::V4 => "ip",
-            Family::V6 => "ip6",
-        }
-    }
-}
-
 /// The name of a node's table, which is the same in both families.
 #[must_use]
 pub fn table_name(id: &str) -> String {
@@ -84,10 +66,7 @@ impl Guard {
     /// What its addresses are.
     #[must_use]
     pub fn family(&self) -> Family {
-        match self.range {
-            IpNet::V4(_) => Family::V4,
-            IpNet::V6(_) => Family::V6,
-        }
+        Family::of(self.range.addr())
     }
 
     /// The whole table, in place of the one that is there, in one transaction.

@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::PodNetwork;
 use super::exec::{forward6, has_ipv6, let_through, remove_rules};
-use super::guard::{Family, Guard, table_name};
+use super::guard::{Guard, table_name};
 use crate::agent::exec::{self, ExecError};
+use crate::agent::family::Family;
 use crate::agent::node_network::NodeNetwork;
 use crate::agent::runtime::run::Health;
 use crate::agent::runtime::{Failure, Runtime};

@@ -30,7 +30,7 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::rules::{Isolation, Profile, Rules};
-use crate::agent::proxy::family::Family;
+use crate::agent::family::Family;
 use crate::link::policy::{PortRange, Protocol};
 use crate::link::ranges::{Address, Ranges};
 

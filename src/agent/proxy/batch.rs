@@ -11,9 +11,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::change::Step;
-use super::family::Family;
 use super::message::{ACK, APPEND, CREATE, Writer};
 use super::ruleset::{Key, MARK, Part, Rule, SetKind, Verdict};
+use crate::agent::family::Family;
 
 /// netfilter's number for nftables.
 pub const SUBSYSTEM: u16 = 10;

@@ -10,9 +10,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use super::family::Family;
 use super::message::{ACK, Attributes, DUMP, Message, Writer};
 use super::table::{Backend, Forward, Protocol, Table};
+use crate::agent::family::Family;
 
 /// netfilter's number for connections.
 pub const SUBSYSTEM: u16 = 1;

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::family::Family;
+use crate::agent::family::Family;
 
 /// Whether packets that stay on a bridge pass the rules.
 #[must_use]

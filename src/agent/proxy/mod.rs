@@ -16,7 +16,6 @@ pub mod batch;
 pub mod change;
 pub mod conntrack;
 pub mod disk;
-pub mod family;
 pub mod message;
 pub mod netlink;
 pub mod ruleset;

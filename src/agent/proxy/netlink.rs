@@ -13,9 +13,9 @@ use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, Socket
 
 use super::change::Step;
 use super::conntrack::{self, Judge};
-use super::family::Family;
 use super::message::{DONE, Message, Messages, Writer};
 use super::{batch, text};
+use crate::agent::family::Family;
 
 /// No answer of the kernel takes longer.
 const PATIENCE: Duration = Duration::from_secs(5);

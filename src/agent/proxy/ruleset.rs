@@ -27,8 +27,8 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::family::Family;
 use super::table::{Backend, Forward, Policy, Protocol, Table};
+use crate::agent::family::Family;
 
 /// The bit of a packet's mark that asks for masquerading.
 pub const MARK: u32 = 0x4000;

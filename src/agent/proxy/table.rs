@@ -14,7 +14,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde_json::Value;
 
-use super::family::Family;
+use crate::agent::family::Family;
 use crate::api::Object;
 use crate::api::core::address_pool::AddressPool;
 use crate::api::core::service::{Service, ServicePort};

@@ -8,9 +8,9 @@ use std::fmt::{self, Display, Write as _};
 use std::net::SocketAddr;
 
 use super::change::Step;
-use super::family::Family;
 use super::ruleset::{Key, MARK, Part, SetKind, Verdict};
 use super::table::Backend;
+use crate::agent::family::Family;
 
 /// The commands of one transaction.
 #[must_use]

@@ -13,9 +13,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::super::balance::Balancer;
-use super::super::family::Family;
 use super::super::table::{Forward, Protocol, Table};
 use super::super::{tcp, udp};
+use crate::agent::family::Family;
 use crate::clock::{Clock as _, SystemClock};
 
 /// Connections that wait to be accepted, as tokio has it.
