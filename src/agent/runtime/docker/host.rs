@@ -93,7 +93,8 @@ impl Shared {
         match self.start_beside(docker, &made.0, next).await {
             Ok(()) => {
                 self.started(docker, &made.0).await;
-                if wants && known == UNKNOWN {
+                // What an agent before this one made, and this one only started, says nothing: it was made without shelter, perhaps.
+                if wants && known == UNKNOWN && self.is_sheltered(docker, &made.0).await {
                     self.shelter.store(MAY, Ordering::Relaxed);
                 }
                 Ok(made)
@@ -114,6 +115,12 @@ impl Shared {
             }
             Err(failure) => Err(self.not_started(made.0, failure)),
         }
+    }
+
+    async fn is_sheltered(&self, docker: &Docker, id: &str) -> bool {
+        let inspect = self.ask(QUICK, docker.inspect_container(id, None)).await.ok();
+        let score = inspect.and_then(|inspect| inspect.host_config?.oom_score_adj);
+        score.is_some_and(|score| score < 0)
     }
 
     async fn started(&self, docker: &Docker, id: &str) {
