@@ -1,15 +1,12 @@
 //! Pods with an IPv6 address beside the one of IPv4. On a machine of its own, as in `node_network.rs`.
 
-use std::sync::Arc;
-
 use bramble::agent::node_network::NodeNetwork6;
 use bramble::agent::pod_network::{PodNetwork, PodNetwork6};
-use bramble::agent::runtime::Runtime as _;
 use serde_json::{Value, json};
 
 use crate::engine::Kind;
-use crate::node_network::{Node, Outside, PEER, host, network, on_a_machine_of_its_own, seen_by};
-use crate::support::{Cluster, deleted, docker, pod, share, shell};
+use crate::node_network::{Node, Outside, PEER, end, host, network, on_a_machine_of_its_own, seen_by};
+use crate::support::{Cluster, docker, pod, share, shell};
 
 /// As the machine is towards the host outside, and that.
 const UPLINK: &str = "fd99::1";
@@ -95,18 +92,7 @@ async fn two_nodes_of_both_families() {
     server.kill().unwrap();
     server.wait().unwrap();
 
-    for (node, pods) in [(&one, vec![deleted(web), deleted(beside)]), (&two, vec![deleted(there)])] {
-        node.agent.want(share(&pods)).await;
-    }
-    one.agent.until_gone("web").await;
-    one.agent.until_gone("beside").await;
-    two.agent.until_gone("there").await;
-    for node in [one, two] {
-        let runtime = Arc::clone(&node.agent.runtime);
-        node.kill().await;
-        runtime.teardown().await.unwrap();
-    }
-    assert!(cluster.left().is_empty(), "{:?}", cluster.left());
+    end(&cluster, [(one, vec![web, beside]), (two, vec![there])]).await;
     let left = host("nft list tables; ip6tables-nft -S");
     assert!(!left.contains("bramble"), "{left}");
     if Kind::chosen() == Kind::Docker {

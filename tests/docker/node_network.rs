@@ -108,6 +108,22 @@ impl Drop for Outside {
     }
 }
 
+/// Deletes these pods, ends their nodes, and sees that the engine has nothing of the cluster any more.
+pub async fn end(cluster: &Cluster, nodes: [(Node, Vec<Value>); 2]) {
+    for (node, pods) in &nodes {
+        node.agent.want(share(&pods.iter().cloned().map(deleted).collect::<Vec<_>>())).await;
+    }
+    for (node, pods) in nodes {
+        for pod in pods {
+            node.agent.until_gone(pod["metadata"]["name"].as_str().unwrap()).await;
+        }
+        let runtime = Arc::clone(&node.agent.runtime);
+        node.kill().await;
+        runtime.teardown().await.unwrap();
+    }
+    assert!(cluster.left().is_empty(), "{:?}", cluster.left());
+}
+
 /// An agent's heart with its network, as a node of this cluster.
 pub struct Node {
     pub agent: Agent,
@@ -329,18 +345,7 @@ async fn two_nodes_and_a_host_outside() {
     one.wanted.send_modify(|_| {});
     one.until_guarded().await;
 
-    for (node, pods) in [(&one, vec![deleted(web), deleted(other)]), (&two, vec![deleted(there)])] {
-        node.agent.want(share(&pods)).await;
-    }
-    one.agent.until_gone("web").await;
-    one.agent.until_gone("other").await;
-    two.agent.until_gone("there").await;
-    for node in [one, two] {
-        let runtime = Arc::clone(&node.agent.runtime);
-        node.kill().await;
-        runtime.teardown().await.unwrap();
-    }
-    assert!(cluster.left().is_empty(), "{:?}", cluster.left());
+    end(&cluster, [(one, vec![web, other]), (two, vec![there])]).await;
     assert_eq!(host("nft list tables").lines().filter(|line| line.contains("bramble")).count(), 0);
     // What Podman's plug-ins made for all networks stays.
     if Kind::chosen() == Kind::Docker {
