@@ -223,6 +223,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         board,
         addresses,
         driver,
+        unlit: None,
         bus,
         topics,
         orders,

@@ -96,6 +96,8 @@ pub enum Colour {
     Green,
     Blue,
     White,
+    /// It burns in any colour: red, green and blue in one.
+    Rgb,
 }
 
 /// What is wrong with a board file; all of it.

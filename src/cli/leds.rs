@@ -11,9 +11,9 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::health::sysinfo::Sensors;
-use crate::agent::led::gpio;
 use crate::agent::led::pattern::Pattern;
 use crate::agent::led::shelf::Picture;
+use crate::agent::led::{DriverError, Light, gpio};
 use crate::board::{Board, Colour};
 use crate::clock::{Clock, SystemClock, Tick};
 use crate::error::Report;
@@ -119,12 +119,17 @@ fn test(board: Option<&str>) -> Result<(), Report> {
     }
     for (index, led) in board.leds.iter().enumerate() {
         super::print(&format!("{} ({})\n", led.name, led.pin.map_or("no pin".to_owned(), |pin| format!("BCM {pin}"))));
-        let lit: Vec<bool> = (0..board.leds.len()).map(|other| other == index).collect();
-        driver.show(&lit);
+        let frame: Vec<Light> =
+            (0..board.leds.len()).map(|other| if other == index { Light::white(255) } else { Light::DARK }).collect();
+        driver.show(&frame).map_err(unlit)?;
         std::thread::sleep(Duration::from_millis(700));
     }
-    driver.show(&vec![false; board.leds.len()]);
+    driver.leave();
     Ok(())
+}
+
+fn unlit(error: DriverError) -> Report {
+    Report::failed("an LED could not be lit").because(error)
 }
 
 async fn show(host: String, port: u16, topics: &Topics, only: Option<&str>, most: Option<Duration>) -> Result<(), Report> {
@@ -284,7 +289,7 @@ fn dot(lit: bool, colour: Colour, terminal: bool) -> String {
         Colour::Green => 32,
         Colour::Yellow => 33,
         Colour::Blue => 34,
-        Colour::White => 37,
+        Colour::White | Colour::Rgb => 37,
     };
     format!("\x1b[{}{code}m{shape}\x1b[0m", if lit { "1;" } else { "2;" })
 }

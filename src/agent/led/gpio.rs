@@ -25,6 +25,7 @@ pub fn none() -> (Box<dyn Driver>, Option<String>) {
 
 #[cfg(feature = "gpio")]
 mod pins {
+    use super::super::{DriverError, Light};
     use super::{Board, Driver};
     use rppal::gpio::{Gpio, OutputPin};
 
@@ -60,12 +61,19 @@ mod pins {
     }
 
     impl Driver for Pins {
-        fn show(&mut self, lit: &[bool]) {
-            for (pin, lit) in self.pins.iter_mut().zip(lit) {
+        fn show(&mut self, frame: &[Light]) -> Result<(), DriverError> {
+            for (pin, light) in self.pins.iter_mut().zip(frame) {
                 if let Some((pin, active_low)) = pin {
-                    if *lit == *active_low { pin.set_low() } else { pin.set_high() }
+                    if light.is_lit() == *active_low { pin.set_low() } else { pin.set_high() }
                 }
             }
+            Ok(())
+        }
+
+        fn leave(&mut self) {
+            let dark = vec![Light::DARK; self.pins.len()];
+            // A pin that is set cannot fail; rppal gives them back when they are dropped.
+            let _ = self.show(&dark);
         }
     }
 }
@@ -81,6 +89,7 @@ mod pins {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Light;
     use super::*;
 
     #[test]
@@ -91,6 +100,6 @@ mod tests {
         // This test does not run on a Pi: a board with pins says why it has none, and what to do.
         let (mut none, words) = driver(&Board::named("rpi-4b").unwrap());
         assert!(words.is_some());
-        none.show(&[true; 8]);
+        assert_eq!(none.show(&[Light::white(255); 8]), Ok(()));
     }
 }

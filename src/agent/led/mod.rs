@@ -11,15 +11,68 @@ pub mod gpio;
 pub mod pattern;
 pub mod shelf;
 
+/// What one LED is to show at this moment. An LED of one colour burns as bright as the brightest of the three; one that can only be
+/// on or off burns when any of them is above 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Light {
+    /// 0 to 255.
+    pub red: u8,
+    /// 0 to 255.
+    pub green: u8,
+    /// 0 to 255.
+    pub blue: u8,
+}
+
+impl Light {
+    /// Dark.
+    pub const DARK: Self = Self { red: 0, green: 0, blue: 0 };
+
+    /// White, so bright.
+    #[must_use]
+    pub const fn white(level: u8) -> Self {
+        Self { red: level, green: level, blue: level }
+    }
+
+    /// How bright an LED of one colour burns: 0 to 255.
+    #[must_use]
+    pub fn level(self) -> u8 {
+        self.red.max(self.green).max(self.blue)
+    }
+
+    /// Whether an LED that is only on or off is on.
+    #[must_use]
+    pub fn is_lit(self) -> bool {
+        self.level() > 0
+    }
+}
+
+/// Why LEDs could not be shown. The pods go on; it is said once.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{words}")]
+pub struct DriverError {
+    /// What cannot be used, why, and what to do, for a person.
+    pub words: String,
+}
+
 /// What makes LEDs burn. The simulated one is [`NoPins`]: what it would show is told by messages.
 pub trait Driver: Send {
-    /// Lights the LEDs of the board, in its order. Must not block.
-    fn show(&mut self, lit: &[bool]);
+    /// Shows a frame: a light for each LED of the board, in its order. Must not block.
+    ///
+    /// # Errors
+    /// When something of the frame could not be shown. What can be shown is shown; the next frame is tried as if nothing had been.
+    fn show(&mut self, frame: &[Light]) -> Result<(), DriverError>;
+
+    /// The agent ends in order: all dark, and what was taken is given back.
+    fn leave(&mut self);
 }
 
 /// A board without pins.
 pub struct NoPins;
 
 impl Driver for NoPins {
-    fn show(&mut self, _lit: &[bool]) {}
+    fn show(&mut self, _frame: &[Light]) -> Result<(), DriverError> {
+        Ok(())
+    }
+
+    fn leave(&mut self) {}
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Light;
 use super::pattern::Pattern;
 use crate::board::{Board, Colour, Shows};
 use crate::clock::{Now, Tick};
@@ -69,8 +70,8 @@ pub enum ShelfInput {
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ShelfEffect {
-    /// Light these, in the board's order.
-    Show(Vec<bool>),
+    /// Show these, in the board's order.
+    Show(Vec<Light>),
     /// Tell what each LED shows.
     Tell(Picture),
 }
@@ -109,7 +110,7 @@ pub struct Shelf {
     identify_until: Option<Tick>,
     /// Since when each LED shows its pattern.
     patterns: Vec<(Pattern, Tick)>,
-    lit: Vec<bool>,
+    frame: Vec<Light>,
     drawn_at: Tick,
     picture: Option<Picture>,
 }
@@ -126,7 +127,7 @@ impl Shelf {
             link: false,
             identify_until: None,
             patterns: vec![(Pattern::Off, Tick(0)); count],
-            lit: vec![false; count],
+            frame: vec![Light::DARK; count],
             drawn_at: Tick(0),
             picture: None,
         }
@@ -206,10 +207,12 @@ impl Shelf {
 
     fn draw(&mut self, now: Now, out: &mut Vec<ShelfEffect>) {
         self.drawn_at = now.tick;
-        let lit: Vec<bool> = self.patterns.iter().map(|(pattern, since)| pattern.at(now.tick.since(*since)).0).collect();
-        if lit != self.lit {
-            self.lit.clone_from(&lit);
-            out.push(ShelfEffect::Show(lit));
+        let lit = |(pattern, since): &(Pattern, Tick)| pattern.at(now.tick.since(*since)).0;
+        let light = |lit: bool| if lit { Light::white(255) } else { Light::DARK };
+        let frame: Vec<Light> = self.patterns.iter().map(|slot| light(lit(slot))).collect();
+        if frame != self.frame {
+            self.frame.clone_from(&frame);
+            out.push(ShelfEffect::Show(frame));
         }
     }
 
@@ -319,8 +322,8 @@ mod tests {
             let wake = shelf.next_wake().unwrap();
             out.clear();
             shelf.wake(Now { tick: wake, wall: Wall(0) }, &mut out);
-            let [ShelfEffect::Show(lit)] = out.as_slice() else { panic!("a frame an edge: {out:?}") };
-            edges.push((wake.0, lit[1]));
+            let [ShelfEffect::Show(frame)] = out.as_slice() else { panic!("a frame an edge: {out:?}") };
+            edges.push((wake.0, frame[1].is_lit()));
         }
         assert_eq!(edges, [(1100, false), (1200, true), (1300, false), (1400, true)]);
     }

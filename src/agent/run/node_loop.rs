@@ -17,8 +17,8 @@ use crate::agent::health::judge::Pressures;
 use crate::agent::health::sysinfo::{Machine as Facts, Sensors};
 use crate::agent::hooks::{HookEnd, HookOrder, HookOutcome};
 use crate::agent::images::Wanted;
-use crate::agent::led::Driver;
 use crate::agent::led::shelf::{PodLight, PodState, Shelf, ShelfEffect, ShelfInput};
+use crate::agent::led::{Driver, DriverError, Light};
 use crate::agent::node::{self, Effect, Input, Node, Order, Outcome};
 use crate::agent::past::Past;
 use crate::agent::pods::status::LightState;
@@ -73,6 +73,8 @@ pub(super) struct Agent {
     pub(super) board: Board,
     pub(super) addresses: Vec<String>,
     pub(super) driver: Box<dyn Driver>,
+    /// Why LEDs could not be lit, as it was said.
+    pub(super) unlit: Option<DriverError>,
     pub(super) bus: Arc<dyn Bus>,
     pub(super) topics: Topics,
     pub(super) orders: mpsc::Sender<Order>,
@@ -147,7 +149,10 @@ impl Agent {
                     .chain(self.connected.then_some(self.health_at))
                     .min();
             tokio::select! { biased;
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => {
+                    self.driver.leave();
+                    return;
+                }
                 Some(event) = events.recv() => {
                     if event == BusEvent::Connected {
                         self.learn_addresses().await;
@@ -294,11 +299,24 @@ impl Agent {
     fn show(&mut self, effects: Vec<ShelfEffect>) {
         for effect in effects {
             match effect {
-                ShelfEffect::Show(lit) => self.driver.show(&lit),
+                ShelfEffect::Show(frame) => self.drive(&frame),
                 ShelfEffect::Tell(picture) => {
                     if self.connected && !picture.leds.is_empty() {
                         self.publish(&NodeTopic::Leds, encode(&picture), true);
                     }
+                }
+            }
+        }
+    }
+
+    /// Lights the LEDs. One that cannot be lit is said once, until all can be again.
+    fn drive(&mut self, frame: &[Light]) {
+        match self.driver.show(frame) {
+            Ok(()) => self.unlit = None,
+            Err(error) => {
+                if self.unlit.as_ref() != Some(&error) {
+                    tracing::warn!(node = self.config.node, "{error}");
+                    self.unlit = Some(error);
                 }
             }
         }
