@@ -13,6 +13,7 @@ use super::dns;
 use super::health::judge::Thresholds as Eviction;
 use super::images::collect;
 use super::join::{Join, Master};
+use super::led::settings::Settings as Leds;
 use super::node::MostPulls;
 use super::pods::admission::may_be_allowed;
 use super::runtime::translate::LogCap;
@@ -68,6 +69,8 @@ pub struct AgentConfig {
     pub ingress: Ingress,
     /// `leds.enabled`: whether the board's LEDs are driven.
     pub leds_enabled: bool,
+    /// `[leds]`: how they show what they show.
+    pub leds: Leds,
     /// `dns.port`: where the node answers its pods' questions for names; `None` without `dns.enabled`.
     pub dns_port: Option<u16>,
     /// `devices.root`: below which folder `/dev` and `/sys` are looked for; `None` without `devices.enabled`.
@@ -224,6 +227,7 @@ impl AgentConfig {
         let images = Self::images(r);
         let ingress = Self::ingress(r, runtime);
         let leds_enabled = r.switch("leds.enabled").unwrap_or(true);
+        let leds = Leds::read(r);
         let dns_enabled = r.switch("dns.enabled").unwrap_or(true);
         let dns_port = r.parsed("dns.port", "a port, 1 to 65535", |text| text.parse().ok().filter(|port: &u16| *port > 0));
         let dns_port = dns_enabled.then(|| dns_port.unwrap_or(dns::run::PORT));
@@ -256,6 +260,7 @@ impl AgentConfig {
             logs,
             ingress,
             leds_enabled,
+            leds,
             dns_port,
             images,
             devices_root,

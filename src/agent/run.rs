@@ -32,8 +32,10 @@ use super::health::sysinfo::Sensors;
 use super::hooks;
 use super::images::{self, Fetched, Wanted};
 use super::last_words;
-use super::led::gpio;
+use super::led::night::Zone;
+use super::led::panel::Panel;
 use super::led::shelf::Shelf;
+use super::led::{self, gpio};
 use super::node::{Node, NodeConfig};
 use super::node_network::NodeNetwork;
 use super::past::Past;
@@ -169,9 +171,11 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
     let mut sensors = Sensors::new(Path::new("/"), &config.data_dir);
     let machine = sensors.machine();
     let (driver, words) = if config.leds_enabled { gpio::driver(&board) } else { gpio::none() };
-    if let Some(words) = words {
+    let (zone, zone_words) = zone(config);
+    for words in words.iter().chain(&zone_words) {
         tracing::warn!(node = config.node, "{words}");
     }
+    let unlit = if config.leds_enabled { words } else { Some("leds.enabled is false there".to_owned()) };
     let root = config.devices_root.clone();
     let (devices, plugged_in) = watch::channel(root.as_deref().map(devices::disk::look).unwrap_or_default());
     let addresses = addresses(&config.mqtt.broker.host);
@@ -214,7 +218,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         net_share,
         local_pods,
         net_keep,
-        shelf: Shelf::new(board.clone()),
+        shelf: Shelf::with(board.clone(), config.leds.clone(), zone),
         uplink: Uplink::new(rng.bits().max(1)),
         streams: Streams::new(runtime.clone(), clock, bus.clone(), topics.clone(), config.node.clone()),
         runtime: runtime.clone(),
@@ -222,8 +226,8 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         machine,
         board,
         addresses,
-        driver,
-        unlit: None,
+        panel: Panel::new(driver),
+        unlit,
         bus,
         topics,
         orders,
@@ -318,6 +322,14 @@ fn below(data_dir: &Path, name: &str) -> std::path::PathBuf {
     let absolute = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
     // `.` and a last `/` are not for comparing.
     absolute.components().collect::<std::path::PathBuf>().join(name)
+}
+
+/// The zone of the night hours; only a node that has such hours asks for it.
+fn zone(config: &AgentConfig) -> (Zone, Option<String>) {
+    match config.leds.night {
+        Some(_) => led::disk::zone(std::env::var("TZ").ok().as_deref(), Path::new("/")),
+        None => (Zone::default(), None),
+    }
 }
 
 fn board(config: &AgentConfig) -> Result<Board, Report> {

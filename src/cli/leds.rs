@@ -271,18 +271,29 @@ fn line(node: &str, drawn: &Drawn, now: Tick, terminal: bool) -> String {
         let pattern = if drawn.online || led.shows != "node" { led.pattern } else { Pattern::LongShort };
         let since = drawn.since.get(&led.name).map_or(now, |(_, since)| *since);
         let lit = pattern.at(now.since(since)).0;
-        dots.push_str(&dot(lit, led.colour, terminal));
+        dots.push_str(&dot(lit, led.colour, led.rgb, terminal));
         if !led.shows.is_empty() {
-            words.push(format!("{}={} ({})", led.name, led.shows, name(pattern)));
+            let others = if led.pods.len() > 1 { format!("+{}", led.pods.len() - 1) } else { String::new() };
+            words.push(format!("{}={}{others} ({})", led.name, led.shows, name(pattern)));
         }
+    }
+    if let Some(page) = picture.page {
+        words.push(format!("page {} of {}", page.number, page.of));
+    }
+    if picture.night {
+        words.push("night: the LEDs themselves are dark or dimmed".to_owned());
     }
     format!("{node:<16} {dots}  {}\n", words.join(" "))
 }
 
-fn dot(lit: bool, colour: Colour, terminal: bool) -> String {
+/// One LED; `rgb` is what one of any colour burns in.
+fn dot(lit: bool, colour: Colour, rgb: Option<[u8; 3]>, terminal: bool) -> String {
     let shape = if lit { "●" } else { "○" };
     if !terminal {
         return shape.to_owned();
+    }
+    if let Some([red, green, blue]) = rgb {
+        return format!("\x1b[{}38;2;{red};{green};{blue}m{shape}\x1b[0m", if lit { "1;" } else { "2;" });
     }
     let code = match colour {
         Colour::Red => 31,
@@ -322,7 +333,7 @@ fn viewer(given: Option<&str>, data_dir: Option<&Path>) -> Result<(String, u16),
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::led::shelf::LedPicture;
+    use crate::agent::led::shelf::{LedPicture, PageNumber};
 
     #[test]
     fn a_frame_says_when_nobody_told_yet_and_when_the_broker_is_gone() {
@@ -353,6 +364,8 @@ mod tests {
             colour: Colour::Green,
             pattern,
             shows: shows.into(),
+            pods: Vec::new(),
+            rgb: None,
         };
         let picture = Picture {
             v: 1,
@@ -362,6 +375,8 @@ mod tests {
                 led("pod-1", Pattern::FastBlink, "default/web"),
                 led("pod-2", Pattern::Off, ""),
             ],
+            night: false,
+            page: None,
         };
         let mut shelves = BTreeMap::new();
         take(&mut shelves, "pi", &NodeTopic::Availability, b"online", Tick(0));
@@ -369,6 +384,20 @@ mod tests {
         let drawn = shelves.get("pi").unwrap();
         assert_eq!(line("pi", drawn, Tick(0), false), "pi               ●●○  node=node (solid) pod-1=default/web (fast blink)\n");
         assert!(line("pi", drawn, Tick(150), false).contains("●○○"));
+        let shared = LedPicture {
+            pods: vec!["default/web".into(), "default/x".into(), "default/y".into()],
+            rgb: Some([1, 2, 3]),
+            ..led("pod-1", Pattern::Solid, "default/web")
+        };
+        let page = Some(PageNumber { number: 2, of: 3 });
+        let many = Picture { leds: vec![shared], night: true, page, ..picture };
+        take(&mut shelves, "many", &NodeTopic::Leds, &serde_json::to_vec(&many).unwrap(), Tick(0));
+        let drawn = shelves.get("many").unwrap();
+        assert_eq!(
+            line("many", drawn, Tick(0), false),
+            "many             ●  pod-1=default/web+2 (solid) page 2 of 3 night: the LEDs themselves are dark or dimmed\n"
+        );
+        assert!(line("many", drawn, Tick(0), true).contains("\x1b[1;38;2;1;2;3m●"));
         take(&mut shelves, "pi", &NodeTopic::Availability, b"offline", Tick(200));
         assert!(line("pi", shelves.get("pi").unwrap(), Tick(200), false).contains("node=node (long-short)"));
     }

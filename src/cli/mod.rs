@@ -23,6 +23,8 @@ mod doctor;
 #[cfg(feature = "agent")]
 mod fleet;
 #[cfg(feature = "master")]
+mod identify;
+#[cfg(feature = "master")]
 mod kubectl;
 #[cfg(feature = "agent")]
 mod leds;
@@ -77,6 +79,9 @@ enum Command {
     /// Lists, lets in, adds and removes nodes
     #[cfg(feature = "master")]
     Node(node::Args),
+    /// Makes a node's LEDs blink, so that a person finds its board
+    #[cfg(feature = "master")]
+    Identify(identify::Args),
     /// Makes, lists and deletes tokens with which nodes join
     #[cfg(feature = "master")]
     Token(token::Args),
@@ -139,6 +144,8 @@ impl Command {
             Command::Agent(args) => agent::run(&args),
             #[cfg(feature = "master")]
             Command::Node(args) => node::run(args),
+            #[cfg(feature = "master")]
+            Command::Identify(args) => identify::run(args),
             #[cfg(feature = "master")]
             Command::Token(args) => token::run(args),
             #[cfg(feature = "master")]
@@ -252,6 +259,8 @@ mod tests {
             "doctor network -o json --remove",
             "service hello -n home --url --wait 5 --data-dir /x",
             "service list -o json",
+            "identify shed",
+            "identify shed --seconds 5 --data-dir /x",
         ];
         for line in good {
             let parsed = Cli::try_parse_from(std::iter::once("bramble").chain(line.split(' ')));
@@ -273,6 +282,9 @@ mod tests {
             "node approve",
             "service",
             "service hello --wait soon",
+            "identify",
+            "identify shed --seconds 0",
+            "identify shed --seconds 3601",
         ];
         for line in bad {
             let refused = Cli::try_parse_from(std::iter::once("bramble").chain(line.split(' ')));

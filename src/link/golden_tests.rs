@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::call::{CallError, ImageQuestion, LogRequest, Question};
+use super::call::{CallError, Identified, IdentifyQuestion, ImageQuestion, LogRequest, Question};
 use super::codec::{decode, encode};
 use super::message::{
     Ask, Assignment, AssignmentBody, CallBody, CallRequest, Credit, End, Head, Health, Info, NodeEvent, NodeImage, Numbered,
@@ -211,6 +211,10 @@ fn what_passes_in_a_call() {
     let body = CallBody::Ask(Question::ImagePlatforms(image));
     golden("call_image", &CallRequest { v: SCHEMA, body, credit: 262_144 });
     golden("call_ask", &CallRequest { v: SCHEMA, body: CallBody::Ask(Question::Stats), credit: 262_144 });
+    let identify = CallBody::Ask(Question::Identify(IdentifyQuestion { seconds: 60 }));
+    golden("call_identify", &CallRequest { v: SCHEMA, body: identify, credit: 262_144 });
+    golden("identified", &Identified { leds: 8, unlit: None });
+    golden("identified_unlit", &Identified { leds: 8, unlit: Some("leds.enabled is false there".into()) });
     golden("credit", &Credit { v: SCHEMA, bytes: Some(24_576) });
     golden("credit_end", &Credit { v: SCHEMA, bytes: None });
     golden("frame", &StreamFrame { v: SCHEMA, sequence: 0, data: "bGluZSAxCg==".into(), end: None });

@@ -197,6 +197,102 @@ fn each_state_of_a_pod_and_a_node_is_seen_on_its_led() {
     show.shows("bramble-1", "pod-3", "default/calm", "solid");
 }
 
+/// The agent of a node, started anew by hand with other settings.
+struct Anew(Child);
+
+impl Anew {
+    fn of(cluster: &Cluster, node: &str, settings: &[(&str, &str)]) -> Self {
+        let pid = cluster.agent_pid(node);
+        signal(pid, "TERM");
+        wait_until("the agent ends", SOON, || {
+            let there = std::path::Path::new(&format!("/proc/{pid}")).exists();
+            if there { Err(format!("{pid} is there")) } else { Ok(()) }
+        });
+        let config = cluster.dir.join(format!("nodes/{node}/agent.toml")).display().to_string();
+        let mut agent = bramble(cluster.dir.parent().unwrap(), ["agent", "--config", &config]);
+        let child = agent.envs(settings.iter().copied()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        Self(child)
+    }
+}
+
+impl Drop for Anew {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_board_is_found_by_its_blinking_leds() {
+    let cluster = Cluster::started(&["--runtime", "simulated", "--nodes", "3"]);
+    let home = cluster.dir.parent().unwrap();
+    let data = cluster.dir.display().to_string();
+    let identify = |node: &str, more: &[&str]| Heard::from(bramble(home, ["identify", node, "--data-dir", &data]).args(more));
+    let show = Show::of(&cluster);
+    show.shows("bramble-1", "node", "node", "solid");
+    identify("bramble-1", &["--seconds", "3"]).says(0, &["all 8 LEDs of bramble-1 blink fast for 3 s"]);
+    show.has_shown("bramble-1", "node", "node", "identify");
+    show.shows("bramble-1", "node", "node", "solid");
+    assert!(show.frames("bramble-2").iter().all(|frame| !frame.says("node", "node", "identify")), "only the one that was meant");
+    identify("shed", &[]).fails(1, "there is no node shed", "bramble node list");
+    identify("Shed Pi", &[]).fails(2, "is no node's name", "lower case");
+
+    // One without LEDs, one whose LEDs nobody wants, and one that is deaf.
+    let bare = Anew::of(&cluster, "bramble-2", &[("BRAMBLE_BOARD", "generic")]);
+    let answered = |node: &str, code: i32| {
+        wait_until(&format!("{node} answers with {code}"), SOON, || {
+            let heard = identify(node, &["--seconds", "1"]);
+            if heard.code == code && !heard.err.contains("503") && !heard.err.contains("does not answer") {
+                Ok(heard)
+            } else {
+                Err(format!("{heard:?}"))
+            }
+        })
+    };
+    answered("bramble-2", 1).fails(1, "node bramble-2 cannot be made to blink", "leds.hats").says(1, &["it has no LEDs"]);
+    let off = Anew::of(&cluster, "bramble-3", &[("BRAMBLE_LEDS__ENABLED", "false")]);
+    answered("bramble-3", 0).says(0, &["blink in drawings only", "leds.enabled is false there"]);
+    signal(cluster.agent_pid("bramble-1"), "STOP");
+    identify("bramble-1", &[]).fails(1, "node bramble-1 cannot be made to blink", "power and a network");
+    signal(cluster.agent_pid("bramble-1"), "CONT");
+    drop((bare, off));
+}
+
+#[test]
+fn more_pods_than_leds_share_them_or_come_in_pages() {
+    let cluster = Cluster::started(&["--runtime", "simulated", "--nodes", "1"]);
+    let show = Show::of(&cluster);
+    let pods: Vec<String> = (0..9).map(|number| pod(&format!("calm-{number}"), "", 1)).collect();
+    cluster.apply(&pods.concat());
+    // Nine pods on seven LEDs.
+    wait_until("two LEDs are shared, all solid", SOON, || {
+        let last = show.frames("bramble-1").pop();
+        let shared =
+            |frame: &Frame| frame.words.values().filter(|(shows, pattern)| shows.ends_with("+1") && pattern == "solid").count();
+        if last.as_ref().is_some_and(|frame| shared(frame) == 2) { Ok(()) } else { Err(format!("{last:?}")) }
+    });
+    cluster.apply(&pod("crash", "bramble/simulate: exit=1 after=50ms", 1));
+    show.has_shown("bramble-1", &show.led("bramble-1", "default/crash+1"), "default/crash+1", "fast blink");
+
+    let paged = [("BRAMBLE_LEDS__OVERFLOW", "page"), ("BRAMBLE_LEDS__PAGE_SECONDS", "1")];
+    let begun = Instant::now();
+    let agent = Anew::of(&cluster, "bramble-1", &paged);
+    wait_until("each pod by itself", SOON, || {
+        let frames = show.frames("bramble-1");
+        let seen: std::collections::BTreeSet<String> = frames
+            .iter()
+            .filter(|frame| frame.at > begun)
+            .flat_map(|frame| frame.words.values().map(|(shows, _)| shows.clone()))
+            .collect();
+        let missing: Vec<String> = (0..9)
+            .map(|n| format!("default/calm-{n}+1"))
+            .filter(|name| !seen.contains(name) && !seen.contains(name.trim_end_matches("+1")))
+            .collect();
+        if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?} of {seen:?}")) }
+    });
+    drop(agent);
+}
+
 #[test]
 fn show_ends_when_it_should_and_says_when_there_is_nothing_to_see() {
     let cluster = Cluster::started(&["--runtime", "simulated", "--nodes", "2"]);

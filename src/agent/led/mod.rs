@@ -1,14 +1,24 @@
 //! LEDs: which one shows what, and when it is lit.
 //!
 //! ```text
-//!  node.rs ── PodLight list ──▶ shelf.rs (which LED shows which pod) ──▶ pattern.rs (lit or dark now) ──▶ driver
-//!  session ── link up, down ──▶                                        └▶ message `up/leds`: for drawings
+//!  node.rs ── PodLight list ──▶ shelf.rs ──▶ pattern.rs (lit or dark now) ──▶ panel.rs ──▶ driver
+//!  session ── link up, down ──▶  │  │ └▶ picture.rs: message `up/leds`, for drawings
+//!  master ── identify ─────────▶ │  └ palette.rs (state → pattern, colour), night.rs (dark, dimmed)
+//!                                └ places.rs (which LED is whose), pages.rs (whose turn it is)
 //! ```
 //!
 //! LEDs never hold up pods: a missing pin is a warning with the fix, no more.
 
+pub mod disk;
 pub mod gpio;
+pub mod night;
+mod pages;
+pub mod palette;
+pub mod panel;
 pub mod pattern;
+pub mod picture;
+mod places;
+pub mod settings;
 pub mod shelf;
 
 /// What one LED is to show at this moment. An LED of one colour burns as bright as the brightest of the three; one that can only be

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -17,8 +18,8 @@ use crate::agent::health::judge::Pressures;
 use crate::agent::health::sysinfo::{Machine as Facts, Sensors};
 use crate::agent::hooks::{HookEnd, HookOrder, HookOutcome};
 use crate::agent::images::Wanted;
+use crate::agent::led::panel::Panel;
 use crate::agent::led::shelf::{PodLight, PodState, Shelf, ShelfEffect, ShelfInput};
-use crate::agent::led::{Driver, DriverError, Light};
 use crate::agent::node::{self, Effect, Input, Node, Order, Outcome};
 use crate::agent::past::Past;
 use crate::agent::pods::status::LightState;
@@ -34,8 +35,11 @@ use crate::board::Board;
 use crate::clock::{Clock, Now, SystemClock, Tick};
 use crate::error::Chain;
 use crate::link::bus::{Bus, BusEvent, Publish};
+use crate::link::call::{Identified, Question};
 use crate::link::codec::{decode, encode};
-use crate::link::message::{Assignment, CallRequest, Credit, Head, Health, Info, NodeEvent, NodeImage, SCHEMA, VolumeReport};
+use crate::link::message::{
+    Assignment, CallBody, CallRequest, Credit, Head, Health, Info, NodeEvent, NodeImage, SCHEMA, VolumeReport,
+};
 use crate::link::mqtt::Place;
 use crate::link::session::{Session, SessionEffect, SessionInput};
 use crate::link::share::Share;
@@ -72,9 +76,9 @@ pub(super) struct Agent {
     pub(super) machine: Facts,
     pub(super) board: Board,
     pub(super) addresses: Vec<String>,
-    pub(super) driver: Box<dyn Driver>,
-    /// Why LEDs could not be lit, as it was said.
-    pub(super) unlit: Option<DriverError>,
+    pub(super) panel: Panel,
+    /// Why its LEDs cannot burn from the start.
+    pub(super) unlit: Option<String>,
     pub(super) bus: Arc<dyn Bus>,
     pub(super) topics: Topics,
     pub(super) orders: mpsc::Sender<Order>,
@@ -149,10 +153,7 @@ impl Agent {
                     .chain(self.connected.then_some(self.health_at))
                     .min();
             tokio::select! { biased;
-                () = stop.cancelled() => {
-                    self.driver.leave();
-                    return;
-                }
+                () = stop.cancelled() => break,
                 Some(event) = events.recv() => {
                     if event == BusEvent::Connected {
                         self.learn_addresses().await;
@@ -197,11 +198,12 @@ impl Agent {
                 }
                 () = self.streams.ended() => {}
                 () = self.clock.sleep_until(wake) => self.wake(),
-                else => return,
+                else => break,
             }
             self.tell_local_pods();
             self.tell();
         }
+        self.panel.leave();
     }
 
     /// Tells whoever asks which pods have which addresses, when that is something else than before.
@@ -296,27 +298,30 @@ impl Agent {
         self.show(effects);
     }
 
+    /// Blinks for somebody who looks for this board.
+    fn identify(&mut self, how_long: Duration) -> Identified {
+        let leds = self.board.leds.len();
+        if leds == 0 {
+            return Identified { leds, unlit: Some(format!("its board is {:?}, which has none", self.board.name)) };
+        }
+        tracing::info!(node = self.config.node, seconds = how_long.as_secs(), "identifies itself");
+        self.light(ShelfInput::Identify(how_long));
+        let unlit = self.unlit.clone().or_else(|| self.panel.trouble().map(ToString::to_string));
+        Identified { leds, unlit }
+    }
+
     fn show(&mut self, effects: Vec<ShelfEffect>) {
         for effect in effects {
             match effect {
-                ShelfEffect::Show(frame) => self.drive(&frame),
+                ShelfEffect::Show(frame) => {
+                    if let Some(error) = self.panel.show(&frame) {
+                        tracing::warn!(node = self.config.node, "{error}");
+                    }
+                }
                 ShelfEffect::Tell(picture) => {
                     if self.connected && !picture.leds.is_empty() {
                         self.publish(&NodeTopic::Leds, encode(&picture), true);
                     }
-                }
-            }
-        }
-    }
-
-    /// Lights the LEDs. One that cannot be lit is said once, until all can be again.
-    fn drive(&mut self, frame: &[Light]) {
-        match self.driver.show(frame) {
-            Ok(()) => self.unlit = None,
-            Err(error) => {
-                if self.unlit.as_ref() != Some(&error) {
-                    tracing::warn!(node = self.config.node, "{error}");
-                    self.unlit = Some(error);
                 }
             }
         }
@@ -386,10 +391,15 @@ impl Agent {
                 self.health_soon();
                 Ok(())
             }
-            NodeTopic::CallRequest(id) => decode::<CallRequest>(payload).map(|request| match self.down() {
+            NodeTopic::CallRequest(id) => decode::<CallRequest>(payload).map(|request| match (self.down(), &request.body) {
+                // The board needs no runtime.
+                (_, CallBody::Ask(Question::Identify(question))) => {
+                    let identified = self.identify(Duration::from_secs(question.seconds.into()));
+                    self.streams.reply(&id, &request, &json!(identified));
+                }
                 // Nobody waits for the time-out of a runtime that is known not to answer.
-                Some(words) => self.streams.refuse(&id, &request, words),
-                None => self.streams.start(id, request),
+                (Some(words), _) => self.streams.refuse(&id, &request, words),
+                (None, _) => self.streams.start(id, request),
             }),
             NodeTopic::CallCredit(id) => decode::<Credit>(payload).map(|credit| self.streams.credit(&id, credit)),
             NodeTopic::Info
