@@ -16,7 +16,7 @@ use crate::api::status::ApiError;
 use crate::link::call::{CallError, Identified, IdentifyQuestion, Question};
 
 /// A node that has not answered by then has no link: somebody waits at a terminal, and `https.rs` waits for 5 s.
-pub const WITHIN: Duration = Duration::from_secs(4);
+pub const WITHIN: Duration = Duration::from_secs(3);
 /// When nobody says.
 const USUAL_SECONDS: i64 = 60;
 /// An hour: longer is no search.

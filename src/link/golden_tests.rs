@@ -213,8 +213,13 @@ fn what_passes_in_a_call() {
     golden("call_ask", &CallRequest { v: SCHEMA, body: CallBody::Ask(Question::Stats), credit: 262_144 });
     let identify = CallBody::Ask(Question::Identify(IdentifyQuestion { seconds: 60 }));
     golden("call_identify", &CallRequest { v: SCHEMA, body: identify, credit: 262_144 });
-    golden("identified", &Identified { leds: 8, unlit: None });
-    golden("identified_unlit", &Identified { leds: 8, unlit: Some("leds.enabled is false there".into()) });
+    for (identified, text) in [
+        (Identified { leds: 8, unlit: None }, r#"{"leds":8}"#),
+        (Identified { leds: 0, unlit: Some("it has none".into()) }, r#"{"leds":0,"unlit":"it has none"}"#),
+    ] {
+        assert_eq!(serde_json::to_string(&identified).unwrap(), text);
+        assert_eq!(serde_json::from_str::<Identified>(text).unwrap(), identified);
+    }
     golden("credit", &Credit { v: SCHEMA, bytes: Some(24_576) });
     golden("credit_end", &Credit { v: SCHEMA, bytes: None });
     golden("frame", &StreamFrame { v: SCHEMA, sequence: 0, data: "bGluZSAxCg==".into(), end: None });

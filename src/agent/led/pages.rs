@@ -116,7 +116,7 @@ mod tests {
         let mut pages = Pages::new(Duration::from_secs(4));
         assert_eq!((pages.next_wake(), pages.turn(Tick(99_000))), (None, Turn::Page(0)));
         pages.set_count(3, Tick(0));
-        assert_eq!(pages.turn(Tick(9_300)), Turn::Page(2));
+        assert_eq!((pages.turn(Tick(4_700)), pages.turn(Tick(9_300))), (Turn::Page(1), Turn::Page(2)));
         pages.set_count(5, Tick(9_400));
         assert_eq!(pages.turn(Tick(9_400)), Turn::Page(2), "a page more is no reason to begin anew");
         pages.set_count(2, Tick(9_500));
