@@ -146,13 +146,13 @@ fn in_a_guest_both_kinds_reach_each_other_and_the_kernels_goes_on_without_its_ag
     assert_eq!(line(&nodes[0], &format!("cat /sys/class/net/{name}/mtu")).trim(), "1420");
 
     // Without its agent.
-    assert_eq!(listed(&nodes[0]), [name.clone()]);
+    assert_eq!(listed(&nodes[0]), [name.as_str()]);
     let before = device(&nodes[0]).unwrap();
     nodes[0].stop();
     reaches(&nodes[0], &nodes[1], 1392);
     reaches(&nodes[2], &nodes[0], 1392);
     reaches6(&nodes[1], &nodes[0], 1372);
-    assert_eq!(listed(&nodes[0]), [name.clone()]);
+    assert_eq!(listed(&nodes[0]), [name.as_str()]);
     let told = nodes[0].told.borrow().clone();
     nodes[0].run();
     std::thread::sleep(Duration::from_secs(1));

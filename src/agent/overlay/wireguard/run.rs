@@ -38,6 +38,8 @@ pub struct Parts {
 enum WireguardError {
     #[error("no key can be had")]
     Key(#[source] DiskError),
+    #[error("network.wireguard is \"kernel\": load the kernel's module \"wireguard\", or set it to \"auto\"")]
+    OnlyKernel(#[source] KernelError),
     #[error(transparent)]
     Kernel(#[from] KernelError),
     #[error(transparent)]
@@ -123,6 +125,7 @@ async fn carry(parts: &mut Parts, wanted: Wanted, past: &mut Past, stop: &Cancel
                 }
                 past.said = true;
             }
+            Err(error @ KernelError::Missing) => return Err(WireguardError::OnlyKernel(error)),
             done => return Ok(done?),
         }
     }
