@@ -1,3 +1,5 @@
+//! Bytes: written by hand after the headers of the kernel, and as Linux told them.
+
 use defguard_boringtun::x25519::PublicKey as X25519;
 
 use super::*;
