@@ -15,6 +15,7 @@ use super::images::collect;
 use super::join::{Join, Master};
 use super::led::settings::Settings as Leds;
 use super::node::MostPulls;
+use super::overlay::wireguard::Choice;
 use super::pods::admission::may_be_allowed;
 use super::runtime::translate::LogCap;
 use crate::api::core::join::{Token, dns_label, is_node_name};
@@ -75,6 +76,8 @@ pub struct AgentConfig {
     pub leds_enabled: bool,
     /// `[leds]`: how they show what they show.
     pub leds: Leds,
+    /// `network.wireguard`: who encrypts where encryption is asked for.
+    pub wireguard: Choice,
     /// `dns.port`: where the node answers its pods' questions for names; `None` without `dns.enabled`.
     pub dns_port: Option<u16>,
     /// `devices.root`: below which folder `/dev` and `/sys` are looked for; `None` without `devices.enabled`.
@@ -239,6 +242,7 @@ impl AgentConfig {
         let dns_enabled = r.switch("dns.enabled").unwrap_or(true);
         let dns_port = r.parsed("dns.port", "a port, 1 to 65535", |text| text.parse().ok().filter(|port: &u16| *port > 0));
         let dns_port = dns_enabled.then(|| dns_port.unwrap_or(dns::run::PORT));
+        let wireguard = r.parsed("network.wireguard", "\"auto\", \"kernel\" or \"user\"", Choice::parse);
         let devices_root = r.path("devices.root", "a directory");
         // A simulated node runs nothing that could use what this machine has.
         let own = runtime != Some(Runtime::Simulated) || devices_root.is_some();
@@ -271,6 +275,7 @@ impl AgentConfig {
             ingress,
             leds_enabled,
             leds,
+            wireguard: wireguard.unwrap_or_default(),
             dns_port,
             images,
             devices_root,
@@ -359,6 +364,15 @@ mod tests {
         let file = dir.path().join("a.toml");
         std::fs::write(&file, text).unwrap();
         AgentConfig::load(Some((&file, FileMay::NotBeMissing)), [], &[]).map_err(|faults| faults.to_string())
+    }
+
+    #[test]
+    fn who_encrypts_is_the_kernel_if_it_can_unless_somebody_says_otherwise() {
+        let choice = |text: &str| load(text).map(|config| config.wireguard);
+        assert_eq!(choice(""), Ok(Choice::Auto));
+        assert_eq!(choice("network.wireguard = 'user'"), Ok(Choice::User));
+        assert_eq!(choice("network.wireguard = 'kernel'"), Ok(Choice::Kernel));
+        assert!(choice("network.wireguard = 'yes'").unwrap_err().contains("network.wireguard: expected \"auto\""));
     }
 
     #[test]
