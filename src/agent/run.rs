@@ -26,6 +26,7 @@ use super::config::{AgentConfig, Runtime as RuntimeKind};
 use super::devices::{self, Offer};
 use super::disk::{self, DiskError};
 use super::dns::NameServer;
+use super::early::Began;
 use super::health;
 use super::health::judge::Pressures;
 use super::health::sysinfo::Sensors;
@@ -51,7 +52,7 @@ use super::volumes;
 use crate::api::image::Platforms;
 use crate::backoff::Policy;
 use crate::board::Board;
-use crate::clock::{SystemClock, Tick};
+use crate::clock::{Clock, SystemClock, Tick};
 use crate::error::{Chain, Report};
 use crate::link::mqtt::{self, MqttConfig, Place};
 use crate::link::session::Session;
@@ -197,6 +198,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
     let agent = Agent {
         config: config.clone(),
         clock,
+        began: Began::at(clock.now()),
         node: Node::new(NodeConfig {
             name: config.node.clone(),
             host_ips: addresses.clone(),

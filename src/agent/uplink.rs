@@ -96,6 +96,7 @@ impl Uplink {
             v: SCHEMA,
             incarnation: self.incarnation,
             anew: self.anew,
+            clock: None,
             pods: Vec::new(),
             events: Vec::new(),
             volumes: Vec::new(),

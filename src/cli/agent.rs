@@ -7,7 +7,8 @@ use tokio::task::JoinSet;
 
 use super::daemon::{ConfigArgs, Workers};
 use crate::agent::config::{AgentConfig, DEFAULT_FILE};
-use crate::clock::SystemClock;
+use crate::agent::early::{self, words};
+use crate::clock::{Clock, SystemClock};
 use crate::config::{Claim, Flag};
 use crate::error::Report;
 use crate::task::{Ended, Supervisor};
@@ -76,6 +77,10 @@ fn serve(configs: Vec<AgentConfig>) -> Result<(), Report> {
         let clock = SystemClock::start();
         let systemd = Arc::new(Systemd::from_environment());
         let mut supervisor = Supervisor::new(stop.clone());
+        let wall = clock.now().wall;
+        if !wall.is_set() {
+            tracing::warn!("{}", words(wall));
+        }
         // Joining may take until a person comes by: no reason to be started again.
         systemd.ready();
         let mut waiting = configs.into_iter();
@@ -98,10 +103,10 @@ fn serve(configs: Vec<AgentConfig>) -> Result<(), Report> {
             let Some(config) = ready else { return Ok(()) };
             crate::agent::run::spawn(&config, clock, &mut supervisor)?;
         }
-        systemd.status("runs");
         let watched = stop.clone();
         supervisor.spawn("watchdog", async move {
-            systemd.watchdog(watched).await;
+            let told = early::run::follow(clock, &systemd, "runs", &watched);
+            tokio::join!(told, systemd.watchdog(watched.clone()));
             systemd.stopping();
         });
         match supervisor.run(STOP).await {

@@ -147,6 +147,9 @@ pub struct Report {
     /// Everything is told again from here on: forget what was said of pods before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub anew: bool,
+    /// How wrong the node's clock was, or is; of times in `pods` that are older than any Bramble. Nothing: it was right from the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<Early>,
     /// Newest state per pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pods: Vec<PodReport>,
@@ -156,6 +159,16 @@ pub struct Report {
     /// What became of volumes that were to be removed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<VolumeReport>,
+}
+
+/// A node's clock that was not set when the node began: a Pi has no battery clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Early {
+    /// It is not set yet, and showed this when the message was sent, in milliseconds since 1970.
+    ShowsMilliseconds(i64),
+    /// It was set meanwhile: before that it was so much too early.
+    ByMilliseconds(i64),
 }
 
 /// What became of a volume that the share's `discard` names.

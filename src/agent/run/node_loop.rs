@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::config::AgentConfig;
 use crate::agent::devices::Offer;
 use crate::agent::devices::inventory::Inventory;
+use crate::agent::early::Began;
 use crate::agent::health::judge::Pressures;
 use crate::agent::health::sysinfo::{Machine as Facts, Sensors};
 use crate::agent::hooks::{HookEnd, HookOrder, HookOutcome};
@@ -54,6 +55,8 @@ const FLOCK: usize = 64;
 pub(super) struct Agent {
     pub(super) config: AgentConfig,
     pub(super) clock: SystemClock,
+    /// Whether the clock was set when the node began.
+    pub(super) began: Began,
     pub(super) node: Node,
     pub(super) session: Session,
     /// The conversation about the network.
@@ -476,7 +479,8 @@ impl Agent {
         if !self.connected {
             return;
         }
-        while let Some(report) = self.uplink.next_message() {
+        while let Some(mut report) = self.uplink.next_message() {
+            report.clock = self.began.early(self.clock.now());
             if !self.publish(&NodeTopic::Report, encode(&report), false) {
                 self.uplink.lost(report);
                 self.retry_at = Some(self.clock.now().tick.after(RETRY));
