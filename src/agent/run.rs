@@ -22,11 +22,11 @@ use tokio_util::sync::CancellationToken;
 
 use node_loop::{Agent, Inboxes, beat};
 
+use super::clock_watch::ClockWatch;
 use super::config::{AgentConfig, Runtime as RuntimeKind};
 use super::devices::{self, Offer};
 use super::disk::{self, DiskError};
 use super::dns::NameServer;
-use super::early::Began;
 use super::health;
 use super::health::judge::Pressures;
 use super::health::sysinfo::Sensors;
@@ -198,7 +198,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
     let agent = Agent {
         config: config.clone(),
         clock,
-        began: Began::at(clock.now()),
+        watch: ClockWatch::begin(clock.now()),
         node: Node::new(NodeConfig {
             name: config.node.clone(),
             host_ips: addresses.clone(),

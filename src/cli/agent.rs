@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::daemon::{ConfigArgs, Workers};
+use crate::agent::clock_watch::{self, words};
 use crate::agent::config::{AgentConfig, DEFAULT_FILE};
-use crate::agent::early::{self, words};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Claim, Flag};
 use crate::error::Report;
@@ -105,7 +105,7 @@ fn serve(configs: Vec<AgentConfig>) -> Result<(), Report> {
         }
         let watched = stop.clone();
         supervisor.spawn("watchdog", async move {
-            let told = early::run::follow(clock, &systemd, "runs", &watched);
+            let told = clock_watch::run::follow(clock, &systemd, "runs", &watched);
             tokio::join!(told, systemd.watchdog(watched.clone()));
             systemd.stopping();
         });

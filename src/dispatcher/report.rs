@@ -13,7 +13,7 @@ use super::drops::Cause;
 use super::stamps;
 use crate::api::{Key, Object, Uid, registry, schema};
 use crate::clock::Wall;
-use crate::link::message::{Early, NodeEvent, PodReport};
+use crate::link::message::{NodeClock, NodeEvent, PodReport};
 use crate::link::report::Said;
 use crate::store::{Op, View};
 
@@ -130,13 +130,13 @@ pub fn check_event(view: &View, node: &str, event: &NodeEvent) -> Result<(), Cau
 }
 
 /// What reports of `node` change in the store. One pod, one operation; a pod that is not this node's, or is another by now, is
-/// left alone. `early` is how wrong the node's clock was, `now` the master's time.
+/// left alone. `clock` is how the node's clock stands, `now` the master's time.
 #[must_use]
-pub fn writes(view: &View, node: &str, reports: &[PodReport], early: Option<Early>, now: Wall) -> Vec<Op> {
-    reports.iter().filter_map(|report| write(view, node, report, early, now)).collect()
+pub fn writes(view: &View, node: &str, reports: &[PodReport], clock: Option<&NodeClock>, now: Wall) -> Vec<Op> {
+    reports.iter().filter_map(|report| write(view, node, report, clock, now)).collect()
 }
 
-fn write(view: &View, node: &str, report: &PodReport, early: Option<Early>, now: Wall) -> Option<Op> {
+fn write(view: &View, node: &str, report: &PodReport, clock: Option<&NodeClock>, now: Wall) -> Option<Op> {
     let key = Key::new(&registry::PODS, &report.namespace, &report.name);
     let pod = view.get(&key)?;
     if pod.uid() != report.uid || pod.str_at(&["spec", "nodeName"]) != node {
@@ -147,7 +147,7 @@ fn write(view: &View, node: &str, report: &PodReport, early: Option<Early>, now:
     }
     let mut next = Object::clone(pod);
     let mut told = report.status.clone();
-    stamps::put_right(&mut told, pod, early, now);
+    stamps::put_right(&mut told, pod, clock, now);
     if let Some(status) = merged_status(pod, &told) {
         next.set_at(&["status"], status);
     }

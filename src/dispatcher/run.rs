@@ -501,7 +501,7 @@ impl Dispatcher {
             }
         }
         for pods in pods.chunks(MOST) {
-            if self.write(|view| report::writes(view, name, pods, said.clock, now.wall)).await {
+            if self.write(|view| report::writes(view, name, pods, said.clock.as_ref(), now.wall)).await {
                 let told: Vec<Uid> = pods.iter().map(|pod| pod.uid.clone()).collect();
                 self.signs.told(&told);
             } else {

@@ -147,9 +147,9 @@ pub struct Report {
     /// Everything is told again from here on: forget what was said of pods before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub anew: bool,
-    /// How wrong the node's clock was, or is; of times in `pods` that are older than any Bramble. Nothing: it was right from the start.
+    /// What the times in `pods` are worth. Without it they are taken as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub clock: Option<Early>,
+    pub clock: Option<NodeClock>,
     /// Newest state per pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pods: Vec<PodReport>,
@@ -161,14 +161,26 @@ pub struct Report {
     pub volumes: Vec<VolumeReport>,
 }
 
-/// A node's clock that was not set when the node began: a Pi has no battery clock.
+/// How a node's clock stands, by which the times in its reports were read: a Pi has no battery for one, and what it shows jumps when a
+/// time server answers. All in milliseconds since 1970, as that clock shows them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeClock {
+    /// When the message was made.
+    pub shows_milliseconds: i64,
+    /// When the agent began: of times before that nothing is known.
+    pub began_milliseconds: i64,
+    /// How it was put forward since, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub jumps: Vec<ClockJump>,
+}
+
+/// A clock that was put forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Early {
-    /// It is not set yet, and showed this when the message was sent, in milliseconds since 1970.
-    ShowsMilliseconds(i64),
-    /// It was set meanwhile: before that it was so much too early.
-    ByMilliseconds(i64),
+pub struct ClockJump {
+    /// What it would have shown at that moment.
+    pub until_milliseconds: i64,
+    /// By so much times before that are too early.
+    pub by_milliseconds: i64,
 }
 
 /// What became of a volume that the share's `discard` names.

@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::agent::hooks::{HookEnd, HookOutcome};
 use crate::agent::images::progress::Told;

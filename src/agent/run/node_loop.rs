@@ -10,10 +10,10 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::agent::clock_watch::ClockWatch;
 use crate::agent::config::AgentConfig;
 use crate::agent::devices::Offer;
 use crate::agent::devices::inventory::Inventory;
-use crate::agent::early::Began;
 use crate::agent::health::judge::Pressures;
 use crate::agent::health::sysinfo::{Machine as Facts, Sensors};
 use crate::agent::hooks::{HookEnd, HookOrder, HookOutcome};
@@ -55,8 +55,8 @@ const FLOCK: usize = 64;
 pub(super) struct Agent {
     pub(super) config: AgentConfig,
     pub(super) clock: SystemClock,
-    /// Whether the clock was set when the node began.
-    pub(super) began: Began,
+    /// How the clock was put right since the node began.
+    pub(super) watch: ClockWatch,
     pub(super) node: Node,
     pub(super) session: Session,
     /// The conversation about the network.
@@ -480,7 +480,7 @@ impl Agent {
             return;
         }
         while let Some(mut report) = self.uplink.next_message() {
-            report.clock = self.began.early(self.clock.now());
+            report.clock = Some(self.watch.told(self.clock.now()));
             if !self.publish(&NodeTopic::Report, encode(&report), false) {
                 self.uplink.lost(report);
                 self.retry_at = Some(self.clock.now().tick.after(RETRY));
@@ -490,6 +490,9 @@ impl Agent {
     }
 
     fn tell_health(&mut self, now: Now) {
+        if let Some(words) = self.watch.look(now) {
+            tracing::info!(node = self.config.node, "{words}");
+        }
         // The digest is over what was told: tell that first.
         self.tell();
         let reading = self.sensors.read();
