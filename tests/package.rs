@@ -109,8 +109,8 @@ fn lintian_finds_no_error_in_it() {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("bramble");
     machine::stripped(&program);
-    for more in [&[][..], &["--whole"]] {
-        let package = package(folder.path(), "amd64", &program, more);
+    for more in [Vec::new(), vec!["--whole"]] {
+        let package = package(folder.path(), "amd64", &program, &more);
         // Ours is no upload to Debian: no request for packaging is closed, and the program links what cargo says.
         let tags = "no-manual-page,bogus-mail-host,bogus-mail-host-in-debian-changelog,statically-linked-binary,embedded-library,uses-no-compression-for-control-tarball,uses-no-compression-for-data-tarball";
         let found = said("lintian", &["--fail-on", "error", "--suppress-tags", tags, package.to_str().unwrap()]);

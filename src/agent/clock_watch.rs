@@ -67,12 +67,25 @@ fn ahead(now: Now) -> i64 {
     now.wall.0.saturating_sub(i64::try_from(now.tick.0).unwrap_or(i64::MAX))
 }
 
-/// What a person is told of a clock that is not set.
+/// Why a clock is not trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// It shows a time in which there was no Bramble.
+    NotSet,
+    /// systemd's time service runs, and has no answer yet.
+    NotSynchronized,
+}
+
+/// What a person is told of a clock that is in doubt.
 #[must_use]
-pub fn words(wall: Wall) -> String {
+pub fn words(doubt: Doubt, wall: Wall) -> String {
+    let shown = rfc3339(wall);
+    let what = match doubt {
+        Doubt::NotSet => format!("the clock is not set, it shows {shown}"),
+        Doubt::NotSynchronized => format!("no time server has answered yet, the clock shows {shown}"),
+    };
     format!(
-        "the clock is not set, it shows {}: the node joins and runs pods all the same, and the master puts its times right; registries may refuse until a time server answers",
-        rfc3339(wall)
+        "{what}: the node joins and runs pods all the same, and the master puts its times right; registries may refuse until the time is known"
     )
 }
 

@@ -1,12 +1,13 @@
 //! `bramble agent`: configuration, claim, then one node until it is told to stop. `bramble fleet` runs several by the same way.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 
 use super::daemon::{ConfigArgs, Workers};
-use crate::agent::clock_watch::{self, words};
+use crate::agent::clock_watch::{self, Doubt, words};
 use crate::agent::config::{AgentConfig, DEFAULT_FILE};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Claim, Flag};
@@ -78,8 +79,10 @@ fn serve(configs: Vec<AgentConfig>) -> Result<(), Report> {
         let systemd = Arc::new(Systemd::from_environment());
         let mut supervisor = Supervisor::new(stop.clone());
         let wall = clock.now().wall;
-        if !wall.is_set() {
-            tracing::warn!("{}", words(wall));
+        match clock_watch::run::doubt(Path::new("/"), wall) {
+            Some(doubt @ Doubt::NotSet) => tracing::warn!("{}", words(doubt, wall)),
+            Some(doubt @ Doubt::NotSynchronized) => tracing::info!("{}", words(doubt, wall)),
+            None => {}
         }
         // Joining may take until a person comes by: no reason to be started again.
         systemd.ready();

@@ -16,9 +16,10 @@ use super::net::hold::Hold;
 use super::net::run::Net;
 use super::report::Heard;
 use super::streams::{NewCall, Running};
-use super::{assign, register, report, volumes};
+use super::{assign, register, report, stamps, volumes};
 use crate::api::core::event::{Involved, Occurrence, Severity, record};
 use crate::api::core::node::Node as NodeObject;
+use crate::api::time::parse;
 use crate::api::{Key, Object, Revision, Uid, registry};
 use crate::clock::{Clock, Now, SystemClock, Tick};
 use crate::error::Chain;
@@ -86,6 +87,8 @@ struct Node {
     asked_all: Option<Tick>,
     /// Whether it obeys another store.
     foreign: bool,
+    /// Whether its clock shows another time.
+    astray: bool,
 }
 
 struct Dispatcher {
@@ -244,6 +247,7 @@ impl Dispatcher {
             info: None,
             asked_all: None,
             foreign: false,
+            astray: false,
         })
     }
 
@@ -461,6 +465,15 @@ impl Dispatcher {
                 tracing::warn!(node = name, "it {}", register::of_another_store(name));
             } else {
                 tracing::info!(node = name, "it obeys this master's store");
+            }
+        }
+        if let Some(shows) = parse(&health.time) {
+            let off = stamps::off_by(shows, now.wall);
+            if std::mem::replace(&mut self.node(name).astray, off.is_some()) != off.is_some() {
+                match off {
+                    Some(words) => tracing::warn!(node = name, "its clock is {words}; the times of its pods are put right"),
+                    None => tracing::info!(node = name, "its clock shows the master's time"),
+                }
             }
         }
         let epoch = self.epoch;

@@ -7,7 +7,7 @@
 use serde_json::{Map, Value};
 
 use crate::api::Object;
-use crate::api::time::{parse, rfc3339};
+use crate::api::time::{age, parse, rfc3339};
 use crate::clock::Wall;
 use crate::link::message::NodeClock;
 
@@ -24,6 +24,15 @@ pub fn put_right(status: &mut Value, pod: &Object, clock: Option<&NodeClock>, no
     let Some(clock) = clock else { return };
     let created = parse(pod.str_at(&["metadata", "creationTimestamp"]));
     Mend { clock, created, now }.walk(status, pod.at(&["status"]));
+}
+
+/// In words how far a node's clock is from the master's, when that is too far.
+#[must_use]
+pub fn off_by(shows: Wall, now: Wall) -> Option<String> {
+    let behind = now.0.saturating_sub(shows.0);
+    let way = if behind > 0 { "behind" } else { "ahead of" };
+    let distance = age(Wall(0), Wall(behind.saturating_abs()));
+    (behind.saturating_abs() > RIGHT_MILLISECONDS).then(|| format!("{distance} {way} the master's"))
 }
 
 struct Mend<'a> {
@@ -165,6 +174,14 @@ mod tests {
             "containerStatuses": [{"name": "c", "state": {"running": {"startedAt": "2026-01-01T00:06:05Z"}}}]});
         let right = righted(status, json!({}), &clock, now);
         assert_eq!(times(&right), ["2026-01-01T00:06:00Z", "2026-01-04T00:09:30Z", "2026-01-01T00:06:05Z"]);
+    }
+
+    #[test]
+    fn how_far_a_clock_is_off_is_said_in_words_and_a_little_is_not_said() {
+        assert_eq!(off_by(Wall(NOW.0 - 59_000), NOW), None);
+        assert_eq!(off_by(Wall(NOW.0 - 3_600_000), NOW).as_deref(), Some("60m behind the master's"));
+        assert_eq!(off_by(Wall(NOW.0 + 7_200_000), NOW).as_deref(), Some("120m ahead of the master's"));
+        assert_eq!(off_by(Wall(0), NOW).as_deref(), Some("56y behind the master's"));
     }
 
     #[test]

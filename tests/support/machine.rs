@@ -174,10 +174,8 @@ pub fn stripped(path: &Path) {
     run(Command::new("strip").arg("-o").arg(path).arg(env!("CARGO_BIN_EXE_bramble")));
 }
 
-/// The root file system as it is kept, made if it is not there.
-fn kept() -> PathBuf {
-    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
-    let release = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).unwrap_or("stable").to_owned();
+/// Where what is made once is kept, and the claim on it: tests are processes of their own.
+pub fn cache() -> (PathBuf, std::fs::File) {
     let cache = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))
@@ -185,22 +183,30 @@ fn kept() -> PathBuf {
         .join("bramble/machines");
     std::fs::create_dir_all(&cache).unwrap();
     let lock = std::fs::File::create(cache.join("lock")).unwrap();
-    // Tests are processes of their own.
     lock.lock().unwrap();
+    (cache, lock)
+}
+
+/// The root file system as it is kept, made if it is not there.
+fn kept() -> PathBuf {
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let release = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).unwrap_or("stable").to_owned();
+    let (cache, _lock) = cache();
     let tar = cache.join(format!("debian-{release}-{}.tar", PACKAGES.replace(',', "-")));
     if !tar.exists() {
         let (from, making) = (std::time::Instant::now(), tar.with_extension("new.tar"));
-        run(Command::new("mmdebstrap")
-            .args(["--quiet", "--variant=minbase", "--include", PACKAGES, "--dpkgopt=path-exclude=/usr/share/man/*", &release])
-            .arg(&making));
+        let without = ["man", "doc", "locale"].map(|part| format!("--dpkgopt=path-exclude=/usr/share/{part}/*"));
+        let mut make = Command::new("mmdebstrap");
+        run(make.args(["--quiet", "--variant=minbase", "--include", PACKAGES]).args(without).arg(&release).arg(&making));
         std::fs::rename(&making, &tar).unwrap();
         println!("{}: made in {:.0} s", tar.display(), from.elapsed().as_secs_f64());
     }
     tar
 }
 
+/// Runs a program that must end well.
 #[track_caller]
-fn run(command: &mut Command) {
+pub fn run(command: &mut Command) {
     let said = command.stdin(Stdio::null()).output().unwrap_or_else(|error| {
         panic!("{command:?}: {error}: apt-get install mmdebstrap, or leave this out with BRAMBLE_SKIP=systemd")
     });

@@ -10,10 +10,10 @@ use crate::unit;
 
 const SOON: Duration = Duration::from_secs(60);
 const AGENT: &str = "bramble-agent.service";
-const CONFIG: &str = "runtime = \"simulated\"\nnode = \"shed\"\n[join]\nmaster = \"https://127.0.0.1:6443\"\n";
+pub const CONFIG: &str = "runtime = \"simulated\"\nnode = \"shed\"\n[join]\nmaster = \"https://127.0.0.1:6443\"\n";
 
 /// A machine with the program and the agent's unit as they stand in systemd/, and this configuration.
-fn root(config: &str) -> Root {
+pub fn root(config: &str) -> Root {
     let root = Root::debian();
     root.install("/usr/local/bin/bramble");
     for name in ["bramble-agent.service", "bramble-master.service"] {
