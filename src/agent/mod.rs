@@ -10,6 +10,7 @@
 
 pub mod announce;
 pub mod checkpoint;
+pub mod clock_watch;
 pub mod config;
 pub mod devices;
 pub mod disk;

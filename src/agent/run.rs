@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use node_loop::{Agent, Inboxes, beat};
 
+use super::clock_watch::ClockWatch;
 use super::config::{AgentConfig, Runtime as RuntimeKind};
 use super::devices::{self, Offer};
 use super::disk::{self, DiskError};
@@ -53,7 +54,7 @@ use super::volumes;
 use crate::api::image::Platforms;
 use crate::backoff::Policy;
 use crate::board::Board;
-use crate::clock::{SystemClock, Tick};
+use crate::clock::{Clock, SystemClock, Tick};
 use crate::error::{Chain, Report};
 use crate::link::mqtt::{self, MqttConfig, Place};
 use crate::link::session::Session;
@@ -217,6 +218,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
     let agent = Agent {
         config: config.clone(),
         clock,
+        watch: ClockWatch::begin(clock.now()),
         node: Node::new(NodeConfig {
             name: config.node.clone(),
             host_ips: addresses.clone(),

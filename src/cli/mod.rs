@@ -179,7 +179,7 @@ pub fn main() -> ExitCode {
         Err(report) => {
             if !report.what.is_empty() {
                 // A closed stderr leaves the exit code to tell it.
-                let _ = std::io::stderr().write_all(told(&report).as_bytes());
+                let _ = std::io::stderr().write_all(crate::telemetry::as_error(&told(&report)).as_bytes());
             }
             ExitCode::from(report.exit.code())
         }

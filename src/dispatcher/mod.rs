@@ -17,5 +17,6 @@ pub mod register;
 pub mod report;
 pub mod run;
 pub mod strain;
+pub mod stamps;
 pub mod streams;
 pub mod volumes;

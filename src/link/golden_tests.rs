@@ -11,8 +11,8 @@ use serde_json::json;
 use super::call::{CallError, Identified, IdentifyQuestion, ImageQuestion, LogRequest, Question};
 use super::codec::{decode, encode};
 use super::message::{
-    Ask, Assignment, AssignmentBody, CallBody, CallRequest, Credit, End, Head, Health, Info, NodeEvent, NodeImage, Numbered,
-    PodReport, Report, SCHEMA, StreamFrame,
+    Ask, Assignment, AssignmentBody, CallBody, CallRequest, ClockJump, Credit, End, Head, Health, Info, NodeClock, NodeEvent,
+    NodeImage, Numbered, PodReport, Report, SCHEMA, StreamFrame,
 };
 use super::share::{Share, ShareNames};
 use crate::api::{Generation, Object, Uid};
@@ -107,6 +107,11 @@ fn what_a_node_says_of_its_pods() {
         v: SCHEMA,
         incarnation: 81_985_529_216_486_895,
         anew: false,
+        clock: Some(NodeClock {
+            shows_milliseconds: 1_796_342_400_000,
+            began_milliseconds: 60_000,
+            jumps: vec![ClockJump { until_milliseconds: 70_000, by_milliseconds: 1_796_342_200_000 }],
+        }),
         pods: vec![pod],
         events: Vec::new(),
         volumes: Vec::new(),

@@ -147,6 +147,9 @@ pub struct Report {
     /// Everything is told again from here on: forget what was said of pods before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub anew: bool,
+    /// What the times in `pods` are worth. Without it they are taken as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<NodeClock>,
     /// Newest state per pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pods: Vec<PodReport>,
@@ -156,6 +159,28 @@ pub struct Report {
     /// What became of volumes that were to be removed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<VolumeReport>,
+}
+
+/// How a node's clock stands, by which the times in its reports were read: a Pi has no battery for one, and what it shows jumps when a
+/// time server answers. All in milliseconds since 1970, as that clock shows them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeClock {
+    /// When the message was made.
+    pub shows_milliseconds: i64,
+    /// When the agent began: of times before that nothing is known.
+    pub began_milliseconds: i64,
+    /// How it was put forward since, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub jumps: Vec<ClockJump>,
+}
+
+/// A clock that was put forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockJump {
+    /// What it would have shown at that moment.
+    pub until_milliseconds: i64,
+    /// By so much times before that are too early.
+    pub by_milliseconds: i64,
 }
 
 /// What became of a volume that the share's `discard` names.

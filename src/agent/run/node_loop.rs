@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::agent::clock_watch::ClockWatch;
 use crate::agent::config::AgentConfig;
 use crate::agent::devices::Offer;
 use crate::agent::devices::inventory::Inventory;
@@ -59,6 +60,8 @@ const FLOCK: usize = 64;
 pub(super) struct Agent {
     pub(super) config: AgentConfig,
     pub(super) clock: SystemClock,
+    /// How the clock was put right since the node began.
+    pub(super) watch: ClockWatch,
     pub(super) node: Node,
     pub(super) session: Session,
     /// The conversation about the network.
@@ -490,7 +493,8 @@ impl Agent {
         if !self.connected {
             return;
         }
-        while let Some(report) = self.uplink.next_message() {
+        while let Some(mut report) = self.uplink.next_message() {
+            report.clock = Some(self.watch.told(self.clock.now()));
             if !self.publish(&NodeTopic::Report, encode(&report), false) {
                 self.uplink.lost(report);
                 self.retry_at = Some(self.clock.now().tick.after(RETRY));
@@ -500,6 +504,9 @@ impl Agent {
     }
 
     fn tell_health(&mut self, now: Now) {
+        if let Some(words) = self.watch.look(now) {
+            tracing::info!(node = self.config.node, "{words}");
+        }
         // The digest is over what was told: tell that first.
         self.tell();
         let reading = self.sensors.read();
