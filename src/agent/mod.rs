@@ -15,6 +15,7 @@ pub mod config;
 pub mod devices;
 pub mod disk;
 pub mod dns;
+pub mod doctor;
 pub mod eviction;
 pub mod exec;
 pub mod family;

@@ -255,6 +255,11 @@ mod tests {
             "node remove shed",
             "node add shed -o /x",
             "agent --join https://pi --token a.b.c",
+            "doctor",
+            "doctor --list",
+            "doctor --root /mnt -o json --fix",
+            "doctor --fix swap clock",
+            "doctor --fix=swap --root /mnt",
             "doctor network",
             "doctor network -o json --remove",
             "service hello -n home --url --wait 5 --data-dir /x",
@@ -285,6 +290,9 @@ mod tests {
             "identify",
             "identify shed --seconds 0",
             "identify shed --seconds 3601",
+            "doctor --fix swap --list",
+            "doctor --root",
+            "doctor nothing",
         ];
         for line in bad {
             let refused = Cli::try_parse_from(std::iter::once("bramble").chain(line.split(' ')));
