@@ -16,7 +16,7 @@ pub mod policy;
 pub mod register;
 pub mod report;
 pub mod run;
-pub mod strain;
 pub mod stamps;
+pub mod strain;
 pub mod streams;
 pub mod volumes;
