@@ -58,6 +58,10 @@ pub struct AgentConfig {
     pub pods: Pods,
     /// `health.interval_seconds`: how often it tells how it is.
     pub health_interval: Duration,
+    /// `health.clear_seconds`: so long under-voltage, throttling and heat stay in the node's conditions after their last sign.
+    pub health_clears: Duration,
+    /// `health.root`: below which folder the board's sensors are looked for; `None`: the node is a simulated one without any.
+    pub health_root: Option<PathBuf>,
     /// `[eviction]`: when the node counts as short of something.
     pub eviction: Eviction,
     /// `[logs]`: how much of each container's log is kept.
@@ -201,6 +205,10 @@ impl AgentConfig {
             names.iter().all(|name| may_be_allowed(name)).then_some(names)
         });
         let health_interval = r.seconds("health.interval_seconds", 1).unwrap_or(Duration::from_secs(10));
+        let health_clears = r.seconds("health.clear_seconds", 1).unwrap_or(Duration::from_secs(60));
+        // What this machine suffers is not a simulated node's.
+        let own_board = (runtime != Some(Runtime::Simulated)).then(|| PathBuf::from("/"));
+        let health_root = r.path("health.root", "a directory").or(own_board);
         let above_zero = |most: u32| move |text: &str| text.parse().ok().filter(|&number: &u32| number > 0 && number <= most);
         let logs = LogCap {
             mib: r
@@ -252,6 +260,8 @@ impl AgentConfig {
                 allowed_sysctls: allowed_sysctls.unwrap_or_default(),
             },
             health_interval,
+            health_clears,
+            health_root,
             eviction,
             logs,
             ingress,

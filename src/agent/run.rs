@@ -166,8 +166,24 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
     let volumes_dir = below(&config.data_dir, "volumes");
     let (pressures, pressures_are) = watch::channel(Pressures::default());
 
-    let mut sensors = Sensors::new(Path::new("/"), &config.data_dir);
+    let board_root = config.health_root.as_deref();
+    let mut sensors = Sensors::new(board_root.unwrap_or(Path::new("/")), &config.data_dir);
     let machine = sensors.machine();
+    let watched = board_root.map(|root| {
+        health::sysinfo::watch::Watch::new(health::sysinfo::watch::Parts {
+            root: root.to_owned(),
+            boot: machine.boot.clone(),
+            boot_id: machine.boot_id.clone(),
+            data_dir: config.data_dir.clone(),
+            hot_celsius: board.hot_celsius,
+            clears: config.health_clears,
+            clock,
+        })
+    });
+    let (see, seen) = watch::channel(watched.as_ref().map(|(_, first)| *first).unwrap_or_default());
+    if let Some((watched, _)) = watched {
+        supervisor.spawn("board", watched.run(see, stop.clone()));
+    }
     let (driver, words) = if config.leds_enabled { gpio::driver(&board) } else { gpio::none() };
     if let Some(words) = words {
         tracing::warn!(node = config.node, "{words}");
@@ -244,6 +260,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         wireguard: wireguard_told,
         info: None,
         pressures: pressures_are,
+        seen,
         runtime_is: RuntimeHealth::Unknown,
         health_at: Tick(0),
         health_told: None,

@@ -16,5 +16,6 @@ pub mod policy;
 pub mod register;
 pub mod report;
 pub mod run;
+pub mod strain;
 pub mod streams;
 pub mod volumes;

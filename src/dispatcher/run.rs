@@ -16,8 +16,8 @@ use super::net::hold::Hold;
 use super::net::run::Net;
 use super::report::Heard;
 use super::streams::{NewCall, Running};
-use super::{assign, register, report, volumes};
-use crate::api::core::event::{Involved, Occurrence, Severity, record};
+use super::{assign, register, report, strain, volumes};
+use crate::api::core::event::{Involved, Occurrence, Severity, record, recorded};
 use crate::api::core::node::Node as NodeObject;
 use crate::api::{Key, Object, Revision, Uid, registry};
 use crate::clock::{Clock, Now, SystemClock, Tick};
@@ -471,7 +471,12 @@ impl Dispatcher {
                 (Some(info), false) => register::node(view, info, now, || uid.clone()),
                 _ => register::conditions(view, name, &health, epoch, now),
             };
-            object.into_iter().chain(registered.then(|| register::lease(view, name, now, || uid.clone()))).collect()
+            let lease = registered.then(|| register::lease(view, name, now, || uid.clone()));
+            let node = view.get(&Key::new(&registry::NODES, "", name));
+            let flips = node.map(|node| strain::flips(&health, node)).unwrap_or_default();
+            let events = recorded(|key| view.get(key).map(AsRef::as_ref), &flips, now.wall);
+            let event = |(key, object)| Op { key, expect: crate::store::Expect::Any, change: crate::store::Change::Put(object) };
+            object.into_iter().chain(lease).chain(events.into_iter().map(event)).collect()
         })
         .await;
     }

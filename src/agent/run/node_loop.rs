@@ -14,6 +14,7 @@ use crate::agent::config::AgentConfig;
 use crate::agent::devices::Offer;
 use crate::agent::devices::inventory::Inventory;
 use crate::agent::health::judge::Pressures;
+use crate::agent::health::sysinfo::watch::Seen;
 use crate::agent::health::sysinfo::{Machine as Facts, Sensors};
 use crate::agent::hooks::{HookEnd, HookOrder, HookOutcome};
 use crate::agent::images::Wanted;
@@ -104,6 +105,8 @@ pub(super) struct Agent {
     pub(super) wireguard: watch::Receiver<String>,
     pub(super) info: Option<Info>,
     pub(super) pressures: watch::Receiver<Pressures>,
+    /// What is seen of the board.
+    pub(super) seen: watch::Receiver<Seen>,
     pub(super) runtime_is: RuntimeHealth,
     pub(super) health_at: Tick,
     pub(super) health_told: Option<Tick>,
@@ -179,6 +182,7 @@ impl Agent {
                     }
                 }
                 Ok(()) = self.pressures.changed() => self.health_soon(),
+                Ok(()) = self.seen.changed() => self.health_soon(),
                 Ok(()) = self.interfaces.changed() => {
                     if self.learn_addresses().await {
                         // A connection from an address that is no more says nothing for many seconds.
@@ -490,7 +494,7 @@ impl Agent {
         self.tell();
         let reading = self.sensors.read();
         let pressures = *self.pressures.borrow_and_update();
-        let health = Health {
+        let mut health = Health {
             v: SCHEMA,
             time: rfc3339(now.wall),
             boot_id: self.machine.boot_id.clone(),
@@ -501,9 +505,6 @@ impl Agent {
             memory_available_bytes: reading.memory_available_bytes,
             disk_total_bytes: reading.disk_total_bytes,
             disk_available_bytes: reading.disk_available_bytes,
-            temperature_celsius: reading.temperature_celsius,
-            throttled: reading.throttled,
-            under_voltage: reading.under_voltage,
             agent_written_bytes: reading.agent_written_bytes,
             ready: self.runtime_is == RuntimeHealth::Ready,
             not_ready_because: self.down(),
@@ -516,7 +517,9 @@ impl Agent {
             pods_digest: self.uplink.digest(),
             incarnation: self.uplink.incarnation(),
             foreign_store: self.session.foreign().map(str::to_owned),
+            ..Health::default()
         };
+        self.seen.borrow_and_update().tell(&mut health);
         self.publish(&NodeTopic::Health, encode(&health), true);
         self.health_told = Some(now.tick);
         self.health_at = self.next_health(now.tick);
