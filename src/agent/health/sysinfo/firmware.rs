@@ -26,13 +26,22 @@ pub fn throttle_file(files: &Files) -> Option<String> {
     drivers.into_iter().find(|path| files.is_there(path))
 }
 
+/// The file that changes when the firmware's word on power does, if there is one: drivers ring for it.
+#[must_use]
+pub fn power_file(files: &Files) -> Option<String> {
+    throttle_file(files).or_else(|| alarm_files(files).into_iter().find(|path| files.is_there(path)))
+}
+
+fn alarm_files(files: &Files) -> Vec<String> {
+    let sensors = hwmon(files, |name| name == "rpi_volt");
+    sensors.into_iter().map(|folder| format!("{folder}/in0_lcrit_alarm")).collect()
+}
+
 /// What the firmware says of power and heat.
 #[must_use]
 pub fn throttle(files: &Files) -> Option<Throttle> {
     // The alarm is bit 16 as the driver found it last: under-voltage within 2 s.
-    let alarm = hwmon(files, |name| name == "rpi_volt")
-        .into_iter()
-        .find_map(|folder| files.number(&format!("{folder}/in0_lcrit_alarm"), 0, 1));
+    let alarm = alarm_files(files).into_iter().find_map(|path| files.number(&path, 0, 1));
     let told = throttle_file(files).and_then(|path| files.read(&path, Throttle::parse));
     match (told, alarm) {
         (Some(bits), _) => {

@@ -132,19 +132,16 @@ impl Watch {
     pub async fn run(mut self, seen: watch::Sender<Seen>, stop: CancellationToken) {
         let mut bell = None;
         loop {
-            // Listened first, looked then: what changes in between rings.
-            let files = self.files.clone();
-            let found = tokio::task::spawn_blocking(move || firmware::throttle_file(&files)).await.ok().flatten();
-            if bell.is_none() {
-                bell = found.as_ref().and_then(|path| Bell::open(&self.files.path(path)).ok());
-            }
-            let (files, boot) = (self.files.clone(), self.parts.boot.clone());
-            if let Ok(hardware) = tokio::task::spawn_blocking(move || hardware(&files, &boot)).await {
-                let new = self.judge(hardware);
+            let (files, boot, known) = (self.files.clone(), self.parts.boot.clone(), bell.take());
+            let mut polls = false;
+            if let Ok(look) = tokio::task::spawn_blocking(move || look(&files, &boot, known)).await {
+                bell = look.bell;
+                polls = look.polls;
+                let new = self.judge(look.hardware);
                 seen.send_if_modified(|known| std::mem::replace(known, new).strain != new.strain);
             }
             self.keep(Stops::No).await;
-            let pause = if found.is_some() && bell.is_none() { POLL } else { CALM };
+            let pause = if polls { POLL } else { CALM };
             let rings = async {
                 match &bell {
                     Some(bell) => bell.rings().await,
@@ -186,6 +183,21 @@ impl Watch {
             Err(error) => tracing::error!(%error, "keeping how much was written died"),
         }
     }
+}
+
+/// What one look brings.
+struct Look {
+    bell: Option<Bell>,
+    /// There is a word on power, and nothing that rings when it changes.
+    polls: bool,
+    hardware: Hardware,
+}
+
+/// Listens first, looks then: what changes in between rings. Blocks on small files; needs the runtime's reactor.
+fn look(files: &Files, boot: &Boot, bell: Option<Bell>) -> Look {
+    let file = if bell.is_some() { None } else { firmware::power_file(files) };
+    let bell = bell.or_else(|| Bell::open(&files.path(file.as_ref()?)).ok());
+    Look { polls: file.is_some() && bell.is_none(), bell, hardware: hardware(files, boot) }
 }
 
 /// What was kept; one that makes no sense is none.
