@@ -110,8 +110,7 @@ fn it_is_installed_upgraded_removed_and_purged() {
     let left = machine.shell("find / -xdev \\( -path /proc -o -path /sys -o -path /var/log -o -path /var/lib/dpkg -o -path /var/cache -o -path /tmp \\) -prune -o -iname '*bramble*' -print | sort");
     assert_eq!(left, "/var/lib/bramble-agent\n");
     assert_eq!(machine.shell("cat /var/lib/bramble-agent/volumes/photos/1.jpg; ls -A /var/lib/bramble-agent"), "cat\nvolumes\n");
-    assert_eq!(machine.shell("systemctl list-unit-files --no-legend 'bramble*'"), "");
-    machine.run(["systemctl", "daemon-reload"]).expect();
+    assert_eq!(machine.shell("systemctl list-unit-files --no-legend 'bramble*' || true"), "");
 }
 
 #[test]
