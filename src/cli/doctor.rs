@@ -120,7 +120,7 @@ impl<'a> Examined<'a> {
                 Remedy::Person => "person",
             }),
             then: &finding.then,
-            undo: if undo.is_empty() { finding.undo.lines().collect() } else { undo.iter().map(String::as_str).collect() },
+            undo: undo_of(finding, failed.is_some(), undo),
             done: done.iter().map(done_words).collect(),
             failed: failed.as_ref().map(|error| Chain(error).to_string()),
         };
@@ -158,6 +158,15 @@ fn done_words(done: &Done) -> String {
     }
 }
 
+/// Commands that undo what was done now, else what a fix would do or did earlier. What failed before anything was done needs none.
+fn undo_of<'a>(finding: &'a Finding, failed: bool, undo: &'a [String]) -> Vec<&'a str> {
+    match undo {
+        [] if failed => Vec::new(),
+        [] => finding.undo.lines().collect(),
+        undo => undo.iter().map(String::as_str).collect(),
+    }
+}
+
 /// The visit as a person reads it.
 fn report(visited: &[Visited], root: &Path, mended: bool) -> String {
     let mut text = String::new();
@@ -175,7 +184,7 @@ fn report(visited: &[Visited], root: &Path, mended: bool) -> String {
         line("why", why);
         line("fix", fix);
         line("then", then);
-        line("undo", &if undo.is_empty() { finding.undo.clone() } else { undo.join("\n") });
+        line("undo", &undo_of(finding, failed.is_some(), undo).join("\n"));
     }
     let wrong: Vec<&Finding> =
         visited.iter().map(|visited| &visited.finding).filter(|finding| finding.state.is_wrong()).collect();
@@ -185,7 +194,7 @@ fn report(visited: &[Visited], root: &Path, mended: bool) -> String {
         (0, _) => text.push_str("nothing is wrong\n"),
         (wrong, 0) => text.push_str(&format!("wrong: {wrong}; that is for you to mend\n")),
         (wrong, mendable) if mended => {
-            text.push_str(&format!("wrong: {wrong}; of these {mendable} could be mended and were not\n"))
+            text.push_str(&format!("wrong: {wrong}; of these {mendable} could be mended and were not\n"));
         }
         (wrong, mendable) => {
             let place = if root == Path::new("/") { String::new() } else { format!(" --root {}", root.display()) };
@@ -317,6 +326,9 @@ mod tests {
              \n\
              wrong: 1; that is for you to mend\n"
         );
+        let mut failed = visited(State::Warning, Remedy::Person);
+        failed.failed = Some(ActError::Copies("/etc/d".into()));
+        assert!(!report(&[failed], Path::new("/"), true).contains("undo"), "nothing was done");
     }
 
     #[test]

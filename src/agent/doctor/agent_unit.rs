@@ -22,7 +22,8 @@ pub fn look(host: &dyn Host) -> Finding {
         let command = super::systemctl(host, "enable", UNIT);
         return found("the agent's unit is there and is not enabled").todo(command);
     }
-    match is_pi(host) {
+    // Of a card its boot partition alone says nothing of units.
+    match is_pi(host) && host.exists("/etc") {
         true => found("the agent is not installed as a service")
             .todo(format!("copy systemd/{UNIT} to /etc/systemd/system, then: sudo systemctl enable --now {UNIT}")),
         false => Finding::absent(ID, "the agent is not installed as a service here"),

@@ -28,13 +28,13 @@ pub fn masked(host: &dyn Host, unit: &str) -> bool {
 /// Whether something that is reached at boot wants it.
 #[must_use]
 pub fn enabled(host: &dyn Host, unit: &str) -> bool {
-    let wants = |folder: &&str| {
+    let wants = |folder: &str| {
         let mut names = host.list(folder).into_iter();
         names.any(|name| {
             (name.ends_with(".wants") || name.ends_with(".requires")) && host.exists(&format!("{folder}/{name}/{unit}"))
         })
     };
-    installed(host, unit) && FOLDERS.iter().any(|folder| wants(&folder))
+    installed(host, unit) && FOLDERS.iter().any(|folder| wants(folder))
 }
 
 /// Every value of a key, of the unit and then of what was put upon it; an empty one takes back those before it.
