@@ -5,6 +5,8 @@
 //!  session ── link up, down ──▶  │  │ └▶ picture.rs: message `up/leds`, for drawings
 //!  master ── identify ─────────▶ │  └ palette.rs (state → pattern, colour), night.rs (dark, dimmed)
 //!                                └ places.rs (which LED is whose), pages.rs (whose turn it is)
+//!
+//!  driver: gpio.rs (a thread for each kind of LED) ──▶ protocol/ (bits and bytes) ──▶ pins, I2C, SPI, the kernel's LED class
 //! ```
 //!
 //! LEDs never hold up pods: a missing pin is a warning with the fix, no more.
@@ -18,6 +20,7 @@ pub mod panel;
 pub mod pattern;
 pub mod picture;
 mod places;
+pub mod protocol;
 pub mod settings;
 pub mod shelf;
 
@@ -72,11 +75,21 @@ pub trait Driver: Send {
     /// When something of the frame could not be shown. What can be shown is shown; the next frame is tried as if nothing had been.
     fn show(&mut self, frame: &[Light]) -> Result<(), DriverError>;
 
+    /// What cannot be used now: what the last frame met, or the opening. It may come and go between frames, as HATs are plugged.
+    fn fault(&self) -> Option<DriverError> {
+        None
+    }
+
+    /// Whether any LED burns when it should.
+    fn works(&self) -> bool {
+        false
+    }
+
     /// The agent ends in order: all dark, and what was taken is given back.
     fn leave(&mut self);
 }
 
-/// A board without pins.
+/// A board without LEDs that could be driven.
 pub struct NoPins;
 
 impl Driver for NoPins {

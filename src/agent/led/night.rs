@@ -4,6 +4,8 @@
 //! Out:      whether it is night, and when to look again: at the minute when that changes, not every minute.
 //! Never:    believes a clock that was not set yet (a Pi has no battery for one): then it is day.
 
+pub mod disk;
+
 use std::time::Duration;
 
 use tz::{TimeZone, TimeZoneSettings};

@@ -22,8 +22,18 @@ impl Panel {
         if self.left {
             return None;
         }
-        let before = self.trouble.take();
-        self.trouble = self.driver.show(frame).err();
+        let trouble = self.driver.show(frame).err();
+        self.note(trouble)
+    }
+
+    /// Looks what cannot be lit now, between frames. An error is given back as [`Panel::show`] does.
+    pub fn look(&mut self) -> Option<&DriverError> {
+        let trouble = if self.left { None } else { self.driver.fault() };
+        self.note(trouble)
+    }
+
+    fn note(&mut self, trouble: Option<DriverError>) -> Option<&DriverError> {
+        let before = std::mem::replace(&mut self.trouble, trouble);
         self.trouble.as_ref().filter(|error| before.as_ref() != Some(error))
     }
 
@@ -64,6 +74,12 @@ mod tests {
                 1 => Ok(()),
                 other => Err(DriverError { words: format!("no LED {other}") }),
             }
+        }
+
+        fn fault(&self) -> Option<DriverError> {
+            let last = told(self).last().cloned()?;
+            let count = last.strip_prefix("show ").filter(|count| *count != "1")?;
+            Some(DriverError { words: format!("no LED {count}") })
         }
 
         fn leave(&mut self) {
@@ -110,6 +126,7 @@ mod tests {
         let frames = [1, 2, 2, 3, 1, 3];
         let said: Vec<bool> = frames.iter().map(|count| panel.show(&vec![Light::DARK; *count]).is_some()).collect();
         assert_eq!(said, [false, true, false, true, false, true]);
+        assert_eq!(panel.look(), None, "it was said");
         assert_eq!(panel.trouble().map(ToString::to_string), Some("no LED 3".to_owned()));
     }
 }

@@ -540,6 +540,10 @@ impl Agent {
         self.publish(&NodeTopic::Health, encode(&health), true);
         self.health_told = Some(now.tick);
         self.health_at = self.next_health(now.tick);
+        // A HAT may be plugged, or a bus fail, while nothing changes that LEDs show.
+        if let Some(error) = self.panel.look() {
+            tracing::warn!(node = self.config.node, "{error}");
+        }
     }
 
     /// Why nothing is to be had of the runtime: the kubelet's words, and the reason.
