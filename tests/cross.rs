@@ -175,7 +175,7 @@ fn a_configuration_is_checked_on(board: &str) {
         std::fs::write(&file, text).unwrap();
         words(&arm(&program, [OsStr::new("agent"), "--check".as_ref(), "--config".as_ref(), file.as_ref()]).output().unwrap())
     };
-    let good = "node = \"shed\"\ncluster_uid = \"u\"\nboard = \"rpi-4b\"\n\n[mqtt]\nbroker = \"mqtts://192.0.2.1:8883\"\n";
+    let good = "node = \"shed\"\ncluster_uid = \"u\"\nboard = \"rpi-4b\"\nleds.hats = [\"plain\", \"/etc/bramble/mine.toml\"]\n\n[mqtt]\nbroker = \"mqtts://192.0.2.1:8883\"\n";
     assert_eq!(check(good), (Some(0), "the configuration is good\n".to_owned(), String::new()));
     let (code, _, told) = check("node = \"Shed Pi\"\nruntime = \"podman\"\n\n[mqtt]\nbrocker = \"x\"\n\n[capacity]\ncpus = 0\n");
     assert_eq!(code, Some(2), "{told}");
@@ -250,7 +250,7 @@ fn the_agent_joins_a_master_and_runs_its_pods() {
     });
     let home = cluster.dir.join("nodes/bramble-2");
     let written = std::fs::read_to_string(home.join("agent.toml")).unwrap();
-    let config = written.replace("board = \"simulated\"", "board = \"rpi-4b\"");
+    let config = written.replace("board = \"simulated\"", "board = \"rpi-4b\"\nleds.hats = [\"plain\"]");
     assert_ne!(config, written, "the board stands in\n{written}");
     let file = home.join("arm.toml");
     std::fs::write(&file, config).unwrap();
@@ -286,7 +286,7 @@ fn the_agent_joins_a_master_and_runs_its_pods() {
 
     let told = std::fs::read_to_string(&log).unwrap();
     assert_eq!(
-        told.matches("cannot use the GPIO pins of board rpi-4b: Unknown Raspberry Pi model").count(),
+        told.matches("8 LEDs on pins: cannot use the GPIO pins of board rpi-4b: Unknown Raspberry Pi model").count(),
         1,
         "rppal found no Pi, and that was said once:\n{told}"
     );

@@ -68,6 +68,8 @@ pub struct AgentConfig {
     pub ingress: Ingress,
     /// `leds.enabled`: whether the board's LEDs are driven.
     pub leds_enabled: bool,
+    /// `leds.hats`: names or files of the HATs on the board, or `None` for `"auto"`: what their EEPROM tells.
+    pub hats: Option<Vec<String>>,
     /// `dns.port`: where the node answers its pods' questions for names; `None` without `dns.enabled`.
     pub dns_port: Option<u16>,
     /// `devices.root`: below which folder `/dev` and `/sys` are looked for; `None` without `devices.enabled`.
@@ -224,6 +226,8 @@ impl AgentConfig {
         let images = Self::images(r);
         let ingress = Self::ingress(r, runtime);
         let leds_enabled = r.switch("leds.enabled").unwrap_or(true);
+        let hats = r.list("leds.hats", "a list of HATs' names or files, like [\"blinkt\"], or \"auto\"");
+        let hats = hats.filter(|hats| hats.as_slice() != ["auto"]);
         let dns_enabled = r.switch("dns.enabled").unwrap_or(true);
         let dns_port = r.parsed("dns.port", "a port, 1 to 65535", |text| text.parse().ok().filter(|port: &u16| *port > 0));
         let dns_port = dns_enabled.then(|| dns_port.unwrap_or(dns::run::PORT));
@@ -256,6 +260,7 @@ impl AgentConfig {
             logs,
             ingress,
             leds_enabled,
+            hats,
             dns_port,
             images,
             devices_root,
@@ -445,6 +450,22 @@ mod tests {
         for (text, expected) in cases {
             let told = load(text).unwrap_err();
             assert!(told.contains(expected), "{text}: {told}");
+        }
+    }
+
+    #[test]
+    fn hats_are_a_list_of_names_and_files_or_found_by_themselves() {
+        let hats = |text: &str| load(&format!("cluster_uid = 'u'\n{text}")).map(|config| config.hats);
+        let list = |names: &[&str]| Ok(Some(names.iter().map(|name| (*name).to_owned()).collect()));
+        assert_eq!(hats(""), Ok(None));
+        assert_eq!(hats("leds.hats = 'auto'"), Ok(None));
+        assert_eq!(hats("leds.hats = ['auto']"), Ok(None));
+        assert_eq!(hats("leds.hats = []"), list(&[]));
+        assert_eq!(hats("leds.hats = ['plain', '/etc/bramble/x.toml']"), list(&["plain", "/etc/bramble/x.toml"]));
+        assert_eq!(hats("leds.hats = 'plain, blinkt'"), list(&["plain", "blinkt"]));
+        for wrong in ["['plain', 3]", "['']", "{ a = 1 }"] {
+            let told = hats(&format!("leds.hats = {wrong}")).unwrap_err();
+            assert!(told.contains("leds.hats"), "{told}");
         }
     }
 

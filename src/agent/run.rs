@@ -32,8 +32,8 @@ use super::health::sysinfo::Sensors;
 use super::hooks;
 use super::images::{self, Fetched, Wanted};
 use super::last_words;
-use super::led::gpio;
 use super::led::shelf::Shelf;
+use super::led::{disk as led_disk, gpio};
 use super::node::{Node, NodeConfig};
 use super::node_network::NodeNetwork;
 use super::past::Past;
@@ -80,7 +80,7 @@ const INPUTS: usize = 256;
 /// When its board, certificates or data cannot be used.
 pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervisor) -> Result<(), Report> {
     let stop = supervisor.token();
-    let board = board(config)?;
+    let board = led_disk::of_node(config, Path::new("/"))?;
     let kept = disk::load(&config.data_dir).map_err(|error| {
         Report::failed(format!("node {} cannot read what it should run", config.node)).because(error).fix(
             "remove the file if its disk was repaired: the master sends the share again; without a master the pods stay stopped",
@@ -318,29 +318,6 @@ fn below(data_dir: &Path, name: &str) -> std::path::PathBuf {
     let absolute = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
     // `.` and a last `/` are not for comparing.
     absolute.components().collect::<std::path::PathBuf>().join(name)
-}
-
-fn board(config: &AgentConfig) -> Result<Board, Report> {
-    let Some(name) = &config.board else {
-        return Ok(match config.runtime {
-            RuntimeKind::Docker => Board::detect(&Sensors::new(Path::new("/"), Path::new("/")).machine().compatible),
-            RuntimeKind::Simulated => Board::named("simulated").unwrap_or_else(|| Board::detect(&[])),
-        });
-    };
-    if let Some(board) = Board::named(name) {
-        return Ok(board);
-    }
-    let known = || crate::board::EMBEDDED.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-    let text = std::fs::read_to_string(name).map_err(|error| {
-        Report::usage(format!("there is no board {name:?}"))
-            .because(error)
-            .fix(format!("set board to \"auto\", to a known board ({}), or to the path of a board file", known()))
-    })?;
-    Board::parse(&text).map_err(|error| {
-        Report::usage(format!("the board file {name} cannot be used"))
-            .because(error)
-            .fix("mend it; `bramble leds check FILE` tells when it is right")
-    })
 }
 
 fn credentials(config: &AgentConfig) -> Result<Option<Arc<rustls::ClientConfig>>, Report> {

@@ -217,31 +217,63 @@ fn show_ends_when_it_should_and_says_when_there_is_nothing_to_see() {
 }
 
 #[test]
-fn a_board_file_is_checked_whole_and_a_machine_without_pins_says_so() {
+fn board_and_hat_files_are_checked_whole_and_a_machine_without_pins_says_so() {
     let home = tempfile::tempdir().unwrap();
-    let good = concat!(env!("CARGO_MANIFEST_DIR"), "/boards/rpi-4b.toml");
+    let file = |name: &str| format!("{}/boards/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+    let (good, plain) = (file("rpi-4b"), file("hats/plain"));
     let leds = |arguments: &[&str]| Heard::from(bramble(home.path(), ["leds"]).args(arguments));
-    leds(&["check", good]).says(0, &["is a board file: Raspberry Pi 4 Model B (rpi-4b), 8 LEDs"]);
-    let text = std::fs::read_to_string(good).unwrap();
+    leds(&["check", &good]).says(0, &["is a board file: Raspberry Pi 4 Model B (rpi-4b), 2 LEDs"]);
+    leds(&["check", &plain]).says(0, &["is a HAT file: Eight plain LEDs (plain), 8 LEDs"]);
+    leds(&["check", &good, &plain, &file("hats/led-shim")]).says(0, &["2 LEDs", "8 LEDs", "28 LEDs", "they go together"]);
+    let told = leds(&["check", &good, &plain, &file("hats/clusterhat-v1")]);
+    told.fails(2, "these HATs do not go together on board \"rpi-4b\"", "docs/boards.md");
+    told.says(
+        2,
+        &["HAT \"clusterhat-v1\"", "occupies: pin 6 is used twice: LED \"pod-2\" has it already (HAT \"plain\", line 22)"],
+    );
+    leds(&["check", &good, &file("rpi-5")]).fails(2, "more than one of these is a board", "give one board");
     let bad = home.path().join("bad.toml");
-    for (changes, expected) in [
+    for (of, changes, expected) in [
         (
+            &plain,
             &[("pin = 6\n", "pin = 5\n"), ("pin = 13", "pin = 40"), ("\"pod-7\"", "\"pod-6\"")][..],
-            &["pin 5 is used twice", "BCM 0 to 27", "two LEDs are named \"pod-6\""][..],
+            &[
+                "line 22: LED \"pod-2\": pin: pin 5 is used twice: LED \"pod-1\" has it already (line 16)",
+                "BCM 0 to 27",
+                "two LEDs are named \"pod-6\"",
+            ][..],
         ),
         (
+            &plain,
             &[
-                ("hot_celsius = 80.0", "hot_celsius = \"warm\""),
                 ("colour = \"blue\"", "colour = \"mauve\""),
-                ("target =", "targett ="),
+                ("title =", "titel ="),
                 ("pin = 13", "pin = \"x\""),
                 ("pin = 6\n", "pin = 5\n"),
             ],
-            &["hot_celsius", "\"warm\"", "`mauve`, expected one of `red`", "targett", "target", "pod-3", "pin 5 is used twice"],
+            &[
+                "\"mauve\"",
+                "expected one of red",
+                "titel: unknown key",
+                "title: missing",
+                "\"pod-3\": pin",
+                "pin 5 is used twice",
+            ],
         ),
-        (&[("name = \"rpi-4b\"", "name = [")], &["expected TOML: TOML parse error at line 4"]),
+        (
+            &good,
+            &[("hot_celsius = 80.0", "hot_celsius = \"warm\""), ("target =", "targett ="), ("[\"ACT\", \"led0\"]", "[]")],
+            &[
+                "line 10: hot_celsius: expected a number of °C, found the text \"warm\"",
+                "targett: unknown key",
+                "target: missing",
+                "LED \"node\": class",
+            ],
+        ),
+        (&good, &[("name = \"rpi-4b\"", "name = [")], &["expected TOML: TOML parse error at line 5"]),
     ] {
-        let broken = changes.iter().fold(text.clone(), |text, (from, to)| {
+        let text = std::fs::read_to_string(of).unwrap();
+        let broken = changes.iter().fold(text, |text, (from, to)| {
             assert!(text.contains(from), "{from}");
             text.replacen(from, to, 1)
         });
@@ -252,8 +284,38 @@ fn a_board_file_is_checked_whole_and_a_machine_without_pins_says_so() {
     leds(&["check", "nowhere.toml"]).fails(2, "cannot read nowhere.toml", "give the path of a board file");
 
     leds(&["test"]).fails(1, "there are no LEDs to light", "run it on a board with LEDs");
-    leds(&["test", "--board", "rpi-4b"]).fails(1, "there are no LEDs to light", "group gpio");
-    leds(&["test", "--board", "toaster"]).fails(2, "cannot read toaster", "board");
+    leds(&["test", "--board", "rpi-4b"]).fails(
+        1,
+        "there are no LEDs to light: LED \"node\": cannot use /sys/class/leds/ACT",
+        "groups gpio",
+    );
+    leds(&["test", "--board", "rpi-4b", "--hat", "plain"]).fails(1, "there are no LEDs to light: 8 LEDs on pins", "groups gpio");
+    leds(&["test", "--board", "rpi-4b", "--hat", "plain", "--hat", "clusterhat-v1"]).fails(2, "do not go together", "used twice");
+    leds(&["test", "--board", "toaster"]).fails(2, "there is no board \"toaster\"", "board");
+    leds(&["test", "--hat", "toaster"]).fails(2, "there is no HAT \"toaster\"", "blinkt");
+}
+
+#[test]
+fn after_a_death_leds_are_seen_to_and_the_unit_never_fails_for_it() {
+    let home = tempfile::tempdir().unwrap();
+    let config = home.path().join("agent.toml");
+    let died = |text: &str, result: &str| {
+        std::fs::write(&config, text).unwrap();
+        Heard::from(
+            bramble(home.path(), ["leds", "died", "--config", &config.display().to_string()]).env("SERVICE_RESULT", result),
+        )
+    };
+    // This machine has none of these; what could not be done is said, and is no failure.
+    let good = "node = 'pi'\ncluster_uid = 'u'\nboard = 'rpi-4b'\nleds.hats = ['plain']\n";
+    died(good, "signal").says(0, &["8 LEDs on pins: cannot use the GPIO pins"]);
+    let quiet = died(good, "success");
+    assert_eq!((quiet.code, quiet.out.as_str()), (0, ""), "an orderly end has seen to them itself");
+    for text in ["leds.hats = 3", "nonsense", "board = 'toaster'", "leds.enabled = false"] {
+        assert_eq!(died(text, "core-dump").code, 0, "{text}");
+    }
+    std::fs::remove_file(&config).unwrap();
+    let told = Heard::from(&mut bramble(home.path(), ["leds", "died", "--config", &config.display().to_string()]));
+    assert_eq!(told.code, 0);
 }
 
 #[test]

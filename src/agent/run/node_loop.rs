@@ -311,15 +311,15 @@ impl Agent {
 
     /// Lights the LEDs. One that cannot be lit is said once, until all can be again.
     fn drive(&mut self, frame: &[Light]) {
-        match self.driver.show(frame) {
-            Ok(()) => self.unlit = None,
-            Err(error) => {
-                if self.unlit.as_ref() != Some(&error) {
-                    tracing::warn!(node = self.config.node, "{error}");
-                    self.unlit = Some(error);
-                }
-            }
+        let fault = self.driver.show(frame).err();
+        self.note_unlit(fault);
+    }
+
+    fn note_unlit(&mut self, fault: Option<DriverError>) {
+        if let Some(error) = fault.as_ref().filter(|error| self.unlit.as_ref() != Some(*error)) {
+            tracing::warn!(node = self.config.node, "{error}");
         }
+        self.unlit = fault;
     }
 
     fn hear(&mut self, event: BusEvent) {
@@ -520,6 +520,9 @@ impl Agent {
         self.publish(&NodeTopic::Health, encode(&health), true);
         self.health_told = Some(now.tick);
         self.health_at = self.next_health(now.tick);
+        // A HAT may be plugged, or a bus fail, while nothing changes that LEDs show.
+        let fault = self.driver.fault();
+        self.note_unlit(fault);
     }
 
     /// Why nothing is to be had of the runtime: the kubelet's words, and the reason.
