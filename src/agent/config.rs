@@ -52,7 +52,8 @@ pub struct AgentConfig {
     pub runtime: Runtime,
     /// `docker.socket`.
     pub docker_socket: PathBuf,
-    /// `board`: a board's name, a board file, or `None` for `"auto"`: what this machine is.
+    /// `board`: a board's name, a board file, or `None` for what this machine is. A simulated node is told so by `"auto"`;
+    /// with `None` it is the simulated board.
     pub board: Option<String>,
     /// `[capacity]`: what the node says that it has, in place of what the machine or the board has.
     pub capacity: Capacity,
@@ -197,7 +198,9 @@ impl AgentConfig {
             _ => None,
         });
         let docker_socket = r.path("docker.socket", "a unix socket").unwrap_or_else(|| "/var/run/docker.sock".into());
-        let board = r.text("board", "a board's name, a board file, or \"auto\"").filter(|board| board != "auto");
+        let board = r
+            .text("board", "a board's name, a board file, or \"auto\"")
+            .filter(|board| board != "auto" || runtime == Some(Runtime::Simulated));
         let cpus = r.parsed("capacity.cpus", "a number of cores above 0, like 0.5", |text| {
             text.parse().ok().filter(|&cpus: &f64| cpus > 0.0 && cpus <= 4096.0)
         });
@@ -431,6 +434,9 @@ mod tests {
             assert_eq!(load(&format!("node = 'a'\ncluster_uid = 'u'\n{none}")).unwrap().devices_root, None);
         }
         assert_eq!(load("node = 'a'\ncluster_uid = 'u'\nboard = 'auto'").unwrap().board, None);
+        let simulated =
+            |board: &str| load(&format!("node = 'a'\ncluster_uid = 'u'\nruntime = 'simulated'\n{board}")).unwrap().board;
+        assert_eq!((simulated(""), simulated("board = 'auto'").as_deref()), (None, Some("auto")));
         assert_eq!(load("node = 'a'\ncluster_uid = 'u'\ncapacity.cpus = 2").unwrap().capacity.cpus, Some(2.0));
     }
 

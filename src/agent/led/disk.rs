@@ -20,6 +20,8 @@ pub fn of_node(config: &AgentConfig, root: &Path) -> Result<Board, Report> {
     let simulated = config.runtime == Runtime::Simulated;
     let board = match config.board.as_deref() {
         None if simulated => Board::named("simulated").unwrap_or_else(|| Board::detect(&[])),
+        // What the machine is, although its containers are simulated.
+        Some("auto") => board(None, root)?,
         name => board(name, root)?,
     };
     let hats = match &config.hats {
