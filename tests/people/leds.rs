@@ -270,7 +270,7 @@ fn board_and_hat_files_are_checked_whole_and_a_machine_without_pins_says_so() {
                 "LED \"node\": class",
             ],
         ),
-        (&good, &[("name = \"rpi-4b\"", "name = [")], &["expected TOML: TOML parse error at line 5"]),
+        (&good, &[("name = \"rpi-4b\"", "name = [")], &["expected TOML: TOML parse error at line 6"]),
     ] {
         let text = std::fs::read_to_string(of).unwrap();
         let broken = changes.iter().fold(text, |text, (from, to)| {
