@@ -49,7 +49,7 @@ impl File {
     /// With everything that is wrong with it.
     pub fn parse(text: &str) -> Result<Self, BoardError> {
         let table = table(text)?;
-        let kind = table.get("kind").map(|kind| kind.get_ref());
+        let kind = table.get("kind").map(toml::Spanned::get_ref);
         match kind {
             Some(DeValue::String(kind)) if kind == "hat" => hat(text).map(File::Hat),
             _ => board(text).map(|board| File::Board(Box::new(board))),

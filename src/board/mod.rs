@@ -13,8 +13,6 @@ mod claim;
 mod file;
 mod keys;
 mod strip;
-#[cfg(test)]
-mod tests;
 
 use std::time::Duration;
 
@@ -287,3 +285,6 @@ impl Hat {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

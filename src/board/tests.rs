@@ -32,7 +32,10 @@ fn the_embedded_lists_are_the_folders_and_every_file_is_sound() {
         assert!(!hat.leds.is_empty());
         assert!(Board::parse(text).unwrap_err().to_string().contains("describes a HAT"));
         for (board, _) in EMBEDDED {
-            Board::named(board).unwrap().with_hats(&[hat.clone()]).unwrap_or_else(|error| panic!("{name} on {board}: {error}"));
+            Board::named(board)
+                .unwrap()
+                .with_hats(std::slice::from_ref(&hat))
+                .unwrap_or_else(|error| panic!("{name} on {board}: {error}"));
         }
     }
 }
@@ -318,7 +321,7 @@ fn nothing_is_taken_twice_between_a_board_and_its_hats() {
     );
     let told = refused(pi(), &[Hat::named("blinkt").unwrap(), hat("relay", "occupies = [24]")]);
     assert!(told.contains("pin 24 is used twice: strip \"pod\" has it already (HAT \"blinkt\""), "{told}");
-    let told = refused(Board::parse(GOOD).unwrap(), &[plain.clone()]);
+    let told = refused(Board::parse(GOOD).unwrap(), std::slice::from_ref(&plain));
     assert!(
         told.contains(
             "HAT \"plain\", line 10: LED \"node\": pin: pin 21 is used twice: LED \"node\" has it already (board \"b\", line 19)"

@@ -116,23 +116,10 @@ fn check(files: &[PathBuf]) -> Result<(), Report> {
     if let Some(report) = faulty {
         return Err(report);
     }
-    for board in &boards {
-        super::print(&format!(
-            "{} is a board file: {} ({}), {} LEDs\n",
-            named(files, &board.name),
-            board.title,
-            board.name,
-            board.leds.len()
-        ));
-    }
-    for hat in &hats {
-        super::print(&format!(
-            "{} is a HAT file: {} ({}), {} LEDs\n",
-            named(files, &hat.name),
-            hat.title,
-            hat.name,
-            hat.leds.len()
-        ));
+    let of_boards = boards.iter().map(|board| ("board", &board.name, &board.title, board.leds.len()));
+    let of_hats = hats.iter().map(|hat| ("HAT", &hat.name, &hat.title, hat.leds.len()));
+    for (kind, name, title, leds) in of_boards.chain(of_hats) {
+        super::print(&format!("{} is a {kind} file: {title} ({name}), {leds} LEDs\n", named(files, name)));
     }
     if boards.len() > 1 {
         return Err(Report::usage("more than one of these is a board").fix("give one board, and the HATs that are on it"));

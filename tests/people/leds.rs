@@ -366,7 +366,7 @@ fn board_and_hat_files_are_checked_whole_and_a_machine_without_pins_says_so() {
                 "LED \"node\": class",
             ],
         ),
-        (&good, &[("name = \"rpi-4b\"", "name = [")], &["expected TOML: TOML parse error at line 5"]),
+        (&good, &[("name = \"rpi-4b\"", "name = [")], &["expected TOML: TOML parse error at line 6"]),
     ] {
         let text = std::fs::read_to_string(of).unwrap();
         let broken = changes.iter().fold(text, |text, (from, to)| {
@@ -386,7 +386,7 @@ fn board_and_hat_files_are_checked_whole_and_a_machine_without_pins_says_so() {
         "groups gpio",
     );
     leds(&["test", "--board", "rpi-4b", "--hat", "plain"]).fails(1, "there are no LEDs to light: 8 LEDs on pins", "groups gpio");
-    leds(&["test", "--board", "rpi-4b", "--hat", "plain", "--hat", "clusterhat-v1"]).fails(2, "do not go together", "used twice");
+    leds(&["test", "--board", "rpi-4b", "--hat", "plain", "--hat", "clusterhat-v1"]).fails(2, "do not go together", "take one of them out");
     leds(&["test", "--board", "toaster"]).fails(2, "there is no board \"toaster\"", "board");
     leds(&["test", "--hat", "toaster"]).fails(2, "there is no HAT \"toaster\"", "blinkt");
 }

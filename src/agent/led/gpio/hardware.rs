@@ -46,9 +46,14 @@ impl Hardware for Pi {
         if let Some(line) = chip.as_ref().and_then(|path| Chip::from_path(path).ok()?.line_info(u32::from(pin)).ok())
             && line.used
         {
+            // A pin that the kernel uses for a bus has no consumer's name.
+            let by = if line.consumer.is_empty() {
+                "the kernel, for a bus or a serial line".to_owned()
+            } else {
+                format!("{:?}", line.consumer)
+            };
             let words = format!(
-                "pin {pin} is in use by {:?}; free it (see `gpioinfo`), or take the LED out of the file that names it",
-                line.consumer
+                "pin {pin} is in use by {by}; free it (`gpioinfo` lists them), or take the LED out of the file that names it"
             );
             return Err(DriverError { words });
         }
@@ -115,9 +120,9 @@ struct Register(OutputPin);
 impl Output for Register {
     fn set(&mut self, high: bool) -> io::Result<()> {
         if high {
-            self.0.set_high()
+            self.0.set_high();
         } else {
-            self.0.set_low()
+            self.0.set_low();
         }
         Ok(())
     }

@@ -56,17 +56,24 @@ mod tests {
         assert!(frame(&[Light::DARK; 100], 255).len() - 4 - 400 >= 4 + 50 / 8);
     }
 
-    /// Levels of both lines at each rising edge of the clock.
+    #[derive(Default)]
+    struct Levels {
+        data: bool,
+        clock: bool,
+        /// Of the data line at each rising edge of the clock.
+        taken: Vec<bool>,
+        edges: usize,
+    }
     #[derive(Clone, Default)]
-    struct Wires(Arc<Mutex<(bool, bool, Vec<bool>, usize)>>);
+    struct Wires(Arc<Mutex<Levels>>);
     struct Data(Wires);
     struct Clock(Wires);
 
     impl Output for Data {
         fn set(&mut self, high: bool) -> io::Result<()> {
             let mut wires = self.0.0.lock().unwrap();
-            assert!(!wires.1, "data changes only while the clock is low");
-            wires.0 = high;
+            assert!(!wires.clock, "data changes only while the clock is low");
+            wires.data = high;
             Ok(())
         }
     }
@@ -74,12 +81,12 @@ mod tests {
     impl Output for Clock {
         fn set(&mut self, high: bool) -> io::Result<()> {
             let mut wires = self.0.0.lock().unwrap();
-            if high && !wires.1 {
-                let level = wires.0;
-                wires.2.push(level);
+            if high && !wires.clock {
+                let level = wires.data;
+                wires.taken.push(level);
             }
-            wires.3 += 1;
-            wires.1 = high;
+            wires.edges += 1;
+            wires.clock = high;
             Ok(())
         }
     }
@@ -89,8 +96,8 @@ mod tests {
         let wires = Wires::default();
         clock_out(&[0b1010_0001, 0xf0], &mut Data(wires.clone()), &mut Clock(wires.clone())).unwrap();
         let wires = wires.0.lock().unwrap();
-        let told: String = wires.2.iter().map(|bit| if *bit { '1' } else { '0' }).collect();
+        let told: String = wires.taken.iter().map(|bit| if *bit { '1' } else { '0' }).collect();
         assert_eq!(told, "1010000111110000");
-        assert_eq!((wires.3, wires.1), (32, false), "two edges a bit, and the clock rests low");
+        assert_eq!((wires.edges, wires.clock), (32, false), "two edges a bit, and the clock rests low");
     }
 }
