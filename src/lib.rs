@@ -93,6 +93,8 @@ pub mod scheduler;
 pub mod agent;
 
 // 5 composition
+#[cfg(feature = "flash")]
+pub mod flash;
 #[cfg(feature = "master")]
 pub mod local;
 #[cfg(feature = "master")]

@@ -60,6 +60,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         ],
     ),
     // 5 composition
+    ("flash", &["api", "error"]),
     (
         "master",
         &[
@@ -126,7 +127,7 @@ const HANDS: &[&str] = &[
 ];
 /// Layers whose files must be one or the other.
 const DECIDING: &[&str] =
-    &["api", "board", "mdns", "link", "store", "apiserver", "scheduler", "controller", "dispatcher", "broker", "agent"];
+    &["api", "board", "mdns", "link", "store", "apiserver", "scheduler", "controller", "dispatcher", "broker", "agent", "flash"];
 /// What a decider may not name, and why.
 const FORBIDDEN: &[(&str, &str)] = &[
     ("tokio::", "sockets, timers and tasks belong to hands"),

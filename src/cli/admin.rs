@@ -33,6 +33,12 @@ pub(super) struct Admin {
 }
 
 impl Which {
+    /// That with this data directory; `None`: as without any flag.
+    #[cfg(feature = "flash")]
+    pub(super) fn of_data(data_dir: Option<PathBuf>) -> Self {
+        Self { config: None, data_dir }
+    }
+
     /// Its configuration.
     pub(super) fn config(&self) -> Result<MasterConfig, Report> {
         let of_data = self.data_dir.as_ref().map(|dir| dir.join("master.toml")).filter(|file| file.exists());

@@ -20,6 +20,8 @@ mod daemon;
 mod delete;
 #[cfg(feature = "agent")]
 mod doctor;
+#[cfg(feature = "flash")]
+mod flash;
 #[cfg(feature = "agent")]
 mod fleet;
 #[cfg(feature = "master")]
@@ -88,6 +90,9 @@ enum Command {
     /// Tells where a service is reached; `list`: all of them
     #[cfg(feature = "master")]
     Service(service::Args),
+    /// Puts a node into a Raspberry Pi OS image, or onto a card
+    #[cfg(feature = "flash")]
+    Flash(Box<flash::Args>),
     /// Runs many simulated nodes in one process
     #[cfg(feature = "agent")]
     Fleet(fleet::Args),
@@ -150,6 +155,8 @@ impl Command {
             Command::Token(args) => token::run(args),
             #[cfg(feature = "master")]
             Command::Service(args) => service::run(args),
+            #[cfg(feature = "flash")]
+            Command::Flash(args) => flash::run(*args),
             #[cfg(feature = "agent")]
             Command::Fleet(args) => fleet::run(&args),
             #[cfg(feature = "agent")]
@@ -266,6 +273,10 @@ mod tests {
             "service list -o json",
             "identify shed",
             "identify shed --seconds 5 --data-dir /x",
+            #[cfg(feature = "flash")]
+            "flash a.img.xz -o shed-{n}.img --name shed-{n} --count 3 --agent a --user anna --ssh-key k --wifi w --wifi-passphrase-file - --wifi-country DE",
+            #[cfg(feature = "flash")]
+            "flash /dev/sdx --name shed --add --data-dir /x --yes",
         ];
         for line in good {
             let parsed = Cli::try_parse_from(std::iter::once("bramble").chain(line.split(' ')));
@@ -293,6 +304,9 @@ mod tests {
             "doctor --fix swap --list",
             "doctor --root",
             "doctor nothing",
+            "flash a.img",
+            "flash a.img --name shed --add --token t",
+            "flash a.img --name shed --data-dir /x",
         ];
         for line in bad {
             let refused = Cli::try_parse_from(std::iter::once("bramble").chain(line.split(' ')));

@@ -267,7 +267,22 @@ fn adopt(admin: &Admin, name: &str) -> Result<(), Report> {
         .fix("it does when it is connected again; an agent of an older version cannot: upgrade it"))
 }
 
+/// Makes the folder for a new node of the master with this data directory, for `bramble flash`.
+#[cfg(feature = "flash")]
+pub(super) fn make(data_dir: Option<PathBuf>, name: &str, dir: &Path) -> Result<(), Report> {
+    make_at(&Which::of_data(data_dir).open()?, name, dir)
+}
+
 fn add(admin: &Admin, name: &str, dir: &Path) -> Result<(), Report> {
+    make_at(admin, name, dir)?;
+    super::print(&format!(
+        "{0}/agent.toml      → /etc/bramble/agent.toml on the card\n{0}/bramble-agent/  → /var/lib/bramble-agent/ on the card, mode 0700\nthe first board that starts with it is node {name}\n",
+        dir.display()
+    ));
+    Ok(())
+}
+
+fn make_at(admin: &Admin, name: &str, dir: &Path) -> Result<(), Report> {
     expect_name(name)?;
     if !admin.config.tls.own {
         return Err(
@@ -321,10 +336,5 @@ fn add(admin: &Admin, name: &str, dir: &Path) -> Result<(), Report> {
         .and_then(|der| crate::tls::public_key(&der).ok())
         .ok_or_else(|| Report::failed("cannot read the certificate that was signed"))?;
     let since = time::rfc3339(SystemClock::start().now().wall);
-    put_record(admin, name, &json!({"key": pkcs10::fingerprint(&spki), "serial": "", "state": "joined", "since": since}))?;
-    super::print(&format!(
-        "{0}/agent.toml      → /etc/bramble/agent.toml on the card\n{0}/bramble-agent/  → /var/lib/bramble-agent/ on the card, mode 0700\nthe first board that starts with it is node {name}\n",
-        dir.display()
-    ));
-    Ok(())
+    put_record(admin, name, &json!({"key": pkcs10::fingerprint(&spki), "serial": "", "state": "joined", "since": since}))
 }

@@ -386,7 +386,11 @@ fn board_and_hat_files_are_checked_whole_and_a_machine_without_pins_says_so() {
         "groups gpio",
     );
     leds(&["test", "--board", "rpi-4b", "--hat", "plain"]).fails(1, "there are no LEDs to light: 8 LEDs on pins", "groups gpio");
-    leds(&["test", "--board", "rpi-4b", "--hat", "plain", "--hat", "clusterhat-v1"]).fails(2, "do not go together", "take one of them out");
+    leds(&["test", "--board", "rpi-4b", "--hat", "plain", "--hat", "clusterhat-v1"]).fails(
+        2,
+        "do not go together",
+        "take one of them out",
+    );
     leds(&["test", "--board", "toaster"]).fails(2, "there is no board \"toaster\"", "board");
     leds(&["test", "--hat", "toaster"]).fails(2, "there is no HAT \"toaster\"", "blinkt");
 }

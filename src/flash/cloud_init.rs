@@ -1,0 +1,65 @@
+//! The files that cloud-init reads from the boot partition (its data source NoCloud).
+//!
+//! Strings are written as JSON has them, which YAML takes as they are.
+//! Source: cloud-init's documentation (users and groups, NoCloud, network configuration version 2) and netplan's reference.
+
+use serde_json::json;
+
+use super::plan::MARK;
+use super::settings::{Settings, User, Wifi};
+
+/// The groups of Raspberry Pi OS' first user. Source: pi-gen, `stage2/04-cloud-init`.
+pub const GROUPS: &str = "adm,dialout,cdrom,audio,users,sudo,video,games,plugdev,input,gpio,spi,i2c,netdev,render";
+
+/// `user-data`: name, person, and the script that puts the agent into place.
+///
+/// `bootcmd` runs on every boot, so a first one that was cut short is made up for; `runcmd` would be ticked off before it ends. The script is gone
+/// when it is done.
+#[must_use]
+pub fn user_data(settings: &Settings) -> String {
+    let name = json!(settings.name);
+    let mut text = format!("#cloud-config\n# {MARK}.\nhostname: {name}\nmanage_etc_hosts: true\n");
+    if let Some(user) = &settings.user {
+        text.push_str(&person(user));
+    }
+    let run = "for boot in /boot/firmware /boot; do if [ -f $boot/bramble/install.sh ]; then sh $boot/bramble/install.sh $boot start; break; fi; done";
+    text.push_str(&format!("bootcmd:\n- [sh, -c, {}]\n", json!(run)));
+    text
+}
+
+fn person(user: &User) -> String {
+    let mut text = format!(
+        "ssh_pwauth: false\nusers:\n- name: {}\n  groups: {}\n  shell: /bin/bash\n  sudo: \"ALL=(ALL) NOPASSWD:ALL\"\n",
+        json!(user.name),
+        json!(GROUPS)
+    );
+    match &user.password_hash {
+        Some(hash) => text.push_str(&format!("  lock_passwd: false\n  passwd: {}\n", json!(hash))),
+        None => text.push_str("  lock_passwd: true\n"),
+    }
+    if !user.keys.is_empty() {
+        text.push_str("  ssh_authorized_keys:\n");
+        for key in &user.keys {
+            text.push_str(&format!("  - {}\n", json!(key)));
+        }
+    }
+    text
+}
+
+/// `meta-data`. A new instance id has cloud-init set the machine up anew.
+#[must_use]
+pub fn meta_data(settings: &Settings, instance: &str) -> String {
+    format!("# {MARK}.\ninstance-id: {}\nlocal-hostname: {}\ndsmode: local\n", json!(instance), json!(settings.name))
+}
+
+/// `network-config`, for a node with Wi-Fi; without, the image's own stays, which takes an address on the cable.
+#[must_use]
+pub fn network_config(wifi: &Wifi) -> String {
+    let access = wifi.key.as_ref().map_or("{}".to_owned(), |key| format!("{{password: {}}}", json!(key)));
+    format!(
+        "# {MARK}.\nnetwork:\n  version: 2\n  ethernets:\n    eth0:\n      dhcp4: true\n      optional: true\n  wifis:\n    wlan0:\n      dhcp4: true\n      \
+         optional: true\n      regulatory-domain: {}\n      access-points:\n        {}: {access}\n",
+        json!(wifi.country),
+        json!(wifi.ssid),
+    )
+}

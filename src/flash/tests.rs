@@ -1,0 +1,205 @@
+//! What is asked for and what is there, against what is written.
+
+use std::collections::BTreeMap;
+
+use super::plan::{CMDLINE, Contents, FirstBoot, Image, Plan, Refusal, image, plan};
+use super::program::Machine;
+use super::settings::{Settings, Typed};
+
+const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl anna@desk";
+const LINE: &str = "console=tty1 root=PARTUUID=1-02 rootwait\n";
+
+fn program(class: u8, machine: u8) -> Vec<u8> {
+    let mut bytes = b"\x7fELF".to_vec();
+    bytes.extend([class, 1]);
+    bytes.resize(18, 0);
+    bytes.extend([machine, 0]);
+    bytes.resize(1000, 7);
+    bytes
+}
+
+fn contents(names: &[&str], texts: &[(&str, &str)]) -> Contents {
+    let names = names.iter().chain(texts.iter().map(|(name, _)| name)).map(|name| (*name).to_owned()).collect();
+    let texts: BTreeMap<String, String> = texts.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+    Contents { names, texts, free_bytes: Some(100_000), cluster_bytes: 512, unfinished: false }
+}
+
+fn typed() -> Typed {
+    Typed { name: "shed".into(), ..Typed::default() }
+}
+
+fn person() -> Typed {
+    Typed { user: Some("anna".into()), keys: vec![KEY.into()], ..typed() }
+}
+
+fn file<'a>(plan: &'a Plan, path: &str) -> &'a str {
+    let found = plan.files.iter().find(|file| file.path == path);
+    std::str::from_utf8(&found.unwrap_or_else(|| panic!("{path}: {:?}", paths(plan))).bytes).unwrap()
+}
+
+fn paths(plan: &Plan) -> Vec<&str> {
+    plan.files.iter().map(|file| file.path.as_str()).collect()
+}
+
+fn planned(contents: &Contents, settings: &Settings) -> Plan {
+    plan(image(contents).unwrap(), contents, settings, &program(2, 183), "bramble-1").unwrap()
+}
+
+#[test]
+fn an_image_is_told_by_what_lies_on_its_boot_partition() {
+    let of = |names: &[&str], texts: &[(&str, &str)]| image(&contents(names, texts));
+    let script = |mount| FirstBoot::Script { mount };
+    let bookworm = [("issue.txt", "Raspberry Pi reference 2024-11-19\nGenerated using pi-gen"), (CMDLINE, LINE)];
+    let bullseye = [("issue.txt", "Raspberry Pi reference 2023-05-03\n"), (CMDLINE, LINE)];
+    let wide = ["config.txt", "kernel8.img", "kernel_2712.img"];
+    let narrow = ["CONFIG.TXT", "kernel.img", "kernel7.img", "kernel7l.img", "kernel8.img"];
+    assert_eq!(of(&wide, &bookworm), Ok(Image { machine: Machine::Aarch64, first_boot: script("/boot/firmware") }));
+    assert_eq!(of(&wide, &[(CMDLINE, LINE)]).map(|image| image.first_boot), Ok(script("/boot/firmware")));
+    assert_eq!(of(&narrow, &bullseye), Ok(Image { machine: Machine::Arm, first_boot: script("/boot") }));
+    for seed in ["user-data", "meta-data", "network-config"] {
+        assert_eq!(of(&wide, &[(CMDLINE, LINE), (seed, "")]).map(|image| image.first_boot), Ok(FirstBoot::CloudInit));
+    }
+    let refusal = of(&["kernel8.img", "EFI"], &[]).unwrap_err();
+    assert_eq!(refusal.to_string(), "it is no Raspberry Pi OS: its boot partition has no config.txt, no cmdline.txt");
+    assert!(
+        matches!(of(&["config.txt"], &[(CMDLINE, LINE)]), Err(Refusal::NotPi { missing }) if missing == ["kernel8.img or kernel7.img"])
+    );
+}
+
+#[test]
+fn an_agent_for_another_processor_or_a_full_partition_is_refused() {
+    let there = contents(&["config.txt", "kernel8.img"], &[(CMDLINE, LINE)]);
+    let settings = typed().check().unwrap();
+    let refused = |there: &Contents, agent: &[u8]| plan(image(there).unwrap(), there, &settings, agent, "i").unwrap_err();
+    let other = refused(&there, &program(1, 40));
+    assert_eq!(other.to_string(), "it is a 64-bit Raspberry Pi OS, and the agent's program is for 32-bit ARM");
+    let narrow = contents(&["config.txt", "kernel7.img", "kernel8.img"], &[(CMDLINE, LINE)]);
+    assert_eq!(refused(&narrow, &program(2, 183)), Refusal::Machine { image: Machine::Arm, agent: Machine::Aarch64 });
+    let full = Contents { free_bytes: Some(5000), ..there };
+    assert!(
+        matches!(refused(&full, &program(2, 183)), Refusal::Full { free_bytes: 5000, needed_bytes } if needed_bytes > 5000 && needed_bytes % 512 == 0)
+    );
+}
+
+#[test]
+fn an_image_with_cloud_init_gets_its_files_and_somebodys_own_are_kept_beside() {
+    let seeds = [("user-data", "#cloud-config\n\n# nothing\n"), ("meta-data", "instance_id: rpios-image\n"), (CMDLINE, LINE)];
+    let there = contents(&["config.txt", "kernel8.img"], &seeds);
+    let plan = planned(&there, &person().check().unwrap());
+    let user_data = file(&plan, "user-data");
+    for part in ["#cloud-config\n", "hostname: \"shed\"", "name: \"anna\"", "lock_passwd: true", KEY, "bramble/install.sh"] {
+        assert!(user_data.contains(part), "{part} in {user_data}");
+    }
+    assert!(file(&plan, "meta-data").contains("instance-id: \"bramble-1\""));
+    assert_eq!(file(&plan, "meta-data.old"), "instance_id: rpios-image\n");
+    // Without Wi-Fi the image's own network stays; comments are nobody's settings.
+    assert!(
+        !paths(&plan).iter().any(|path| path.starts_with("network-config") || *path == "user-data.old"),
+        "{:?}",
+        paths(&plan)
+    );
+    assert_eq!(plan.cmdline.as_deref(), Some("console=tty1 root=PARTUUID=1-02 rootwait cgroup_memory=1 cgroup_enable=memory\n"));
+    // A second time its own files are no one else's.
+    let again = contents(
+        &["config.txt", "kernel8.img"],
+        &[("user-data", user_data), ("meta-data", file(&plan, "meta-data")), (CMDLINE, plan.cmdline.as_deref().unwrap())],
+    );
+    let second = planned(&again, &person().check().unwrap());
+    assert_eq!(second.cmdline, None);
+    assert!(!paths(&second).iter().any(|path| path.ends_with(".old")), "{:?}", paths(&second));
+}
+
+#[test]
+fn an_image_without_cloud_init_gets_a_script_and_no_word_of_what_was_typed_is_in_it() {
+    let there = contents(&["config.txt", "kernel8.img"], &[(CMDLINE, LINE)]);
+    let typed = Typed {
+        password_hash: Some("$6$salt$hash".into()),
+        ssid: Some("Anna's \"net\"; $(reboot)".into()),
+        passphrase: Some("correct horse".into()),
+        country: Some("DE".into()),
+        ..person()
+    };
+    let plan = planned(&there, &typed.check().unwrap());
+    let script = file(&plan, "firstrun.sh");
+    assert!(!["anna", "salt", "reboot)", "shed"].iter().any(|word| script.contains(word)));
+    assert_eq!(file(&plan, "bramble/user"), "anna\n");
+    assert_eq!(file(&plan, "bramble/password"), "$6$salt$hash\n");
+    assert!(file(&plan, "bramble/wifi.nmconnection").contains("ssid=65;110;110;97;39;115;32;"));
+    assert!(file(&plan, "bramble/wpa_supplicant.conf").contains("ssid=416e6e61"));
+    assert!(
+        !plan.files.iter().any(|file| String::from_utf8_lossy(&file.bytes).contains("correct horse")),
+        "the passphrase is nowhere"
+    );
+    let line = plan.cmdline.unwrap();
+    assert!(line.starts_with(LINE.trim_end()), "only more at its end: {line}");
+    assert!(
+        line.ends_with(
+            " systemd.run=/boot/firmware/firstrun.sh systemd.run_success_action=reboot systemd.unit=kernel-command-line.target\n"
+        ),
+        "{line}"
+    );
+    assert_eq!(line.lines().count(), 1);
+}
+
+#[test]
+fn the_key_of_a_network_is_that_of_the_standard() {
+    // Source: IEEE 802.11-2020, J.4.2, test vector 1.
+    let typed = Typed { ssid: Some("IEEE".into()), passphrase: Some("password".into()), country: Some("DE".into()), ..typed() };
+    let wifi = typed.check().unwrap().wifi.unwrap();
+    assert_eq!(wifi.key.as_deref(), Some("f42c6fc52df0ebef9ebb4b90b38a5f902e83fe1b135a70e23aed762e9710a12e"));
+}
+
+#[test]
+fn the_agent_s_configuration_is_put_together_from_all_that_was_given() {
+    let token = "k7wq2h.x3v8m2c9d4f6h7j5".to_owned();
+    let with = |config: &str| Typed { config: config.into(), master: Some("https://pi:6443".into()), ..typed() };
+    let text = with("runtime = \"simulated\"\n[join]\nidentity_root = \"/x\"\n").check().unwrap().agent_toml;
+    let table: toml::Table = text.parse().unwrap();
+    assert_eq!(table["node"].as_str(), Some("shed"));
+    assert_eq!(
+        (table["join"]["master"].as_str(), table["join"]["identity_root"].as_str()),
+        (Some("https://pi:6443"), Some("/x"))
+    );
+    let node = ("node = \"shed\"\n[join]\nmaster = \"https://a\"\n".to_owned(), vec![("pki/node.key".to_owned(), b"k".to_vec())]);
+    let of_folder = Typed { node: Some(node.clone()), ..typed() }.check().unwrap();
+    assert!(of_folder.agent_toml.contains("https://a") && of_folder.node_files.len() == 1);
+    let faults = Typed { node: Some(node), token: Some(token), name: "attic".into(), ..typed() }.check().unwrap_err();
+    assert_eq!(faults.len(), 2, "{faults:?}");
+    assert!(faults.iter().any(|fault| fault.contains("is node shed's, and the name is attic")), "{faults:?}");
+}
+
+#[test]
+fn every_fault_is_told_at_once() {
+    let typed = Typed {
+        name: "Garden Shed".into(),
+        user: Some("root".into()),
+        keys: vec!["-----BEGIN OPENSSH PRIVATE KEY-----\nabc".into()],
+        password_hash: Some("secret".into()),
+        ssid: Some(String::new()),
+        passphrase: Some("short".into()),
+        country: None,
+        config: "node = ".into(),
+        token: Some("x".into()),
+        ..Typed::default()
+    };
+    let faults = typed.check().unwrap_err();
+    for part in [
+        "the name",
+        "--user",
+        "--ssh-key",
+        "--password-hash",
+        "--wifi \"\"",
+        "--wifi-country",
+        "passphrase",
+        "--config",
+        "--token",
+    ] {
+        assert!(faults.iter().any(|fault| fault.contains(part)), "{part} in {faults:?}");
+    }
+    assert!(!faults.iter().any(|fault| fault.contains("short") || fault.contains("secret")), "no secret is repeated: {faults:?}");
+    let nobody = Typed { user: Some("anna".into()), ..super::tests::typed() }.check().unwrap_err();
+    assert!(nobody[0].contains("nobody could log in as anna"), "{nobody:?}");
+    let whose =
+        Typed { keys: vec![KEY.into()], passphrase: Some("long enough".into()), ..super::tests::typed() }.check().unwrap_err();
+    assert_eq!(whose.len(), 2, "{whose:?}");
+}

@@ -1,0 +1,340 @@
+//! The command as people use it: good images, packed ones, many at once; and everything that is wrong, told before a byte is written.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use bramble::flash::disk;
+
+use super::fixture::{self, Sort};
+use super::support::wait_until;
+
+const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl anna\n";
+
+/// What `bramble flash` said: exit code, standard output, standard error.
+fn flash(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_bramble"))
+        .arg("flash")
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+#[track_caller]
+fn good(folder: &Path, arguments: &[&str]) -> String {
+    let (code, out, err) = flash(folder, arguments);
+    assert_eq!(code, 0, "{arguments:?}: {out}\n{err}");
+    out
+}
+
+fn folder_with_agent() -> tempfile::TempDir {
+    let folder = tempfile::Builder::new().prefix("bramble-flash-").tempdir().unwrap();
+    std::fs::write(folder.path().join("agent"), fixture::program(2, 183, 50_000)).unwrap();
+    std::fs::write(folder.path().join("key.pub"), KEY).unwrap();
+    folder
+}
+
+#[test]
+fn one_packed_image_gives_as_many_nodes_as_are_asked_for_and_stays_as_it_was() {
+    let folder = folder_with_agent();
+    let at = folder.path();
+    let image = fixture::image(at, "pios.img", Sort::CloudInit);
+    fixture::tool("xz", &["-T1", "-0", "-k", image.to_str().unwrap()]);
+    fixture::tool("gzip", &["-1", "-k", image.to_str().unwrap()]);
+    for packed in ["pios.img.xz", "pios.img.gz", "pios.img"] {
+        let before = std::fs::read(at.join(packed)).unwrap();
+        let said = good(
+            at,
+            &[
+                packed,
+                "--output",
+                "shed-{n}.img",
+                "--name",
+                "shed-{n}",
+                "--count",
+                "3",
+                "--agent",
+                "agent",
+                "--user",
+                "anna",
+                "--ssh-key",
+                "key.pub",
+            ],
+        );
+        assert!(said.contains("node shed-2 is on") && said.contains("shed-3.img is node shed-3's card"), "{said}");
+        assert!(said.contains("100 %"), "it shows how far it is: {said}");
+        assert!(std::fs::read(at.join(packed)).unwrap() == before, "{packed} is as it was");
+        let mut instances = Vec::new();
+        for number in 1..=3 {
+            let card = at.join(format!("shed-{number}.img"));
+            assert_eq!(card.metadata().unwrap().len(), image.metadata().unwrap().len());
+            assert_eq!(fixture::faults(&card), "");
+            assert!(fixture::text(&card, "bramble/agent.toml").contains(&format!("node = \"shed-{number}\"")));
+            assert!(fixture::text(&card, "user-data").contains(&format!("hostname: \"shed-{number}\"")));
+            instances
+                .push(fixture::text(&card, "meta-data").lines().find(|line| line.starts_with("instance-id")).unwrap().to_owned());
+            std::fs::remove_file(&card).unwrap();
+        }
+        instances.sort();
+        instances.dedup();
+        assert_eq!(instances.len(), 3, "each a machine of its own: {instances:?}");
+        let left: Vec<String> = std::fs::read_dir(at)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.starts_with('.'))
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+#[test]
+fn an_image_is_flashed_in_its_place_twice_and_its_seed_is_valid_for_cloud_init() {
+    let folder = folder_with_agent();
+    let at = folder.path();
+    let image = fixture::image(at, "pios.img", Sort::CloudInit);
+    std::fs::write(at.join("wifi"), "password\n").unwrap();
+    let hash = "$6$salt$abc";
+    let arguments = [
+        "pios.img",
+        "--name",
+        "shed",
+        "--agent",
+        "agent",
+        "--user",
+        "anna",
+        "--ssh-key",
+        "key.pub",
+        "--password-hash",
+        hash,
+        "--wifi",
+        "IEEE \"5\" GHz: #1",
+        "--wifi-passphrase-file",
+        "wifi",
+        "--wifi-country",
+        "DE",
+        "--token",
+        "k7wq2h.x3v8m2c9d4f6h7j5",
+    ];
+    let said = good(at, &arguments);
+    assert!(said.contains("it joins by its token"), "{said}");
+    let (first, listing) = (fixture::text(&image, "meta-data"), fixture::listing(&image));
+    let said = good(at, &arguments);
+    assert!(said.contains("in place of what was there"), "{said}");
+    assert_ne!(fixture::text(&image, "meta-data"), first, "another instance each time");
+    assert_eq!(fixture::listing(&image), listing);
+    assert_eq!(fixture::faults(&image), "");
+
+    // As cloud-init's own checker sees it; a fault in it is found.
+    let seed = at.join("user-data");
+    let checked = |text: &str| {
+        std::fs::write(&seed, text).unwrap();
+        fixture::said("cloud-init", &["schema", "--config-file", seed.to_str().unwrap()])
+    };
+    let text = fixture::text(&image, "user-data");
+    let output = checked(&text);
+    let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && told.contains("Valid"), "{text}\n{told}");
+    assert!(!checked(&text.replace("bootcmd:", "bootcmd: yes\nbootcmds:")).status.success(), "the checker can fail");
+    let network = fixture::text(&image, "network-config");
+    assert!(
+        network.contains("\"IEEE \\\"5\\\" GHz: #1\": {password: \"") && network.contains("regulatory-domain: \"DE\""),
+        "{network}"
+    );
+    assert!(!network.contains("{password: \"password\"}"), "the passphrase itself is not there: {network}");
+}
+
+#[test]
+fn what_cannot_be_used_is_told_with_what_to_do_and_nothing_is_written() {
+    let folder = folder_with_agent();
+    let at = folder.path();
+    let image = fixture::image(at, "good.img", Sort::CloudInit);
+    let whole = std::fs::read(&image).unwrap();
+    let write = |name: &str, bytes: &[u8]| std::fs::write(at.join(name), bytes).unwrap();
+    write("short.img", &whole[..whole.len() - (3 << 20)]);
+    write("half.img", &whole[..20 << 20]);
+    write("tiny.img", b"not an image");
+    write("zero.img", &vec![0; 1 << 20]);
+    write("partition.img", &whole[1 << 20..]);
+    let mut gpt = whole.clone();
+    gpt[446 + 4] = 0xee;
+    write("gpt.img", &gpt);
+    let mut broken = whole.clone();
+    broken[(1 << 20) + 13] = 0;
+    write("broken.img", &broken);
+    write("linux.img", &whole);
+    fixture::tool("mdel", &["-i", &format!("{}@@{}", at.join("linux.img").display(), fixture::START), "::cmdline.txt"]);
+    write("narrow.img", &whole);
+    fixture::put(&at.join("narrow.img"), "kernel7.img", b"x");
+    fixture::tool("xz", &["-T1", "-0", "-k", image.to_str().unwrap()]);
+    let packed = std::fs::read(at.join("good.img.xz")).unwrap();
+    write("cut.img.xz", &packed[..packed.len() / 2]);
+    write("a.zip", b"PK\x03\x04xx");
+    write("other", &fixture::program(2, 62, 100));
+    write("old.img", b"somebody's");
+    write("bad.toml", b"[leds]\nenabled = \"perhaps\"\n");
+    write("secret", b"-----BEGIN OPENSSH PRIVATE KEY-----\nxyz\n");
+    let cases: &[(&[&str], i32, &[&str])] = &[
+        (&["none.img"], 1, &["cannot read none.img"]),
+        (
+            &["short.img"],
+            1,
+            &["short.img cannot be used; nothing was written", "cut short: partition 2 ends", "fetch or copy it again"],
+        ),
+        (&["half.img"], 1, &["cut short"]),
+        (&["tiny.img"], 1, &["shorter than one sector"]),
+        (&["zero.img"], 1, &["no partition table"]),
+        (&["partition.img"], 1, &["one FAT partition, not a whole card", "mount the partition"]),
+        (&["gpt.img"], 1, &["GPT"]),
+        (&["broken.img"], 1, &["not FAT32, or is damaged"]),
+        (&["linux.img"], 1, &["no Raspberry Pi OS", "no cmdline.txt"]),
+        (&["narrow.img"], 1, &["32-bit Raspberry Pi OS", "cross/build.sh rpi-zero-w"]),
+        (&["good.img.xz"], 2, &["is packed", "--output good.img"]),
+        (&["cut.img.xz", "--output", "new.img"], 1, &["cannot unpack cut.img.xz", "cut short or damaged"]),
+        (&["short.img", "--output", "new.img"], 1, &["short.img cannot be used"]),
+        (&["a.zip", "--output", "new.img"], 2, &["unzip a.zip"]),
+        (&["good.img", "--output", "old.img"], 2, &["old.img is there already"]),
+        (&["good.img", "--output", "."], 2, &["is a folder"]),
+        (&["good.img", "--count", "2", "--output", "x.img"], 2, &["--count", "shed-{n}"]),
+        (&["good.img", "--user", "anna"], 2, &["nobody could log in as anna"]),
+        (&["good.img", "--user", "anna", "--ssh-key", "secret"], 2, &["expected public keys"]),
+        (&["good.img", "--config", "bad.toml"], 2, &["leds.enabled"]),
+        (&["good.img", "--node-dir", "."], 1, &["bramble node add"]),
+        (&["."], 1, &["no Raspberry Pi OS"]),
+    ];
+    let before: Vec<(std::ffi::OsString, Vec<u8>)> = files(at);
+    for (arguments, code, parts) in cases {
+        let (said, out, err) = flash(at, &[*arguments, &["--name", "shed", "--agent", "agent"]].concat());
+        assert_eq!(said, *code, "{arguments:?}: {out}\n{err}");
+        for part in *parts {
+            assert!(err.contains(part), "{arguments:?}: {part:?} in\n{err}");
+        }
+        assert!(!err.contains("xyz"), "a private key is not shown");
+        assert!(files(at) == before, "{arguments:?} changed a file");
+    }
+    for (agent, part) in [("other", "it is for a PC"), ("key.pub", "no program for Linux")] {
+        let (code, _, err) = flash(at, &["good.img", "--name", "shed", "--agent", agent]);
+        assert!(code == 2 && err.contains(part) && err.contains("cross/build.sh"), "{err}");
+    }
+    if cfg!(target_arch = "x86_64") {
+        let (code, _, err) = flash(at, &["good.img", "--name", "shed"]);
+        assert!(code == 2 && err.contains("this program does not run on a Raspberry Pi"), "{err}");
+    }
+    assert!(files(at) == before);
+}
+
+fn files(at: &Path) -> Vec<(std::ffi::OsString, Vec<u8>)> {
+    let mut all: Vec<_> = std::fs::read_dir(at)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.path().is_file())
+        .map(|entry| (entry.file_name(), std::fs::read(entry.path()).unwrap()))
+        .collect();
+    all.sort();
+    all
+}
+
+/// The disk that this test runs on, if it is one of the kernel's block devices.
+#[test]
+fn the_disk_of_this_machine_is_refused_whatever_is_asked() {
+    let folder = folder_with_agent();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let devices: std::collections::BTreeSet<&str> = mounts
+        .lines()
+        .filter_map(|line| line.split(" - ").nth(1)?.split(' ').nth(1))
+        .filter(|source| source.starts_with("/dev/") && Path::new(source).exists())
+        .collect();
+    println!("mounted here: {devices:?}");
+    for device in devices {
+        let (code, out, err) = flash(folder.path(), &[device, "--name", "shed", "--agent", "agent", "--yes"]);
+        assert_ne!(code, 0, "{device}: {out}");
+        assert!(
+            err.contains("is in use by this machine") || err.contains("is a partition") || err.contains("cannot"),
+            "{device}: {err}"
+        );
+    }
+}
+
+#[test]
+fn a_device_is_described_from_what_the_kernel_says() {
+    let root = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = root.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    let card = "sys/class/block/sdb";
+    for (path, text) in [
+        ("size", "62333952\n"),
+        ("removable", "1\n"),
+        ("dev", "8:16\n"),
+        ("device/model", "STORAGE DEVICE  \n"),
+        ("sdb1/dev", "8:17\n"),
+        ("sdb1/partition", "1\n"),
+        ("sdb2/dev", "8:18\n"),
+        ("sdb2/partition", "2\n"),
+        ("sdb2/holders/dm-0/x", ""),
+    ] {
+        write(&format!("{card}/{path}"), text);
+    }
+    write("sys/class/block/sdb1/partition", "1\n");
+    write("proc/self/mountinfo", "22 1 8:2 / / rw - ext4 /dev/sda2 rw\n");
+    write("proc/swaps", "Filename\n");
+    let device = disk::device(root.path(), "sdb").unwrap().unwrap();
+    assert_eq!(device.title(), "/dev/sdb: 31.9 GB, STORAGE DEVICE");
+    let names: Vec<&str> = device.parts.iter().map(|part| part.name.as_str()).collect();
+    assert_eq!(names, ["sdb", "sdb1", "sdb2"]);
+    assert_eq!(
+        disk::in_use(root.path(), &device).unwrap().as_deref(),
+        Some("/dev/sdb2 is a part of /dev/dm-0 (LVM, RAID, encryption or the like)")
+    );
+    std::fs::remove_dir_all(root.path().join(format!("{card}/sdb2/holders"))).unwrap();
+    let device = disk::device(root.path(), "sdb").unwrap().unwrap();
+    assert_eq!(disk::in_use(root.path(), &device).unwrap(), None);
+    write("proc/self/mountinfo", "22 1 8:17 / /media/boot rw - vfat /dev/sdb1 rw\n");
+    assert_eq!(disk::in_use(root.path(), &device).unwrap().as_deref(), Some("/dev/sdb1 is mounted at /media/boot"));
+    assert_eq!(disk::device(root.path(), "sdb1").unwrap(), None, "a partition");
+    assert!(disk::device(root.path(), "sdz").is_err());
+}
+
+/// A whole image onto a card, as far as a loop device is one; where none can be had this says so, and counts as not run.
+#[test]
+fn an_image_is_written_to_a_device_and_one_in_use_is_refused() {
+    let folder = folder_with_agent();
+    let at = folder.path();
+    fixture::image(at, "pios.img", Sort::CloudInit);
+    std::fs::File::create(at.join("card")).unwrap().set_len(64 << 20).unwrap();
+    let output = fixture::said("losetup", &["--find", "--show", at.join("card").to_str().unwrap()]);
+    if !output.status.success() {
+        println!("NOT RUN: no loop device here: {}", String::from_utf8_lossy(&output.stderr));
+        return;
+    }
+    let device = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+    let result = std::panic::catch_unwind(|| {
+        let (code, _, err) = flash(at, &["pios.img", "--output", &device, "--name", "shed", "--agent", "agent"]);
+        assert!(code == 2 && err.contains("needs a yes") && err.contains("--yes"), "{err}");
+        let said = good(at, &["pios.img", "--output", &device, "--name", "shed", "--agent", "agent", "--yes"]);
+        assert!(said.contains("node shed is on"), "{said}");
+        assert_eq!(fixture::faults(&at.join("card")), "");
+        assert!(fixture::text(&at.join("card"), "bramble/agent.toml").contains("shed"));
+        let said = good(at, &[&device, "--name", "attic", "--agent", "agent", "--yes"]);
+        assert!(said.contains("node attic is on") && said.contains("in place of"), "{said}");
+        // The file behind it is in use as long as the device shows it.
+        let (code, _, err) = flash(at, &["card", "--name", "shed", "--agent", "agent"]);
+        assert!(code == 1 && err.contains("shows it"), "{err}");
+        // Somebody else has it.
+        let mine = disk::open_to_write(Path::new(&device), true).unwrap();
+        let (code, _, err) = flash(at, &[&device, "--name", "shed", "--agent", "agent", "--yes"]);
+        assert!(code == 1 && err.contains("cannot write"), "{err}");
+        drop(mine);
+    });
+    wait_until("the loop device is given back", std::time::Duration::from_secs(10), || {
+        let output = fixture::said("losetup", &["-d", &device]);
+        if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+    });
+    if let Err(panic) = result {
+        std::panic::resume_unwind(panic);
+    }
+}
