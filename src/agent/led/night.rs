@@ -8,7 +8,7 @@ pub mod disk;
 
 use std::time::Duration;
 
-use tz::{TimeZone, TimeZoneSettings};
+use tz::{LocalTimeType, TimeZone, TimeZoneSettings};
 
 use crate::clock::{Now, Tick, Wall};
 
@@ -82,7 +82,7 @@ impl Zone {
     /// The minute of the local day.
     fn minute(&self, wall: Wall) -> i64 {
         let seconds = wall.0.div_euclid(1000);
-        let offset = self.0.as_ref().and_then(|zone| zone.find_local_time_type(seconds).ok()).map_or(0, |kind| kind.ut_offset());
+        let offset = self.0.as_ref().and_then(|zone| zone.find_local_time_type(seconds).ok()).map_or(0, LocalTimeType::ut_offset);
         (seconds + i64::from(offset)).div_euclid(60).rem_euclid(DAY_MINUTES)
     }
 }
