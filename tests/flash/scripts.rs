@@ -1,6 +1,6 @@
 //! The scripts of a first boot, run for real in a root of their own: busybox, and stand-ins that write down what the system was told.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
