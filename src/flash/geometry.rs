@@ -172,12 +172,18 @@ impl Geometry {
                     for (slot, at) in slots.iter_mut().zip((start..).step_by(ENTRY)) {
                         disk.read_at(at, slot)?;
                     }
-                    let [long, dot, long_too, dots] = slots;
+                    let [long, dot, long_too, mut dots] = slots;
                     if long.get(11) == Some(&LONG_NAME)
                         && dot.starts_with(b".  ")
                         && long_too.get(11) == Some(&LONG_NAME)
                         && dots.starts_with(b".. ")
                     {
+                        // The root is cluster 0 there, whatever its own is.
+                        let [_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, h0, h1, _, _, _, _, l0, l1, ..] =
+                            &mut dots;
+                        if u32::from_le_bytes([*l0, *l1, *h0, *h1]) == self.root {
+                            (*h0, *h1, *l0, *l1) = (0, 0, 0, 0);
+                        }
                         disk.write_at(start, &dot)?;
                         disk.write_at(start + ENTRY as u64, &dots)?;
                         for at in [2, 3] {

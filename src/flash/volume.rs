@@ -170,7 +170,7 @@ impl<D: Disk> Volume<D> {
         })();
         match result {
             Ok(prepared) => prepared.map_err(VolumeError::Prepare),
-            Err(source) => Err(VolumeError::Write { written, all, source }),
+            Err(source) => Err(VolumeError::Write { written: written.min(all), all, source }),
         }
     }
 
