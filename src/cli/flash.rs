@@ -88,6 +88,8 @@ enum Target {
 /// What one run does.
 struct Work {
     args: Args,
+    /// For --add, which is the master's.
+    #[cfg_attr(not(feature = "master"), allow(dead_code))]
     typed: Typed,
     agent: Vec<u8>,
 }

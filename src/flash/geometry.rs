@@ -155,6 +155,60 @@ impl Geometry {
     }
 }
 
+impl Geometry {
+    /// Takes the long names off `.` and `..`: `fatfs` 0.3 writes some, and fsck.fat wants these two first in each folder, and bare.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn bare_dots<D: Disk>(&self, disk: &mut Overlay<D>) -> io::Result<()> {
+        let table = self.read_table(disk)?;
+        let mut named = vec![false; table.len()];
+        let mut folders = vec![self.root];
+        while let Some(first) = folders.pop() {
+            'folder: for cluster in chain(&table, first, &mut named) {
+                let start = self.data + u64::from(cluster - 2) * self.cluster;
+                if cluster == first && first != self.root {
+                    let mut slots = [[0; ENTRY]; 4];
+                    for (slot, at) in slots.iter_mut().zip((start..).step_by(ENTRY)) {
+                        disk.read_at(at, slot)?;
+                    }
+                    let [long, dot, long_too, mut dots] = slots;
+                    if long.get(11) == Some(&LONG_NAME)
+                        && dot.starts_with(b".  ")
+                        && long_too.get(11) == Some(&LONG_NAME)
+                        && dots.starts_with(b".. ")
+                    {
+                        // The root is cluster 0 there, whatever its own is.
+                        let [_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, h0, h1, _, _, _, _, l0, l1, ..] =
+                            &mut dots;
+                        if u32::from_le_bytes([*l0, *l1, *h0, *h1]) == self.root {
+                            (*h0, *h1, *l0, *l1) = (0, 0, 0, 0);
+                        }
+                        disk.write_at(start, &dot)?;
+                        disk.write_at(start + ENTRY as u64, &dots)?;
+                        for at in [2, 3] {
+                            disk.write_at(start + at * ENTRY as u64, &[0xe5])?;
+                        }
+                    }
+                }
+                for at in (start..start + self.cluster).step_by(ENTRY) {
+                    let mut entry = [0; ENTRY];
+                    disk.read_at(at, &mut entry)?;
+                    let [name0, _, _, _, _, _, _, _, _, _, _, kind, _, _, _, _, _, _, _, _, h0, h1, _, _, _, _, l0, l1, ..] =
+                        entry;
+                    if name0 == 0 {
+                        break 'folder;
+                    }
+                    if name0 != 0xe5 && name0 != b'.' && kind != LONG_NAME && kind & DIRECTORY != 0 {
+                        folders.push(u32::from_le_bytes([l0, l1, h0, h1]));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The clusters of a file; ends where the table says so, or where it leads to something that is taken or not there.
 fn chain(table: &[u32], first: u32, named: &mut [bool]) -> Vec<u32> {
     let mut chain = Vec::new();

@@ -148,8 +148,8 @@ fn checked_user(name: String, keys: Vec<String>, password_hash: Option<String>, 
             words.next().is_some_and(|kind| kind.starts_with("ssh-") || kind.starts_with("ecdsa-") || kind.starts_with("sk-"));
         // Each begins with the length of its kind's name.
         if !kind || !words.next().is_some_and(|data| data.starts_with("AAAA")) || key.chars().any(char::is_control) {
-            let begin: String = key.chars().take(24).collect();
-            fault(format!("--ssh-key: expected public keys (`ssh-ed25519 AAAA… name`), found `{begin}…`"));
+            // What it is instead is not shown: it may be the private one.
+            fault("--ssh-key: expected a file of public keys (`ssh-ed25519 AAAA… name`), like ~/.ssh/id_ed25519.pub".to_owned());
         }
     }
     if let Some(hash) = &password_hash {

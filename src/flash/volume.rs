@@ -154,6 +154,7 @@ impl<D: Disk> Volume<D> {
             if let Err(error) = self.with(|root| gather(root, plan)) {
                 return Ok(Err(error));
             }
+            self.geometry.bare_dots(&mut self.overlay)?;
             self.mark(true)?;
             self.overlay.flush(&tables, First::Within, &mut count)?;
             // The folder last: as long as it is there, what waits in it tells what sort of image this is.
@@ -169,7 +170,7 @@ impl<D: Disk> Volume<D> {
         })();
         match result {
             Ok(prepared) => prepared.map_err(VolumeError::Prepare),
-            Err(source) => Err(VolumeError::Write { written, all, source }),
+            Err(source) => Err(VolumeError::Write { written: written.min(all), all, source }),
         }
     }
 

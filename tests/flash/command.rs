@@ -199,7 +199,7 @@ fn what_cannot_be_used_is_told_with_what_to_do_and_nothing_is_written() {
         (&["good.img", "--output", "."], 2, &["is a folder"]),
         (&["good.img", "--count", "2", "--output", "x.img"], 2, &["--count", "shed-{n}"]),
         (&["good.img", "--user", "anna"], 2, &["nobody could log in as anna"]),
-        (&["good.img", "--user", "anna", "--ssh-key", "secret"], 2, &["expected public keys"]),
+        (&["good.img", "--user", "anna", "--ssh-key", "secret"], 2, &["expected a file of public keys"]),
         (&["good.img", "--config", "bad.toml"], 2, &["leds.enabled"]),
         (&["good.img", "--node-dir", "."], 1, &["bramble node add"]),
         (&["."], 1, &["no Raspberry Pi OS"]),
