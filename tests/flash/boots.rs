@@ -22,6 +22,8 @@ use super::support::{skipped, wait_until};
 const BOOT: Duration = Duration::from_secs(420);
 /// A first boot that ends with a restart, or a machine that is told to end.
 const END: Duration = Duration::from_secs(300);
+/// The ways by which an image is set up at its first start.
+const KINDS: [&str; 2] = ["cloud-init", "firstrun"];
 
 fn here() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/flash"))
@@ -132,7 +134,7 @@ impl Desk {
         let key = self.path("key.pub");
         let more = self.path("more.toml");
         let common = ["--user", "anna", "--ssh-key", key.to_str().unwrap(), "--config", more.to_str().unwrap(), "--agent"];
-        let agent = std::env::var("BRAMBLE_TEST_AGENT").unwrap_or_else(|_| shipped::built("rpi-4b").display().to_string());
+        let agent = shipped::built("rpi-4b").display().to_string();
         fixture::tool(env!("CARGO_BIN_EXE_bramble"), &[&["flash"], arguments, &common[..], &[&agent]].concat())
     }
 
@@ -270,6 +272,18 @@ impl Drop for Machine {
         if std::thread::panicking() {
             eprintln!("── console\n{}", self.said());
         }
+    }
+}
+
+/// Makes it, where it is not there yet: minutes, which nobody has to wait for (`tests/all` asks for this test alone, beside others).
+#[test]
+fn an_image_to_start_from_is_sound() {
+    if skipped("flash") {
+        return;
+    }
+    for kind in KINDS {
+        let (image, _turn) = image(kind);
+        expect_sound(&image);
     }
 }
 
