@@ -11,7 +11,7 @@ use super::home::Home;
 use super::machine::{PI_3B, Pi, Setup};
 use super::shipped;
 use super::support::{is_ready, kubectls, skipped, wait_until};
-use super::trace::changed;
+use super::trace::{changed, function};
 
 /// The HAT file `plain`: the node's LED, and those of pods in the order in which they are taken.
 pub const NODE: u8 = 21;
@@ -78,12 +78,19 @@ pub fn apply(home: &Home, manifest: &str) -> Instant {
     from
 }
 
-/// The eight pins of the HAT became outputs, and nothing else is other than it was.
+/// The eight pins of the HAT are outputs, and nothing else is other than it was. (A Zero's kernel had made two of them something else than inputs.)
 #[track_caller]
 pub fn eight_outputs(pi: &Pi, before: [u32; 6]) {
-    let mut outputs: Vec<_> = PODS.iter().chain([&NODE]).map(|&pin| (pin, 0, 1)).collect();
+    const OUTPUT: u32 = 1;
+    let now = pi.functions();
+    let mut outputs: Vec<u8> = PODS.iter().chain([&NODE]).copied().collect();
     outputs.sort_unstable();
-    assert_eq!(changed(before, pi.functions()), outputs);
+    for pin in &outputs {
+        assert_eq!(function(now, *pin), OUTPUT, "BCM {pin}");
+    }
+    let became: Vec<u8> = changed(before, now).into_iter().map(|(pin, ..)| pin).collect();
+    let were_none: Vec<u8> = outputs.into_iter().filter(|pin| function(before, *pin) != OUTPUT).collect();
+    assert_eq!(became, were_none);
 }
 
 /// Ends the agent in order: all is dark, and the pins are what they were. Gives the seconds until it was gone.

@@ -130,9 +130,13 @@ pub fn find(runs: &[Run], steps: &[u64], times: usize) -> Option<Measured> {
     })
 }
 
-/// The pins whose function is another than before: pin, before, now (000 input, 001 output, BCM2835 ARM Peripherals, table 6-2).
+/// A pin's function: 000 input, 001 output, others a bus's (BCM2835 ARM Peripherals, table 6-2).
+pub fn function(words: [u32; 6], pin: u8) -> u32 {
+    words[usize::from(pin / 10)] >> (u32::from(pin % 10) * 3) & 7
+}
+
+/// The pins whose function is another than before: pin, before, now.
 pub fn changed(before: [u32; 6], now: [u32; 6]) -> Vec<(u8, u32, u32)> {
-    let function = |words: [u32; 6], pin: u8| words[usize::from(pin / 10)] >> (u32::from(pin % 10) * 3) & 7;
     (0..54).map(|pin| (pin, function(before, pin), function(now, pin))).filter(|(_, before, now)| before != now).collect()
 }
 
