@@ -18,12 +18,10 @@ use super::home::Home;
 use super::shipped;
 use super::support::{skipped, wait_until};
 
-/// From QEMU's start to a node in the cluster: 60 s on a quiet machine; CI is none.
-const BOOT: Duration = Duration::from_secs(420);
+/// From QEMU's start to a node in the cluster: a minute on a quiet machine; this runs beside other tests.
+const BOOT: Duration = Duration::from_secs(800);
 /// A first boot that ends with a restart, or a machine that is told to end.
-const END: Duration = Duration::from_secs(300);
-/// The ways by which an image is set up at its first start.
-const KINDS: [&str; 2] = ["cloud-init", "firstrun"];
+const END: Duration = Duration::from_secs(600);
 
 fn here() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/flash"))
@@ -272,18 +270,6 @@ impl Drop for Machine {
         if std::thread::panicking() {
             eprintln!("── console\n{}", self.said());
         }
-    }
-}
-
-/// Makes it, where it is not there yet: minutes, which nobody has to wait for (`tests/all` asks for this test alone, beside others).
-#[test]
-fn an_image_to_start_from_is_sound() {
-    if skipped("flash") {
-        return;
-    }
-    for kind in KINDS {
-        let (image, _turn) = image(kind);
-        expect_sound(&image);
     }
 }
 

@@ -6,7 +6,7 @@
 //!                       └─▶ thread: strips.rs   one for each strip; what is said to it: led/protocol/
 //! ```
 //!
-//! One part that fails does not darken the others. Pins and buses are reached through [`Hardware`]: rppal and the kernel's character
+//! One part that fails does not darken the others. Pins and buses are reached through `Hardware`: rppal and the kernel's character
 //! device, or a test's bench.
 
 mod class;

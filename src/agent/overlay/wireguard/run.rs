@@ -27,7 +27,7 @@ pub struct Parts {
     pub wanted: watch::Receiver<Option<Wanted>>,
     /// Counts up when the kernel's network changed: a device that somebody removes does not wake who reads from it.
     pub changed: watch::Receiver<u64>,
-    /// Told: the [`Identity`] as the others should know it; empty without encryption.
+    /// Told: the `Identity` as the others should know it; empty without encryption.
     pub told: watch::Sender<String>,
     /// When.
     pub clock: SystemClock,
