@@ -86,14 +86,15 @@ pub struct Ends {
 }
 
 impl Ends {
-    /// From what is there to what is wanted. Peers are removed first: what is theirs may be another's by now.
-    pub fn changes(&mut self, wanted: &BTreeMap<String, Tunnel>, there: &BTreeMap<PublicKey, Peer>, now: Wall) -> Vec<Change> {
+    /// From what is there to what is wanted. Peers are removed first: what is theirs may be another's by now. Once they are made, the share's
+    /// words are [`heard`](Ends::heard); before, a step that failed is wanted again.
+    #[must_use]
+    pub fn changes(&self, wanted: &BTreeMap<String, Tunnel>, there: &BTreeMap<PublicKey, Peer>, now: Wall) -> Vec<Change> {
         let keys: BTreeSet<PublicKey> = wanted.values().map(|tunnel| tunnel.key).collect();
         let mut changes: Vec<Change> = there.keys().filter(|key| !keys.contains(key)).copied().map(Change::Remove).collect();
         for tunnel in wanted.values() {
             let known = there.get(&tunnel.key);
-            let said = self.told.insert(tunnel.key, tunnel.endpoint);
-            let is_new_word = said.is_some_and(|said| said != tunnel.endpoint);
+            let is_new_word = self.told.get(&tunnel.key).is_some_and(|said| *said != tunnel.endpoint);
             let is_there = known.is_some_and(|peer| peer.endpoint == Some(tunnel.endpoint.into()));
             let is_heard = known.is_some_and(|peer| peer.endpoint.is_some() && is_fresh(peer.handshake, now));
             let endpoint = (!is_there && (is_new_word || !is_heard)).then_some(tunnel.endpoint);
@@ -103,8 +104,12 @@ impl Ends {
                 changes.push(Change::Set { key: tunnel.key, endpoint, allowed });
             }
         }
-        self.told.retain(|key, _| keys.contains(key));
         changes
+    }
+
+    /// What the share says has been done.
+    pub fn heard(&mut self, wanted: &BTreeMap<String, Tunnel>) {
+        self.told = wanted.values().map(|tunnel| (tunnel.key, tunnel.endpoint)).collect();
     }
 }
 
@@ -180,13 +185,19 @@ mod tests {
         let there = [peer(2, THERE, &PODS, Some(1))].into();
         let wanted = |endpoint| [tunnel(2, endpoint, &PODS)].into();
         assert_eq!(ends.changes(&wanted(HERE), &there, NOW), []);
+        ends.heard(&wanted(HERE));
         assert_eq!(ends.changes(&wanted(HERE), &there, NOW), []);
         let moved = "192.168.1.77:6263";
-        assert_eq!(ends.changes(&wanted(moved), &there, NOW), [set(2, Some(moved), None)]);
+        for _ in 0..2 {
+            // The kernel refused it the first time.
+            assert_eq!(ends.changes(&wanted(moved), &there, NOW), [set(2, Some(moved), None)]);
+        }
+        ends.heard(&wanted(moved));
         // It has moved on since, and was heard there.
         assert_eq!(ends.changes(&wanted(moved), &there, NOW), []);
         // A peer that was removed is a new one when it comes again.
         assert_eq!(ends.changes(&BTreeMap::new(), &there, NOW), [Change::Remove(PublicKey([2; 32]))]);
+        ends.heard(&BTreeMap::new());
         assert_eq!(ends.changes(&wanted(HERE), &BTreeMap::new(), NOW), [set(2, Some(HERE), Some(&PODS))]);
     }
 

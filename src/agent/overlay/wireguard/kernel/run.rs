@@ -75,9 +75,12 @@ async fn look(
         tracing::debug!(?changes, "the kernel's WireGuard changes");
         wireguard.set_peers(link.number, &changes).await?;
     }
+    ends.heard(&wanted.tunnels);
     netlink::set_address(link.number, wanted.address).await?;
+    // One that is not up yet is new, or was left half made by a look that failed.
+    let is_new = !link.up;
     let port = open(&wireguard, link, device.port).await?;
-    if made {
+    if is_new {
         for turn in invitations(&wanted.tunnels) {
             wireguard.set_peers(link.number, &turn).await?;
         }
