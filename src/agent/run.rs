@@ -83,7 +83,18 @@ const INPUTS: usize = 256;
 /// When its board, certificates or data cannot be used.
 pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervisor) -> Result<(), Report> {
     let stop = supervisor.token();
-    let board = led_disk::of_node(config, Path::new("/"))?;
+    let (board, wrong_board) = led_disk::of_node_or_bare(config, Path::new("/"));
+    if let Some(report) = &wrong_board {
+        let (because, fix) = (report.why.as_deref().map(|why| Chain(why).to_string()), report.fix.as_deref());
+        tracing::error!(
+            node = config.node,
+            because,
+            fix,
+            "{}; the node goes on as board {} without HATs",
+            report.what,
+            board.name
+        );
+    }
     let kept = disk::load(&config.data_dir).map_err(|error| {
         Report::failed(format!("node {} cannot read what it should run", config.node)).because(error).fix(
             "remove the file if its disk was repaired: the master sends the share again; without a master the pods stay stopped",
@@ -187,11 +198,13 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
     if let Some((watched, _)) = watched {
         supervisor.spawn("board", watched.run(see, stop.clone()));
     }
-    let (driver, words) = if config.leds_enabled { gpio::driver(&board) } else { gpio::none() };
+    let (driver, words) = if config.leds_enabled { gpio::driver(&board) } else { gpio::none(&board) };
+    let driven = driver.is_there();
     let (zone, zone_words) = zone(config);
     for words in words.iter().chain(&zone_words) {
         tracing::warn!(node = config.node, "{words}");
     }
+    let words = wrong_board.map(|report| report.what).or(words);
     let unlit = if config.leds_enabled { words } else { Some("leds.enabled is false there".to_owned()) };
     let root = config.devices_root.clone();
     let (devices, plugged_in) = watch::channel(root.as_deref().map(devices::disk::look).unwrap_or_default());
@@ -236,7 +249,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         net_share,
         local_pods,
         net_keep,
-        shelf: Shelf::with(board.clone(), config.leds.clone(), zone),
+        shelf: Shelf::with(board.clone(), config.leds.clone(), zone).driven(driven),
         uplink: Uplink::new(rng.bits().max(1)),
         streams: Streams::new(runtime.clone(), clock, bus.clone(), topics.clone(), config.node.clone()),
         runtime: runtime.clone(),

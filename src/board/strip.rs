@@ -4,6 +4,8 @@
 //! Out:      a [`Strip`] and the LEDs that it makes.
 //! Never:    talks to the chip (`agent/led/gpio/`); what is said to it is `agent/led/protocol/`.
 
+use std::collections::BTreeSet;
+
 use toml::de::DeValue;
 
 use super::claim::{Claim, Resource};
@@ -189,7 +191,10 @@ fn driver(keys: &mut Keys<'_, '_>, kind: Kind, claims: &mut Vec<Claim>) -> Optio
         Kind::SenseHat => Some((StripDriver::SenseHat { at: address(keys, 0x46, claims)? }, 64)),
         Kind::Pca9554 => {
             let at = address(keys, 0x20, claims);
-            let bits = keys.required("bits", "a list of outputs, each from 0 to 7", listed(8, whole::<u8>(0..=7)));
+            let bits = keys.required("bits", "a list of different outputs, each from 0 to 7", |value| {
+                let bits = listed(8, whole::<u8>(0..=7))(value)?;
+                (bits.iter().collect::<BTreeSet<_>>().len() == bits.len()).then_some(bits)
+            });
             let active_low = keys.optional("active_low", "true or false", flag).unwrap_or_default();
             let bits = bits?;
             let pixels = bits.len();

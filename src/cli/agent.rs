@@ -57,6 +57,7 @@ pub(super) fn run(args: &Args) -> Result<(), Report> {
     ];
     let config = AgentConfig::load(Some(args.config.file(DEFAULT_FILE)), std::env::vars(), &flags)?;
     if args.config.check {
+        crate::agent::led::disk::of_node(&config, std::path::Path::new("/"))?;
         super::print("the configuration is good\n");
         return Ok(());
     }

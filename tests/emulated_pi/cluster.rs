@@ -34,7 +34,7 @@ pub fn booted(setup: &Setup, guest: &Guest, program: &Path) -> (Home, Pi) {
     // The name that the master's certificate has wherever it is reached; here it is QEMU's way to this machine's loopback.
     let name = format!("bramble-{}.local", uid.trim());
     let config = format!(
-        "runtime = \"simulated\"\nboard = \"auto\"\n\n[leds]\nhats = [\"plain\"]\n\n[join]\nmaster = \"https://{name}:{}\"\ntoken = \"{token}\"\n",
+        "runtime = \"simulated\"\nboard = \"auto\"\n\n[health]\nroot = \"/\"\n\n[leds]\nhats = [\"plain\"]\n\n[join]\nmaster = \"https://{name}:{}\"\ntoken = \"{token}\"\n",
         home.api
     );
     let files = [

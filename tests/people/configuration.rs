@@ -107,12 +107,15 @@ fn variables_are_faulted_by_their_names_and_flags_win_over_them() {
 }
 
 #[test]
-fn a_board_that_nobody_knows_stops_an_agent_with_the_boards_there_are() {
+fn a_board_that_nobody_knows_is_told_with_the_boards_there_are() {
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("agent.toml");
     std::fs::write(&file, "node = 'pi'\ncluster_uid = 'u'\nruntime = 'simulated'\nboard = 'toaster'\n").unwrap();
     let data = home.path().join("data").display().to_string();
-    let told = Heard::from(&mut bramble(home.path(), ["agent", "--config", &file.display().to_string(), "--data-dir", &data]));
+    let told = Heard::from(&mut bramble(
+        home.path(),
+        ["agent", "--check", "--config", &file.display().to_string(), "--data-dir", &data],
+    ));
     told.fails(2, "there is no board \"toaster\"", "generic, rpi-1, rpi-2b");
 }
 

@@ -31,6 +31,18 @@ pub fn of_node(config: &AgentConfig, root: &Path) -> Result<Board, Report> {
     together(board, &hats)
 }
 
+/// [`of_node`]; where the settings are wrong, the machine by itself, without HATs, and what to say: LEDs never hold up pods.
+#[must_use]
+pub fn of_node_or_bare(config: &AgentConfig, root: &Path) -> (Board, Option<Report>) {
+    let report = match of_node(config, root) {
+        Ok(board) => return (board, None),
+        Err(report) => report,
+    };
+    let simulated = Board::named("simulated").filter(|_| config.runtime == Runtime::Simulated && config.board.is_none());
+    let bare = simulated.or_else(|| board(None, root).ok()).unwrap_or_else(|| Board::detect(&[]));
+    (bare, Some(report))
+}
+
 /// A board by name or file; `None`: what the machine is.
 ///
 /// # Errors

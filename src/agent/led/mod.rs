@@ -75,6 +75,11 @@ pub trait Driver: Send {
     /// When something of the frame could not be shown. What can be shown is shown; the next frame is tried as if nothing had been.
     fn show(&mut self, frame: &[Light]) -> Result<(), DriverError>;
 
+    /// Whether there is anything that could burn: else no frame is for anybody.
+    fn is_there(&self) -> bool {
+        true
+    }
+
     /// What cannot be used now: what the last frame met, or the opening. It may come and go between frames, as HATs are plugged.
     fn fault(&self) -> Option<DriverError> {
         None
@@ -95,6 +100,10 @@ pub struct NoPins;
 impl Driver for NoPins {
     fn show(&mut self, _frame: &[Light]) -> Result<(), DriverError> {
         Ok(())
+    }
+
+    fn is_there(&self) -> bool {
+        false
     }
 
     fn leave(&mut self) {}

@@ -1,12 +1,22 @@
 //! The driver in its owner's hand: frames go to it until the end, and the end is dark.
 
+use std::time::Duration;
+
 use super::{Driver, DriverError, Light};
+use crate::clock::Tick;
+
+/// So long all has to burn until a trouble is another one.
+const CALM: Duration = Duration::from_secs(60);
 
 /// A driver that is left once, whatever ends its owner, and shows nothing after that.
 pub struct Panel {
     driver: Box<dyn Driver>,
-    /// Why LEDs cannot be lit, as it was said.
+    /// Why LEDs cannot be lit.
     trouble: Option<DriverError>,
+    /// The trouble that was said last.
+    said: Option<DriverError>,
+    /// Since when there is none.
+    fine_since: Option<Tick>,
     left: bool,
 }
 
@@ -14,27 +24,43 @@ impl Panel {
     /// With this driver.
     #[must_use]
     pub fn new(driver: Box<dyn Driver>) -> Self {
-        Self { driver, trouble: None, left: false }
+        Self { driver, trouble: None, said: None, fine_since: None, left: false }
     }
 
-    /// Shows a frame. An error is given back when it is another one than before: it is said once, until all can be shown again.
-    pub fn show(&mut self, frame: &[Light]) -> Option<&DriverError> {
+    /// Shows a frame. An error is given back when it is another one than before: it is said once, until all could be shown for a while.
+    pub fn show(&mut self, frame: &[Light], now: Tick) -> Option<&DriverError> {
         if self.left {
             return None;
         }
         let trouble = self.driver.show(frame).err();
-        self.note(trouble)
+        self.note(trouble, now)
     }
 
     /// Looks what cannot be lit now, between frames. An error is given back as [`Panel::show`] does.
-    pub fn look(&mut self) -> Option<&DriverError> {
+    pub fn look(&mut self, now: Tick) -> Option<&DriverError> {
         let trouble = if self.left { None } else { self.driver.fault() };
-        self.note(trouble)
+        self.note(trouble, now)
     }
 
-    fn note(&mut self, trouble: Option<DriverError>) -> Option<&DriverError> {
-        let before = std::mem::replace(&mut self.trouble, trouble);
-        self.trouble.as_ref().filter(|error| before.as_ref() != Some(error))
+    fn note(&mut self, trouble: Option<DriverError>, now: Tick) -> Option<&DriverError> {
+        self.trouble = trouble;
+        if self.trouble.is_none() {
+            self.fine_since.get_or_insert(now);
+            return None;
+        }
+        // A bus that fails now and then is one trouble, not one each time.
+        let over = self.fine_since.take().is_some_and(|since| now.since(since) >= CALM);
+        if self.trouble == self.said && !over {
+            return None;
+        }
+        self.said.clone_from(&self.trouble);
+        self.said.as_ref()
+    }
+
+    /// Whether any LED burns when it should.
+    #[must_use]
+    pub fn works(&self) -> bool {
+        self.driver.works()
     }
 
     /// Why LEDs cannot be lit.
@@ -95,9 +121,9 @@ mod tests {
     fn nothing_is_shown_after_the_end_and_it_ends_once() {
         let driver = Told::default();
         let mut panel = Panel::new(Box::new(driver.clone()));
-        panel.show(&[Light::white(9)]);
+        panel.show(&[Light::white(9)], Tick(0));
         panel.leave();
-        panel.show(&[Light::white(9)]);
+        panel.show(&[Light::white(9)], Tick(0));
         panel.leave();
         drop(panel);
         assert_eq!(told(&driver), ["show 1", "leave"]);
@@ -109,7 +135,7 @@ mod tests {
             let driver = Told::default();
             let mut panel = Panel::new(Box::new(driver.clone()));
             let task = tokio::spawn(async move {
-                panel.show(&[Light::white(9)]);
+                panel.show(&[Light::white(9)], Tick(0));
                 assert!(!dies, "as it should");
                 std::future::pending::<()>().await;
             });
@@ -123,10 +149,12 @@ mod tests {
     #[test]
     fn a_trouble_is_said_once_until_it_is_another_one_or_over() {
         let mut panel = Panel::new(Box::new(Told::default()));
-        let frames = [1, 2, 2, 3, 1, 3];
-        let said: Vec<bool> = frames.iter().map(|count| panel.show(&vec![Light::DARK; *count]).is_some()).collect();
-        assert_eq!(said, [false, true, false, true, false, true]);
-        assert_eq!(panel.look(), None, "it was said");
+        // How many LEDs, and when, in seconds.
+        let frames = [(1, 0), (2, 1), (2, 2), (3, 3), (1, 4), (3, 5), (1, 6), (1, 60), (3, 66)];
+        let mut show = |(count, seconds): (usize, u64)| panel.show(&vec![Light::DARK; count], Tick(seconds * 1000)).is_some();
+        let said: Vec<bool> = frames.into_iter().map(&mut show).collect();
+        assert_eq!(said, [false, true, false, true, false, false, false, false, true]);
+        assert_eq!(panel.look(Tick(66_000)), None, "it was said");
         assert_eq!(panel.trouble().map(ToString::to_string), Some("no LED 3".to_owned()));
     }
 }

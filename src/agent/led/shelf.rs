@@ -90,6 +90,7 @@ pub struct Shelf {
     turn: Turn,
     night: Watch,
     link: bool,
+    driven: bool,
     identify_until: Option<Tick>,
     /// What each LED tells, and since when.
     slots: Vec<(State, Tick)>,
@@ -114,6 +115,12 @@ impl Shelf {
         Self::with(board, Settings::default(), Zone::default())
     }
 
+    /// Whether anything burns. Where nothing does, nobody wakes up for a blink: who draws the picture blinks by himself.
+    #[must_use]
+    pub fn driven(self, driven: bool) -> Self {
+        Self { driven, ..self }
+    }
+
     /// All dark, without link. The zone is the one of the night hours.
     #[must_use]
     pub fn with(board: Board, settings: Settings, zone: Zone) -> Self {
@@ -129,6 +136,7 @@ impl Shelf {
             places: Places::default(),
             turn: Turn::Page(0),
             link: false,
+            driven: true,
             identify_until: None,
             slots: vec![(State::Nothing, Tick(0)); count],
             frame: vec![Light::DARK; count],
@@ -310,7 +318,7 @@ impl Machine for Shelf {
             .slots
             .iter()
             // What is dark by night does not blink.
-            .filter(|(state, _)| self.level(*state) > 0)
+            .filter(|(state, _)| self.driven && self.level(*state) > 0)
             .filter_map(|(state, since)| state.pattern().at(self.drawn_at.since(*since)).1)
             .min()
             .map(|lasts| self.drawn_at.after(lasts));

@@ -313,7 +313,8 @@ impl Agent {
         }
         tracing::info!(node = self.config.node, seconds = how_long.as_secs(), "identifies itself");
         self.light(ShelfInput::Identify(how_long));
-        let unlit = self.unlit.clone().or_else(|| self.panel.trouble().map(ToString::to_string));
+        let trouble = self.panel.trouble().filter(|_| !self.panel.works());
+        let unlit = self.unlit.clone().or_else(|| trouble.map(ToString::to_string));
         Identified { leds, unlit }
     }
 
@@ -321,7 +322,7 @@ impl Agent {
         for effect in effects {
             match effect {
                 ShelfEffect::Show(frame) => {
-                    if let Some(error) = self.panel.show(&frame) {
+                    if let Some(error) = self.panel.show(&frame, self.clock.now().tick) {
                         tracing::warn!(node = self.config.node, "{error}");
                     }
                 }
@@ -541,7 +542,7 @@ impl Agent {
         self.health_told = Some(now.tick);
         self.health_at = self.next_health(now.tick);
         // A HAT may be plugged, or a bus fail, while nothing changes that LEDs show.
-        if let Some(error) = self.panel.look() {
+        if let Some(error) = self.panel.look(now.tick) {
             tracing::warn!(node = self.config.node, "{error}");
         }
     }

@@ -105,7 +105,7 @@ impl Taken {
     /// The kernel has it again, as it had it before.
     fn give_back(&self, led: &ClassLed) {
         // What an agent that died left is not what the kernel showed.
-        let left = self.trigger == "none" || led.died.as_ref().is_some_and(|died| died.trigger == self.trigger);
+        let left = self.trigger == "none" || was_left(&self.trigger, led);
         let trigger = if left { led.trigger.as_str() } else { self.trigger.as_str() };
         // Nobody is left to hear of a failure.
         let _ = std::fs::write(self.folder.join("brightness"), "0");
@@ -164,9 +164,17 @@ pub(super) fn leave_to_the_kernel<'a>(root: &Path, leds: impl IntoIterator<Item 
     }
 }
 
+/// Shown after an agent that died by a kernel that has not the trigger which the board file names.
+const FALLBACK: &str = "heartbeat";
+
+/// Whether an agent that died left this trigger.
+fn was_left(trigger: &str, led: &ClassLed) -> bool {
+    led.died.as_ref().is_some_and(|died| died.trigger == trigger || (trigger == FALLBACK && led.trigger != FALLBACK))
+}
+
 fn die(folder: &Path, died: &Died) -> io::Result<()> {
     // A kernel without the trigger refuses it. `heartbeat` is in all of Raspberry Pi's.
-    set_trigger(folder, &died.trigger).or_else(|_| set_trigger(folder, "heartbeat"))?;
+    set_trigger(folder, &died.trigger).or_else(|_| set_trigger(folder, FALLBACK))?;
     if let Some((on, off)) = died.blink {
         // The files come with the trigger.
         std::fs::write(folder.join("delay_on"), on.as_millis().to_string())?;
@@ -180,7 +188,7 @@ pub(super) fn wake_up<'a>(root: &Path, leds: impl IntoIterator<Item = &'a ClassL
     for led in leds {
         let Ok(folder) = find(&root.join(CLASS), led) else { continue };
         let triggers = std::fs::read_to_string(folder.join("trigger")).unwrap_or_default();
-        if led.died.as_ref().is_some_and(|died| died.trigger == current(&triggers)) {
+        if was_left(current(&triggers), led) {
             let _ = set_trigger(&folder, &led.trigger);
         }
     }

@@ -1,6 +1,6 @@
 //! Hands: LEDs on a strip, written to as a whole.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -66,7 +66,11 @@ impl StripPart {
             (Ok(Open::Chip(chip)), StripDriver::Is31fl3731 { channels, .. }) => {
                 write_all(chip.as_mut(), is31fl3731::show(lights, channels, brightness))
             }
-            (Ok(Open::FrameBuffer(device)), _) => std::fs::write(device, sense_hat::frame_buffer(lights, brightness)),
+            (Ok(Open::FrameBuffer(device)), _) => {
+                // Not made where it is missing: a file would swallow every frame.
+                let mut device = std::fs::OpenOptions::new().write(true).open(device)?;
+                device.write_all(&sense_hat::frame_buffer(lights, brightness))
+            }
             (Ok(Open::Chip(chip)), StripDriver::SenseHat { .. }) => chip.write(&sense_hat::registers(lights, brightness)),
             (Ok(Open::Chip(chip)), StripDriver::Pca9554 { bits, active_low, .. }) => {
                 pca9554::show(chip.as_mut(), bits, *active_low, lights)
