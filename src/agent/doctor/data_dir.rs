@@ -48,8 +48,11 @@ fn folder(host: &dyn Host) -> String {
     let commands = unit::values(host, super::agent_unit::UNIT, "ExecStart");
     let named = commands.last().and_then(|line| {
         let mut words = line.split_ascii_whitespace();
-        words.find(|word| *word == "--data-dir").and_then(|_| words.next())
+        let word = words.find(|word| *word == "--data-dir" || word.starts_with("--data-dir="))?;
+        word.split_once('=').map(|(_, path)| path).or_else(|| words.next())
     });
-    let named = named.map(|path| path.replace("%S", "/var/lib")).filter(|path| path.starts_with('/') && !path.contains('%'));
+    let named = named
+        .map(|path| path.trim_matches(['"', '\'']).replace("%S", "/var/lib"))
+        .filter(|path| path.starts_with('/') && !path.contains('%'));
     named.map(|path| path.trim_end_matches('/').to_owned()).unwrap_or_else(|| DEFAULT.to_owned())
 }

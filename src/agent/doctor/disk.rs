@@ -89,6 +89,10 @@ impl Tree {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             found => return found,
         }
+        // What follows works with plain paths: it would go where the link points, out of the root.
+        if self.link(path).is_some() {
+            return Err(io::Error::other("it is a link that leads nowhere: remove it, or make what it leads to"));
+        }
         let (folder, name) = path.rsplit_once('/').ok_or(io::ErrorKind::InvalidInput)?;
         let folder = if folder.is_empty() { "/" } else { folder };
         let real = match self.real(folder) {
@@ -100,6 +104,14 @@ impl Tree {
             found => found?,
         };
         Ok(real.join(name))
+    }
+
+    /// All of a file, and whose it is.
+    fn whole(&self, path: &str) -> io::Result<(Vec<u8>, std::fs::Metadata)> {
+        let mut file = self.open(path, OFlags::RDONLY | OFlags::NONBLOCK)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok((bytes, file.metadata()?))
     }
 
     /// Does one thing.
@@ -148,9 +160,9 @@ impl Tree {
         };
         let shown = self.root.join(path.trim_start_matches('/'));
         let real = self.place(path).map_err(failed("write", &shown))?;
-        let old = match std::fs::read(&real) {
-            Ok(old) if old == content => return Ok(Done::Nothing),
-            Ok(old) => Some((old, std::fs::metadata(&real).map_err(failed("look at", &real))?)),
+        let old = match self.whole(path) {
+            Ok((old, _)) if old == content => return Ok(Done::Nothing),
+            Ok(old) => Some(old),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(failed("read", &real)(error)),
         };
@@ -275,8 +287,10 @@ impl Host for Tree {
 /// Replaces a file, or makes it. `like`: whose mode and owner it gets.
 fn replace(path: &Path, content: &[u8], like: Option<&std::fs::Metadata>) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut beside = name.to_owned();
-    beside.push(".new");
+    // A name that nobody else gives: what has it is left over from a write of ours.
+    let mut beside = std::ffi::OsString::from(".");
+    beside.push(name);
+    beside.push(".bramble-new");
     let beside = path.with_file_name(beside);
     let written = write_beside(&beside, content, like).and_then(|()| std::fs::rename(&beside, path));
     if written.is_err() {

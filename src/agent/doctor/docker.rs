@@ -7,7 +7,9 @@ pub const ID: &str = "docker";
 const DAEMONS: &[&str] = &["/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd", "/snap/bin/docker"];
 const SOCKETS: &[&str] = &["/run/docker.sock", "/var/run/docker.sock", "/run/podman/podman.sock"];
 const DOCKER: &str = "docker.service";
-const UNITS: &[&str] = &[DOCKER, "docker.socket", "podman.socket"];
+const UNITS: &[&str] = &[DOCKER, "docker.socket", "podman.socket", "snap.docker.dockerd.service"];
+
+const WHY: &str = "after a power cut this node's pods stay away until somebody comes";
 
 /// Whether Docker's daemon is installed.
 pub(super) fn has_docker(host: &dyn Host) -> bool {
@@ -41,8 +43,7 @@ pub fn look(host: &dyn Host) -> Finding {
     if let Some(unit) = UNITS.iter().find(|unit| unit::enabled(host, unit)) {
         return Finding::ok(ID, format!("{unit} starts at boot"));
     }
-    let waits = Finding::new(ID, State::Warning, "the container engine is installed and does not start at boot")
-        .because("after a power cut this node's pods stay away until somebody comes");
+    let waits = Finding::new(ID, State::Warning, "the container engine is installed and does not start at boot").because(WHY);
     if unit::masked(host, DOCKER) {
         return waits
             .todo("somebody has masked it: sudo systemctl unmask docker.service && sudo systemctl enable --now docker.service");
@@ -53,5 +54,7 @@ pub fn look(host: &dyn Host) -> Finding {
     if unit::installed(host, "podman.socket") {
         return waits.mended_by(host, "enables podman.socket", vec![Act::Enable("podman.socket")]);
     }
-    Finding::ok(ID, "a container engine is here, and systemd does not start it")
+    Finding::new(ID, State::Warning, "a container engine is installed, and no unit starts it at boot")
+        .because(WHY)
+        .todo("give it a unit that starts at boot, such as docker.service of the package docker.io; or see that something else starts it")
 }

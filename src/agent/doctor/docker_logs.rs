@@ -44,6 +44,7 @@ pub fn look(host: &dyn Host) -> Finding {
         Ok(Judged::Boundless { content, live_restore }) => {
             let does = format!("sets max-size {MAX_SIZE} and max-file {MAX_FILE} in {shown} and keeps all else");
             let then = match live_restore {
+                _ if !host.runs() => String::new(),
                 true => format!("{RESTART}; live-restore is on, so they go on meanwhile)"),
                 false => format!("{RESTART}; without \"live-restore\": true it stops them all for a moment)"),
             };

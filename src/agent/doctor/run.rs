@@ -1,7 +1,7 @@
 //! Hands: the whole visit. Looks, mends what was asked for, looks again, and tells what was done and how it is undone.
 
 use super::disk::{ActError, Done, Tree};
-use super::{Finding, look, undo};
+use super::{Finding, Host as _, State, look, undo};
 
 /// A check after the visit.
 #[derive(Debug)]
@@ -20,8 +20,26 @@ pub struct Visited {
 pub fn mend(tree: &Tree, named: &[String]) -> Vec<Visited> {
     let before = look(tree);
     let mended: Vec<_> = before.iter().map(|finding| carry_out(tree, finding, named)).collect();
-    let after = look(tree).into_iter().zip(mended);
-    after.map(|(finding, (done, undo, failed))| Visited { finding, done, failed, undo }).collect()
+    let after = before.into_iter().zip(look(tree)).zip(mended);
+    let visited = after.map(|((before, after), (done, undo, failed))| {
+        let half = tree.runs() && !done.is_empty();
+        Visited { finding: if half { counts_later(before, after) } else { after }, done, failed, undo }
+    });
+    visited.collect()
+}
+
+/// What was written is right now, and what runs may not know it yet: what was left to do still is.
+fn counts_later(before: Finding, mut after: Finding) -> Finding {
+    if before.then.is_empty() || !after.then.is_empty() {
+        return after;
+    }
+    after.then = before.then;
+    if !after.state.is_wrong() {
+        after.state = State::Warning;
+        after.what.push_str("; what runs now does not know it yet");
+        after.why = before.why;
+    }
+    after
 }
 
 fn carry_out(tree: &Tree, finding: &Finding, named: &[String]) -> (Vec<Done>, Vec<String>, Option<ActError>) {

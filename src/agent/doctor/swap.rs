@@ -28,7 +28,8 @@ pub fn look(host: &dyn Host) -> Finding {
             false => swaps(),
         };
         let off = Act::Now { program: "dphys-swapfile", arguments: vec!["swapoff".to_owned()] };
-        let acts = (!active.is_empty()).then_some(off).into_iter().chain([Act::Disable(DPHYS)]).collect();
+        // The unit first: reading swap back may take long or fail, and what comes at the next boot does not hang on it.
+        let acts = [Act::Disable(DPHYS)].into_iter().chain((!active.is_empty()).then_some(off)).collect();
         return found.mended_by(host, "switches dphys-swapfile off, now and at each boot", acts);
     }
     let rpi_swap = rpi_swap(host);
@@ -42,7 +43,7 @@ pub fn look(host: &dyn Host) -> Finding {
             };
             let acts = vec![Act::Write { path: RPI_SWAP.to_owned(), content: RPI_SWAP_CONTENT.to_owned() }];
             let does = format!("tells rpi-swap in {} to swap to compressed memory alone", host.shown(RPI_SWAP));
-            return found.mended_by(host, does, acts).then("sudo reboot");
+            return found.mended_by(host, does, acts).then(if active.is_empty() { "" } else { "sudo reboot" });
         }
     }
     if !active.is_empty() {

@@ -143,6 +143,39 @@ fn links_of_a_card_in_a_reader_stay_on_the_card() {
 }
 
 #[test]
+fn a_link_that_leads_nowhere_on_the_card_is_not_followed_out_of_it() {
+    // There is such a file outside of the card only.
+    let outside = tempfile::tempdir().unwrap();
+    let secret = outside.path().join("secret");
+    for (link, kept) in [("etc/docker/daemon.json", "a secret of this machine"), ("etc/docker", "")] {
+        std::fs::write(&secret, kept).unwrap();
+        let card = Fixture::sound(Life::Still);
+        let target = if kept.is_empty() { outside.path() } else { &secret };
+        card.without(link).link(link, target.to_str().unwrap());
+        let before = card.content();
+        let visited = mend(&card.tree(), &[docker_logs::ID.to_owned()]);
+        let logs = visited.iter().find(|visited| visited.finding.id == docker_logs::ID).unwrap();
+        let Some(disk::ActError::Disk { source, .. }) = &logs.failed else { panic!("{logs:?}") };
+        assert!(source.to_string().contains("leads nowhere") && logs.done.is_empty(), "{logs:?}");
+        assert_eq!(card.content(), before, "nothing of the machine comes onto the card");
+        assert_eq!(std::fs::read_to_string(&secret).unwrap(), kept);
+        assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
+    }
+}
+
+#[test]
+fn what_a_person_calls_new_is_left_alone() {
+    let pi = Fixture::sound(Life::Still);
+    pi.file("etc/docker/daemon.json", "{}")
+        .file("etc/docker/daemon.json.new", "mine")
+        .file("etc/docker/.daemon.json.bramble-new", "half");
+    mend(&pi.tree(), &[]);
+    pi.is(docker_logs::ID, State::Ok, "are bounded");
+    assert_eq!(std::fs::read_to_string(pi.folder.path().join("etc/docker/daemon.json.new")).unwrap(), "mine");
+    assert!(!pi.folder.path().join("etc/docker/.daemon.json.bramble-new").exists(), "left over from a write that was cut off");
+}
+
+#[test]
 fn a_clock_that_nobody_sets_is_set() {
     let pi = Fixture::sound(Life::Runs);
     pi.without("run/systemd/timesync/synchronized").file("run/systemd/system/x", "");
@@ -188,6 +221,13 @@ fn a_wifi_chip_that_dozes_is_kept_awake() {
     assert_eq!(pi.ran(), ["iw dev wlan0 set power_save off"]);
     pi.answers(asked, "Power save: off\n").is(wifi::ID, State::Ok, "stays awake");
     assert!(pi.finds(wifi::ID).undo.starts_with("sudo rm "));
+    // It runs, and `iw` is not there: then nothing is switched off now, and that is said.
+    let pi = Fixture::sound(Life::Runs);
+    pi.without("etc/NetworkManager/conf.d/off.conf").without("usr/sbin/iw").is(wifi::ID, State::Warning, "nothing keeps");
+    assert!(!pi.finds(wifi::ID).fix.contains("now"), "{:?}", pi.finds(wifi::ID));
+    let visited = mend(&pi.tree(), &[]);
+    let wifi = &visited.iter().find(|visited| visited.finding.id == wifi::ID).unwrap().finding;
+    assert_eq!((wifi.state, wifi.then.as_str()), (State::Warning, "sudo nmcli general reload, and reconnect"));
     // Without NetworkManager, by a rule; without `iw`, by a person.
     let pi = Fixture::sound(Life::Still);
     pi.without("usr/sbin/NetworkManager");
@@ -211,12 +251,18 @@ fn swap_on_the_card_is_switched_off() {
     pi.file("proc/swaps", &with_file).unit("dphys-swapfile.service", "").enabled("dphys-swapfile.service");
     pi.is(swap::ID, State::Warning, "memory is swapped to /var/swap");
     mend(&pi.tree(), &[]);
-    assert_eq!(pi.ran(), ["dphys-swapfile swapoff", "systemctl disable --now dphys-swapfile.service"]);
+    assert_eq!(pi.ran(), ["systemctl disable --now dphys-swapfile.service", "dphys-swapfile swapoff"]);
     pi.is(swap::ID, State::Warning, "memory is swapped to /var/swap");
     assert!(pi.finds(swap::ID).fix.contains("at the next boot nothing known switches it on again"));
     pi.file("proc/swaps", SWAPS).is(swap::ID, State::Ok, "no swap");
     pi.enabled("dphys-swapfile.service").is(swap::ID, State::Warning, "at each boot");
     pi.is_mended_and_undone(swap::ID);
+    // Reading it back may fail: at the next boot it is gone all the same.
+    let failing = Fixture::sound(Life::Runs);
+    failing.file("proc/swaps", &with_file).unit("dphys-swapfile.service", "").enabled("dphys-swapfile.service");
+    failing.recorded.refused.borrow_mut().push("dphys-swapfile");
+    assert!(mend(&failing.tree(), &[]).iter().any(|visited| visited.finding.id == swap::ID && visited.failed.is_some()));
+    assert_eq!(failing.ran(), ["systemctl disable --now dphys-swapfile.service"]);
     // Its file is on a disk.
     pi.file("etc/dphys-swapfile", "# x\nCONF_SWAPFILE=\"/mnt/ssd/swap\"\n")
         .file("proc/mounts", "/dev/mmcblk0p2 / ext4 rw 0 0\n/dev/sda1 /mnt/ssd ext4 rw 0 0\n")
@@ -277,6 +323,15 @@ fn docker_is_installed_only_when_it_is_named() {
     card.without("usr/bin/dockerd").is(docker::ID, State::Problem, "no Docker");
     assert!(card.finds(docker::ID).acts(&["docker".to_owned()]).is_empty());
 
+    // A daemon without a unit: nobody starts it.
+    let pi = Fixture::sound(Life::Runs);
+    pi.disabled("docker.service").without("usr/lib/systemd/system/docker.service").is(
+        docker::ID,
+        State::Warning,
+        "no unit starts it",
+    );
+    pi.unit("snap.docker.dockerd.service", "").enabled("snap.docker.dockerd.service").is(docker::ID, State::Ok, "snap.docker");
+
     let pi = Fixture::sound(Life::Still);
     pi.disabled("docker.service").is(docker::ID, State::Warning, "does not start at boot");
     assert_eq!(pi.is_mended_and_undone(docker::ID), ["etc/systemd/system/multi-user.target.wants/docker.service"]);
@@ -289,6 +344,17 @@ fn logs_without_bound_get_one() {
     pi.file(json, "{\"live-restore\": true}").is(docker_logs::ID, State::Warning, "without bound");
     assert!(pi.finds(docker_logs::ID).then.contains("live-restore is on"));
     assert_eq!(pi.is_mended_and_undone(docker_logs::ID), [json, "etc/docker/daemon.json.before-bramble"]);
+    // What runs has its old settings: that is told until somebody restarts it, with the command.
+    let other = Fixture::sound(Life::Runs);
+    other.file(json, "{}");
+    let visited = mend(&other.tree(), &[]);
+    let logs = &visited.iter().find(|visited| visited.finding.id == docker_logs::ID).unwrap().finding;
+    assert!(logs.state == State::Warning && logs.what.ends_with("does not know it yet") && !logs.why.is_empty(), "{logs:?}");
+    assert!(logs.then.starts_with("sudo systemctl restart docker"), "{logs:?}");
+    let card = Fixture::sound(Life::Still);
+    card.file(json, "{}");
+    assert_eq!(card.finds(docker_logs::ID).then, "", "nothing runs on a card");
+    assert!(mend(&card.tree(), &[]).iter().all(|visited| visited.finding.state == State::Ok));
     // A copy from before is kept, and the next one has a name of its own.
     pi.file("etc/docker/daemon.json.before-bramble", "old");
     assert_eq!(pi.is_mended_and_undone(docker_logs::ID), [json, "etc/docker/daemon.json.before-bramble-2"]);
@@ -447,6 +513,13 @@ fn a_data_folder_that_is_full_or_read_only_is_told() {
     .file("mnt/ssd/x", "")
     .file("proc/mounts", "/dev/mmcblk0p2 / ext4 ro 0 0\n/dev/sda1 /mnt/ssd ext4 rw 0 0\n")
     .is(data_dir::ID, State::Ok, "/mnt/ssd can be written");
+    for word in ["--data-dir=/mnt/other", "--data-dir=\"/mnt/other/\""] {
+        pi.file(
+            "etc/systemd/system/bramble-agent.service.d/b.conf",
+            &format!("[Service]\nExecStart=\nExecStart=/usr/local/bin/bramble agent {word}\n"),
+        )
+        .is(data_dir::ID, State::Problem, "/mnt/other is on a read-only");
+    }
 }
 
 #[test]
@@ -483,7 +556,7 @@ fn a_user_who_may_not_use_the_pins_is_told() {
 fn a_write_that_fails_half_way_leaves_the_old_file_alone() {
     let pi = Fixture::sound(Life::Still);
     // Something stands where the new one is written beside.
-    pi.file("etc/docker/daemon.json", "{}").file("etc/docker/daemon.json.new/x", "");
+    pi.file("etc/docker/daemon.json", "{}").file("etc/docker/.daemon.json.bramble-new/x", "");
     let before = pi.content();
     let visited = mend(&pi.tree(), &[]);
     let failed = visited.iter().find(|visited| visited.failed.is_some()).unwrap();
@@ -494,7 +567,7 @@ fn a_write_that_fails_half_way_leaves_the_old_file_alone() {
     );
     assert_eq!(pi.content(), before);
     // And the copy.
-    pi.without("etc/docker/daemon.json.new").file("etc/docker/daemon.json.before-bramble.new/x", "");
+    pi.without("etc/docker/.daemon.json.bramble-new").file("etc/docker/.daemon.json.before-bramble.bramble-new/x", "");
     let before = pi.content();
     let visited = mend(&pi.tree(), &[]);
     assert!(

@@ -59,11 +59,16 @@ pub fn look(host: &dyn Host) -> Finding {
         (false, None) => return found.todo("sudo apt-get install -y iw, then: sudo bramble doctor --fix wifi-power-save"),
     };
     let does = match &file {
+        Some((path, _)) if on.is_empty() => format!("writes {}", host.shown(path)),
         Some((path, _)) => format!("writes {} and switches it off now", host.shown(path)),
         None => "switches it off now; the configuration does already from the next start of the link".to_owned(),
     };
     let write = file.map(|(path, content)| Act::Write { path: path.to_owned(), content });
-    let then = if host.runs() { String::new() } else { "sudo reboot".to_owned() };
+    let then = match host.runs() {
+        true if !on.is_empty() => "",
+        true if manager => "sudo nmcli general reload, and reconnect",
+        _ => "sudo reboot",
+    };
     found.mended_by(host, does, write.into_iter().chain(now).collect()).then(then)
 }
 
