@@ -19,6 +19,8 @@ pub const CMDLINE: &str = "cmdline.txt";
 pub const READ: &[&str] = &[CMDLINE, "user-data", "meta-data", "network-config", "issue.txt"];
 /// In each text file of ours that may stand where another's was.
 pub const MARK: &str = "Written by `bramble flash`";
+/// What the name of somebody's own file ends with when ours took its place.
+pub const KEPT: &str = ".old";
 const SCRIPT: &str = include_str!("first_boot/install.sh");
 const UNIT: &str = include_str!("../../systemd/bramble-agent.service");
 /// Waits with the rest, and tells the image's sort while its seed is being replaced.
@@ -181,7 +183,7 @@ pub fn plan(image: Image, contents: &Contents, settings: &Settings, agent: &[u8]
             for (name, new) in seed {
                 // Somebody's own settings are kept beside.
                 if is_somebodys(text(name)) {
-                    plan.add(&format!("{name}.old"), text(name));
+                    plan.add(&format!("{name}{KEPT}"), text(name));
                 }
                 plan.add(name, new);
             }

@@ -139,13 +139,12 @@ fn a_write_that_fails_at_any_byte_leaves_an_image_that_boots_and_the_next_flash_
                 assert!(line.starts_with(fixture::LINE.trim_end()), "cut at {left}: {line}");
                 assert_eq!(volume.read("kernel8.img").unwrap(), b"a kernel\n", "cut at {left}");
 
-                let mended = flash(&mut disk, &of, &settings("shed")).unwrap_or_else(|error| panic!("cut at {left}: {error}"));
+                flash(&mut disk, &of, &settings("shed")).unwrap_or_else(|error| panic!("cut at {left}: {error}"));
                 let mut volume = Volume::open(&mut disk, &of).unwrap();
                 for file in &wanted.files {
                     assert!(volume.read(&file.path).is_ok_and(|bytes| bytes == file.bytes), "cut at {left}: {}", file.path);
                 }
                 assert!(volume.read("cmdline.txt").unwrap() == volume.contents().unwrap().texts["cmdline.txt"].as_bytes());
-                assert_eq!(mended.files, wanted.files, "cut at {left}");
                 checked += 1;
                 // fsck takes its time: it looks at some of the early ones, and at all of the late.
                 if checked % 8 == 0 || left + 9000 > all {
