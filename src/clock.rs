@@ -30,6 +30,27 @@ impl Tick {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Wall(pub i64);
 
+impl Wall {
+    /// 2026-01-01T00:00:00Z. A clock that shows less was never set: there was no Bramble before.
+    pub const WRITTEN: Wall = Wall(1_767_225_600_000);
+
+    /// Whether the clock that shows this may be right.
+    #[must_use]
+    pub fn is_set(self) -> bool {
+        self >= Wall::WRITTEN
+    }
+
+    /// How long ago `earlier` was, as far as these two can tell: nothing when it lies in the future, or was read from a clock that was
+    /// set only later.
+    #[must_use]
+    pub fn since(self, earlier: Wall) -> Duration {
+        if self.is_set() != earlier.is_set() {
+            return Duration::ZERO;
+        }
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or_default())
+    }
+}
+
 /// One moment on both clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
@@ -76,5 +97,26 @@ impl Clock for SystemClock {
             tick: Tick(u64::try_from(self.base.elapsed().as_millis()).unwrap_or(u64::MAX)),
             wall: Wall(i64::try_from(wall.as_millis()).unwrap_or(i64::MAX)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_meanwhile_does_not_tell_how_long_ago_something_was() {
+        let (minute, today) = (Duration::from_secs(60), Wall(Wall::WRITTEN.0 + 3_600_000));
+        assert_eq!(Wall(90_000).since(Wall(30_000)), minute, "in 1970, both");
+        assert_eq!(today.since(Wall(today.0 - 60_000)), minute);
+        assert_eq!(today.since(Wall(30_000)), Duration::ZERO, "56 years");
+        assert_eq!(Wall(30_000).since(today), Duration::ZERO, "set back");
+        assert_eq!(Wall(30_000).since(Wall(90_000)), Duration::ZERO, "in the future");
+    }
+
+    #[test]
+    fn the_year_before_bramble_was_written_is_no_time() {
+        // 2025-12-31T23:59:59.999Z, one millisecond before.
+        assert!(!Wall(Wall::WRITTEN.0 - 1).is_set() && Wall::WRITTEN.is_set() && !Wall(0).is_set());
     }
 }

@@ -178,6 +178,30 @@ impl Reader {
         self.parsed(key, expected, |text| (is_text && !text.is_empty()).then(|| text.to_owned()))
     }
 
+    /// A list of texts that are not empty: of TOML, or with commas between them, as a variable has it.
+    pub fn list(&mut self, key: &'static str, expected: &str) -> Option<Vec<String>> {
+        let Some(ValueKind::Array(items)) = self.values.get(key).map(|value| value.kind.clone()) else {
+            return self.parsed(key, expected, |text| {
+                Some(text.split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect())
+            });
+        };
+        self.known.insert(key);
+        let text = |item: &Value| match &item.kind {
+            ValueKind::String(text) if !text.is_empty() => Some(text.clone()),
+            _ => None,
+        };
+        let list: Option<Vec<String>> = items.iter().map(text).collect();
+        if list.is_none() {
+            let place = self.place(key, self.values.get(key));
+            self.faults.push(Fault {
+                place,
+                key: key.into(),
+                what: format!("expected {expected}, found a list with something else in it"),
+            });
+        }
+        list
+    }
+
     /// A path; a relative one counts from the file's folder, so that a configuration can be moved with its keys.
     pub fn path(&mut self, key: &'static str, expected: &str) -> Option<PathBuf> {
         let from_file = self.values.get(key).is_some_and(|value| value.origin().is_none());

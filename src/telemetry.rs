@@ -1,7 +1,10 @@
-//! What the daemons tell: log lines on stderr, and their state to systemd.
+//! What the daemons tell: log lines on stderr or to systemd's journal, and their state to systemd.
 //!
-//! In:       `BRAMBLE_LOG` (level, or `target=level,…`; default `info`), `NOTIFY_SOCKET` and `WATCHDOG_USEC` from systemd.
+//! In:       `BRAMBLE_LOG` (level, or `target=level,…`; default `info`), `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `JOURNAL_STREAM` from
+//!           systemd.
 //! Never:    writes files: `bramble start` points stderr at one, systemd at its journal.
+
+mod journal;
 
 use std::io::IsTerminal;
 use std::os::linux::net::SocketAddrExt;
@@ -42,10 +45,20 @@ pub enum TelemetryError {
 pub fn init() -> Result<(), TelemetryError> {
     let wanted = std::env::var(LOG_VARIABLE).ok().filter(|wanted| !wanted.trim().is_empty());
     let filter = filter(wanted.as_deref().unwrap_or("info"))?;
+    if let Some(journal) = journal::Journal::of_stderr() {
+        tracing_subscriber::registry().with(journal).with(filter).try_init()?;
+        return Ok(());
+    }
     let stderr = std::io::stderr();
     let lines = tracing_subscriber::fmt::layer().compact().with_ansi(stderr.is_terminal()).with_writer(std::io::stderr);
     tracing_subscriber::registry().with(lines).with(filter).try_init()?;
     Ok(())
+}
+
+/// An error's words as they go to stderr: where that is systemd's journal, each line bears the priority of an error.
+#[must_use]
+pub fn as_error(text: &str) -> String {
+    if journal::is_stderr() { journal::prefixed(3, text) } else { text.to_owned() }
 }
 
 fn filter(wanted: &str) -> Result<Targets, TelemetryError> {

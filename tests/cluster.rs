@@ -9,6 +9,8 @@ mod agents;
 mod architectures;
 #[path = "cluster/devices.rs"]
 mod devices;
+#[path = "cluster/health.rs"]
+mod health;
 #[path = "cluster/network.rs"]
 mod network;
 #[path = "cluster/networking.rs"]

@@ -1,55 +1,39 @@
 //! The agent as a Pi gets it: built by `cross/build.sh`, run by QEMU's user emulation.
 //!
-//! Needs: gcc-aarch64-linux-gnu, libc6-dev-arm64-cross, qemu-user-static (Debian), the Rust target, kubectl.
+//! Needs: gcc-aarch64-linux-gnu, libc6-dev-arm64-cross, qemu-user-static, python3-venv (Debian), the Rust target, kubectl.
 //! QEMU shows the program this machine's /proc, /sys and network: it proves the program and its talk, not the pins of a Pi.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::disallowed_methods)] // a test; it waits in real time
 
+#[path = "support/shipped.rs"]
+mod shipped;
 mod support;
 
 use std::ffi::OsStr;
 use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::{Cluster, is_ready, signal, skipped, summary, wait_until};
 
-const QEMU: &str = "qemu-aarch64-static";
+/// A Pi Zero's processor: what it does not know ends a program by SIGILL.
+const ARMV6: [&str; 3] = ["qemu-arm-static", "-cpu", "arm1176"];
 /// Emulated, and on a machine that builds something else at the same time.
 const SOON: Duration = Duration::from_secs(40);
 
-/// What is shipped for a Raspberry Pi 4. Built in the same target folder as this test, so that it is built anew only when
-/// something changed.
-fn built() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folders = Path::new(env!("CARGO_BIN_EXE_bramble")).ancestors();
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| folders.into_iter().nth(2).unwrap().to_owned(), PathBuf::from);
-    let mut command = Command::new(root.join("cross/build.sh"));
-    command.arg("rpi-4b").current_dir(root).stdin(Stdio::null()).stderr(Stdio::inherit());
-    // What cargo tells this test about itself would make build scripts run again.
-    for (name, _) in std::env::vars_os() {
-        let name = name.to_string_lossy();
-        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "NEXTEST"].iter().any(|own| name.starts_with(own)) {
-            command.env_remove(&*name);
-        }
-    }
-    let from = Instant::now();
-    let said = command.env_remove("LD_LIBRARY_PATH").env("CARGO_TARGET_DIR", target).output().unwrap();
-    assert!(said.status.success(), "cross/build.sh failed ({}); what it said stands above", said.status);
-    let program = root.join(String::from_utf8(said.stdout).unwrap().trim_end());
-    let size = program.metadata().unwrap_or_else(|error| panic!("{}: {error}", program.display())).len();
-    println!("{}: {size} bytes, built in {:.1} s", program.display(), from.elapsed().as_secs_f64());
-    program
-}
-
 /// The program under QEMU, without what this shell says to configure a daemon.
 fn arm(program: &Path, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
-    let found = std::env::split_paths(&std::env::var_os("PATH").unwrap()).any(|folder| folder.join(QEMU).is_file());
-    assert!(found, "{QEMU} is missing: apt-get install qemu-user-static, or leave this out with BRAMBLE_SKIP=cross");
-    let mut command = Command::new(QEMU);
-    command.arg(program).args(arguments).stdin(Stdio::null());
+    let class = std::fs::read(program).unwrap()[4];
+    emulated(if class == 1 { &ARMV6 } else { &["qemu-aarch64-static"] }, program, arguments)
+}
+
+fn emulated(qemu: &[&str], program: &Path, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+    let name = qemu[0];
+    let found = std::env::split_paths(&std::env::var_os("PATH").unwrap()).any(|folder| folder.join(name).is_file());
+    assert!(found, "{name} is missing: apt-get install qemu-user-static, or leave this out with BRAMBLE_SKIP=cross");
+    let mut command = Command::new(name);
+    command.args(&qemu[1..]).arg(program).args(arguments).stdin(Stdio::null());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("BRAMBLE_") {
             command.env_remove(name);
@@ -103,7 +87,7 @@ fn the_program_is_static_for_arm64_and_has_the_pins_but_not_the_master_in_it() {
     if skipped("cross") {
         return;
     }
-    let program = built();
+    let program = shipped::built("rpi-4b");
     let bytes = std::fs::read(&program).unwrap();
     assert_eq!(&bytes[..6], b"\x7fELF\x02\x01", "64 bits, little-endian");
     assert_eq!(number(&bytes, 18, 2), 183, "aarch64");
@@ -125,19 +109,73 @@ fn the_program_is_static_for_arm64_and_has_the_pins_but_not_the_master_in_it() {
     assert_eq!(said.0, Some(2), "the agent's commands only: {said:?}");
 }
 
+/// The smallest program that ends with code 0, for 32-bit ARM: one instruction sets r0, then `exit`.
+fn smallest(set_r0: u32) -> Vec<u8> {
+    let (start, header) = (0x1_0000_u32, 52 + 32);
+    let mut bytes = b"\x7fELF\x01\x01\x01".to_vec();
+    bytes.resize(16, 0);
+    bytes.extend([2_u16, 40].iter().flat_map(|half| half.to_le_bytes()));
+    // Version, entry, program headers at 52, no section headers, flags: EABI 5 with hard float.
+    bytes.extend([1, start + header, 52, 0, 0x500_0400].iter().flat_map(|word| word.to_le_bytes()));
+    bytes.extend([52_u16, 32, 1, 0, 0, 0].iter().flat_map(|half| half.to_le_bytes()));
+    // One segment, readable and executable.
+    let size = header + 12;
+    bytes.extend([1, 0, start, start, size, size, 5, 0x1000].iter().flat_map(|word: &u32| word.to_le_bytes()));
+    // mov r7, #1 (exit); svc 0.
+    bytes.extend([set_r0, 0xe3a0_7001, 0xef00_0000].iter().flat_map(|word: &u32| word.to_le_bytes()));
+    bytes
+}
+
+#[test]
+fn the_program_for_a_pi_zero_is_static_and_runs_on_armv6_where_a_program_for_armv7_dies() {
+    if skipped("cross") {
+        return;
+    }
+    let program = shipped::built("rpi-zero-w");
+    let bytes = std::fs::read(&program).unwrap();
+    assert_eq!(&bytes[..6], b"\x7fELF\x01\x01", "32 bits, little-endian");
+    assert_eq!((number(&bytes, 18, 2), number(&bytes, 36, 4) & 0x400), (40, 0x400), "ARM, hard float");
+    let (start, size, count) = (number(&bytes, 28, 4), number(&bytes, 42, 2), number(&bytes, 44, 2));
+    let kinds: Vec<usize> = (0..count).map(|index| number(&bytes, start + index * size, 4)).collect();
+    assert!(!kinds.is_empty() && !kinds.contains(&3), "static: {kinds:?}");
+    assert!(contains(&bytes, "/dev/gpiomem") && contains(&bytes, "/containers/create"), "pins and Docker are in");
+    assert!(!contains(&bytes, "/openapi/v3/"), "the master is not in");
+    assert!(bytes.len() < 9 << 20, "{} bytes", bytes.len());
+    let said = arm(&program, ["--version"]).output().unwrap();
+    assert_eq!(words(&said), (Some(0), format!("bramble {}\n", env!("CARGO_PKG_VERSION")), String::new()));
+
+    // That this proves something: MOVW is in ARMv7 and not in ARMv6, MOV is in both.
+    let folder = tempfile::tempdir().unwrap();
+    for (instruction, cpu, dies) in
+        [(0xe3a0_0000, "arm1176", false), (0xe300_0000, "cortex-a7", false), (0xe300_0000, "arm1176", true)]
+    {
+        let file = folder.path().join("smallest");
+        std::fs::write(&file, smallest(instruction)).unwrap();
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let status = emulated(&["qemu-arm-static", "-cpu", cpu], &file, [""; 0]).output().unwrap().status;
+        let killed = std::os::unix::process::ExitStatusExt::signal(&status);
+        // 4: SIGILL.
+        assert_eq!((status.code(), killed), if dies { (None, Some(4)) } else { (Some(0), None) }, "{instruction:x} on {cpu}");
+    }
+}
+
 #[test]
 fn a_configuration_is_checked_as_everywhere() {
     if skipped("cross") {
         return;
     }
-    let program = built();
+    ["rpi-4b", "rpi-zero-w"].into_iter().for_each(a_configuration_is_checked_on);
+}
+
+fn a_configuration_is_checked_on(board: &str) {
+    let program = shipped::built(board);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("agent.toml");
     let check = |text: &str| {
         std::fs::write(&file, text).unwrap();
         words(&arm(&program, [OsStr::new("agent"), "--check".as_ref(), "--config".as_ref(), file.as_ref()]).output().unwrap())
     };
-    let good = "node = \"shed\"\ncluster_uid = \"u\"\nboard = \"rpi-4b\"\n\n[mqtt]\nbroker = \"mqtts://192.0.2.1:8883\"\n";
+    let good = "node = \"shed\"\ncluster_uid = \"u\"\nboard = \"rpi-4b\"\nleds.hats = [\"plain\", \"/etc/bramble/mine.toml\"]\n\n[mqtt]\nbroker = \"mqtts://192.0.2.1:8883\"\n";
     assert_eq!(check(good), (Some(0), "the configuration is good\n".to_owned(), String::new()));
     let (code, _, told) = check("node = \"Shed Pi\"\nruntime = \"podman\"\n\n[mqtt]\nbrocker = \"x\"\n\n[capacity]\ncpus = 0\n");
     assert_eq!(code, Some(2), "{told}");
@@ -152,7 +190,11 @@ fn a_machine_that_is_no_pi_is_told_once_and_systemd_hears_that_the_agent_lives()
     if skipped("cross") {
         return;
     }
-    let program = built();
+    ["rpi-4b", "rpi-zero-w"].into_iter().for_each(systemd_hears_of_the_agent_for);
+}
+
+fn systemd_hears_of_the_agent_for(board: &str) {
+    let program = shipped::built(board);
     let folder = tempfile::tempdir().unwrap();
     // No broker, no Docker: the agent waits for both.
     let config = format!(
@@ -192,7 +234,7 @@ fn the_agent_joins_a_master_and_runs_its_pods() {
     if skipped("cross") {
         return;
     }
-    let program = built();
+    let program = shipped::built("rpi-4b");
     let cluster = Cluster::started(&["--runtime", "simulated", "--nodes", "2"]);
     let node = |name: &str| cluster.get(&["node", name]);
     let architecture = |node: &Value| {
@@ -208,7 +250,7 @@ fn the_agent_joins_a_master_and_runs_its_pods() {
     });
     let home = cluster.dir.join("nodes/bramble-2");
     let written = std::fs::read_to_string(home.join("agent.toml")).unwrap();
-    let config = written.replace("board = \"simulated\"", "board = \"rpi-4b\"");
+    let config = written.replace("board = \"simulated\"", "board = \"rpi-4b\"\nleds.hats = [\"plain\"]");
     assert_ne!(config, written, "the board stands in\n{written}");
     let file = home.join("arm.toml");
     std::fs::write(&file, config).unwrap();
@@ -244,7 +286,7 @@ fn the_agent_joins_a_master_and_runs_its_pods() {
 
     let told = std::fs::read_to_string(&log).unwrap();
     assert_eq!(
-        told.matches("cannot use the GPIO pins of board rpi-4b: Unknown Raspberry Pi model").count(),
+        told.matches("8 LEDs on pins: cannot use the GPIO pins of board rpi-4b: Unknown Raspberry Pi model").count(),
         1,
         "rppal found no Pi, and that was said once:\n{told}"
     );

@@ -5,6 +5,8 @@
 mod cluster;
 #[path = "support/delay.rs"]
 mod delay;
+#[path = "hosts/guest.rs"]
+mod guest;
 #[path = "join/home.rs"]
 #[allow(dead_code)]
 mod home;
@@ -12,6 +14,8 @@ mod home;
 mod hosts;
 #[path = "hosts/inside.rs"]
 mod inside;
+#[path = "hosts/kernel_wireguard.rs"]
+mod kernel_wireguard;
 #[allow(dead_code)]
 #[path = "join/lan.rs"]
 mod lan;

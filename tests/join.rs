@@ -5,6 +5,8 @@
 mod adopt;
 #[path = "join/approval.rs"]
 mod approval;
+#[path = "join/clock.rs"]
+mod clock;
 #[path = "join/home.rs"]
 mod home;
 #[path = "support/hosts.rs"]
@@ -15,6 +17,8 @@ mod identity;
 mod lan;
 #[path = "join/mdns.rs"]
 mod mdns;
+#[path = "join/read_only_root.rs"]
+mod read_only_root;
 #[path = "join/strangers.rs"]
 mod strangers;
 mod support;

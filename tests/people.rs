@@ -10,6 +10,8 @@ mod support;
 mod circumstances;
 #[path = "people/configuration.rs"]
 mod configuration;
+#[path = "people/doctor.rs"]
+mod doctor;
 #[path = "people/kubectl.rs"]
 mod kubectl;
 #[path = "people/leds.rs"]

@@ -18,6 +18,7 @@ mod alone;
 mod api;
 mod cluster;
 mod engine;
+mod leds;
 mod memory;
 mod network;
 mod pods;
@@ -65,6 +66,7 @@ const FIGURES: &[(&str, &str, Figure)] = &[
         "PSS and idle CPU of a whole node: agent, dockerd, containerd, shims, at 0, 10 and 50 probed pods",
         memory::docker,
     ),
+    ("leds", "how often an agent wakes with steady and with blinking LEDs", leds::measure),
     ("writes", "bytes written to disk while nodes idle, and while ten probed pods run", writes::measure),
     ("pods", "create to running and to ready, against `docker run`", pods::measure),
     ("adopt", "an agent that is killed and started again: time until it has reported 50 running pods as ready", adopt::measure),

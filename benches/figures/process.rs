@@ -40,6 +40,18 @@ pub fn cpu(pid: u32) -> anyhow::Result<Duration> {
     Ok(Duration::from_nanos(total))
 }
 
+/// How often a process's living threads waited for something and were woken, since they began.
+pub fn wakes(pid: u32) -> anyhow::Result<u64> {
+    let folder = format!("/proc/{pid}/task");
+    let mut total = 0;
+    for thread in fs::read_dir(&folder).with_context(|| format!("cannot read {folder}"))? {
+        let Ok(text) = fs::read_to_string(thread?.path().join("status")) else { continue };
+        let count = text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        total += count.and_then(|count| count.trim().parse::<u64>().ok()).context("this kernel counts no switches")?;
+    }
+    Ok(total)
+}
+
 /// Bytes that a process caused to be sent to the disk.
 pub fn written(pid: u32) -> anyhow::Result<u64> {
     let path = format!("/proc/{pid}/io");

@@ -13,7 +13,9 @@ use super::dns;
 use super::health::judge::Thresholds as Eviction;
 use super::images::collect;
 use super::join::{Join, Master};
+use super::led::settings::Settings as Leds;
 use super::node::MostPulls;
+use super::overlay::wireguard::Choice;
 use super::pods::admission::may_be_allowed;
 use super::runtime::translate::LogCap;
 use crate::api::core::join::{Token, dns_label, is_node_name};
@@ -50,7 +52,8 @@ pub struct AgentConfig {
     pub runtime: Runtime,
     /// `docker.socket`.
     pub docker_socket: PathBuf,
-    /// `board`: a board's name, a board file, or `None` for `"auto"`: what this machine is.
+    /// `board`: a board's name, a board file, or `None` for what this machine is. A simulated node is told so by `"auto"`;
+    /// with `None` it is the simulated board.
     pub board: Option<String>,
     /// `[capacity]`: what the node says that it has, in place of what the machine or the board has.
     pub capacity: Capacity,
@@ -58,6 +61,10 @@ pub struct AgentConfig {
     pub pods: Pods,
     /// `health.interval_seconds`: how often it tells how it is.
     pub health_interval: Duration,
+    /// `health.clear_seconds`: so long under-voltage, throttling and heat stay in the node's conditions after their last sign.
+    pub health_clears: Duration,
+    /// `health.root`: below which folder the board's sensors are looked for; `None`: the node is a simulated one without any.
+    pub health_root: Option<PathBuf>,
     /// `[eviction]`: when the node counts as short of something.
     pub eviction: Eviction,
     /// `[logs]`: how much of each container's log is kept.
@@ -68,6 +75,12 @@ pub struct AgentConfig {
     pub ingress: Ingress,
     /// `leds.enabled`: whether the board's LEDs are driven.
     pub leds_enabled: bool,
+    /// `[leds]`: how they show what they show.
+    pub leds: Leds,
+    /// `network.wireguard`: who encrypts where encryption is asked for.
+    pub wireguard: Choice,
+    /// `leds.hats`: names or files of the HATs on the board, or `None` for `"auto"`: what their EEPROM tells.
+    pub hats: Option<Vec<String>>,
     /// `dns.port`: where the node answers its pods' questions for names; `None` without `dns.enabled`.
     pub dns_port: Option<u16>,
     /// `devices.root`: below which folder `/dev` and `/sys` are looked for; `None` without `devices.enabled`.
@@ -185,7 +198,9 @@ impl AgentConfig {
             _ => None,
         });
         let docker_socket = r.path("docker.socket", "a unix socket").unwrap_or_else(|| "/var/run/docker.sock".into());
-        let board = r.text("board", "a board's name, a board file, or \"auto\"").filter(|board| board != "auto");
+        let board = r
+            .text("board", "a board's name, a board file, or \"auto\"")
+            .filter(|board| board != "auto" || runtime == Some(Runtime::Simulated));
         let cpus = r.parsed("capacity.cpus", "a number of cores above 0, like 0.5", |text| {
             text.parse().ok().filter(|&cpus: &f64| cpus > 0.0 && cpus <= 4096.0)
         });
@@ -201,6 +216,10 @@ impl AgentConfig {
             names.iter().all(|name| may_be_allowed(name)).then_some(names)
         });
         let health_interval = r.seconds("health.interval_seconds", 1).unwrap_or(Duration::from_secs(10));
+        let health_clears = r.seconds("health.clear_seconds", 1).unwrap_or(Duration::from_secs(60));
+        // What this machine suffers is not a simulated node's.
+        let own_board = (runtime != Some(Runtime::Simulated)).then(|| PathBuf::from("/"));
+        let health_root = r.path("health.root", "a directory").or(own_board);
         let above_zero = |most: u32| move |text: &str| text.parse().ok().filter(|&number: &u32| number > 0 && number <= most);
         let logs = LogCap {
             mib: r
@@ -224,9 +243,13 @@ impl AgentConfig {
         let images = Self::images(r);
         let ingress = Self::ingress(r, runtime);
         let leds_enabled = r.switch("leds.enabled").unwrap_or(true);
+        let leds = Leds::read(r);
+        let hats = r.list("leds.hats", "a list of HATs' names or files, like [\"blinkt\"], or \"auto\"");
+        let hats = hats.filter(|hats| hats.as_slice() != ["auto"]);
         let dns_enabled = r.switch("dns.enabled").unwrap_or(true);
         let dns_port = r.parsed("dns.port", "a port, 1 to 65535", |text| text.parse().ok().filter(|port: &u16| *port > 0));
         let dns_port = dns_enabled.then(|| dns_port.unwrap_or(dns::run::PORT));
+        let wireguard = r.parsed("network.wireguard", "\"auto\", \"kernel\" or \"user\"", Choice::parse);
         let devices_root = r.path("devices.root", "a directory");
         // A simulated node runs nothing that could use what this machine has.
         let own = runtime != Some(Runtime::Simulated) || devices_root.is_some();
@@ -252,10 +275,15 @@ impl AgentConfig {
                 allowed_sysctls: allowed_sysctls.unwrap_or_default(),
             },
             health_interval,
+            health_clears,
+            health_root,
             eviction,
             logs,
             ingress,
             leds_enabled,
+            leds,
+            wireguard: wireguard.unwrap_or_default(),
+            hats,
             dns_port,
             images,
             devices_root,
@@ -347,6 +375,15 @@ mod tests {
     }
 
     #[test]
+    fn who_encrypts_is_the_kernel_if_it_can_unless_somebody_says_otherwise() {
+        let choice = |text: &str| load(text).map(|config| config.wireguard);
+        assert_eq!(choice(""), Ok(Choice::Auto));
+        assert_eq!(choice("network.wireguard = 'user'"), Ok(Choice::User));
+        assert_eq!(choice("network.wireguard = 'kernel'"), Ok(Choice::Kernel));
+        assert!(choice("network.wireguard = 'yes'").unwrap_err().contains("network.wireguard: expected \"auto\""));
+    }
+
+    #[test]
     fn a_node_without_a_cluster_joins_one() {
         assert_eq!(load("").unwrap().join.map(|join| (join.master, join.look)), Some((None, true)), "it is looked for");
         assert!(load("mdns.look = false").unwrap_err().contains("join.master: expected the master's API"));
@@ -397,6 +434,9 @@ mod tests {
             assert_eq!(load(&format!("node = 'a'\ncluster_uid = 'u'\n{none}")).unwrap().devices_root, None);
         }
         assert_eq!(load("node = 'a'\ncluster_uid = 'u'\nboard = 'auto'").unwrap().board, None);
+        let simulated =
+            |board: &str| load(&format!("node = 'a'\ncluster_uid = 'u'\nruntime = 'simulated'\n{board}")).unwrap().board;
+        assert_eq!((simulated(""), simulated("board = 'auto'").as_deref()), (None, Some("auto")));
         assert_eq!(load("node = 'a'\ncluster_uid = 'u'\ncapacity.cpus = 2").unwrap().capacity.cpus, Some(2.0));
     }
 
@@ -445,6 +485,22 @@ mod tests {
         for (text, expected) in cases {
             let told = load(text).unwrap_err();
             assert!(told.contains(expected), "{text}: {told}");
+        }
+    }
+
+    #[test]
+    fn hats_are_a_list_of_names_and_files_or_found_by_themselves() {
+        let hats = |text: &str| load(&format!("cluster_uid = 'u'\n{text}")).map(|config| config.hats);
+        let list = |names: &[&str]| Ok(Some(names.iter().map(|name| (*name).to_owned()).collect()));
+        assert_eq!(hats(""), Ok(None));
+        assert_eq!(hats("leds.hats = 'auto'"), Ok(None));
+        assert_eq!(hats("leds.hats = ['auto']"), Ok(None));
+        assert_eq!(hats("leds.hats = []"), list(&[]));
+        assert_eq!(hats("leds.hats = ['plain', '/etc/bramble/x.toml']"), list(&["plain", "/etc/bramble/x.toml"]));
+        assert_eq!(hats("leds.hats = 'plain, blinkt'"), list(&["plain", "blinkt"]));
+        for wrong in ["['plain', 3]", "['']", "{ a = 1 }"] {
+            let told = hats(&format!("leds.hats = {wrong}")).unwrap_err();
+            assert!(told.contains("leds.hats"), "{told}");
         }
     }
 

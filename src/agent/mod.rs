@@ -10,10 +10,12 @@
 
 pub mod announce;
 pub mod checkpoint;
+pub mod clock_watch;
 pub mod config;
 pub mod devices;
 pub mod disk;
 pub mod dns;
+pub mod doctor;
 pub mod eviction;
 pub mod exec;
 pub mod family;

@@ -5,6 +5,7 @@ use std::net::Ipv6Addr;
 
 use super::config::{Capacity, Runtime};
 use super::devices::Offer;
+use super::health::hardware::Medium;
 use super::health::sysinfo::Machine;
 use super::pods::resource_field::NodeAmounts;
 use crate::api::image::{Platform, Platforms};
@@ -13,6 +14,9 @@ use crate::link::message::{Info, NodeImage, SCHEMA};
 
 /// Pods on one node: the kubelet's default.
 pub const PODS: u32 = 110;
+
+/// The label that says what the node started from, in the words of [`Medium::word`].
+pub const BOOT_MEDIUM: &str = "bramble/boot-medium";
 
 /// Everything that `info` is made of.
 pub struct Facts<'a> {
@@ -116,6 +120,16 @@ pub fn info(facts: &Facts<'_>) -> Info {
         machine_id: machine.machine_id.clone(),
         system_uuid: machine.system_uuid.clone(),
         serial: machine.serial.clone(),
+        revision: machine.revision.clone(),
+        kernel_bits: machine.kernel_bits,
+        boot_medium: machine.boot.medium.map(Medium::word).unwrap_or_default().to_owned(),
+        boot_device: machine.boot.device.clone(),
+        card_name: machine.boot.card_name.clone(),
+        card_date: machine.boot.card_date.clone(),
+        card_manufacturer_id: machine.boot.card_manufacturer_id.clone(),
+        card_serial: machine.boot.card_serial.clone(),
+        rtc: Some(machine.has_rtc),
+        memory_cgroup: machine.memory_cgroup,
         container_runtime: facts.container_runtime.to_owned(),
         volumes_dir: facts.volumes_dir.to_owned(),
         bramble_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -131,6 +145,10 @@ pub fn info(facts: &Facts<'_>) -> Info {
         labels: labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect::<BTreeMap<_, _>>(),
         ..Info::default()
     };
+    // For pods that write much. What a simulated node's host started from is nobody's business.
+    if *runtime == Runtime::Docker && !info.boot_medium.is_empty() {
+        info.labels.insert(BOOT_MEDIUM.to_owned(), info.boot_medium.clone());
+    }
     offer(&mut info, &facts.offer);
     info
 }
@@ -168,6 +186,7 @@ pub fn amounts(info: &Info) -> NodeAmounts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::health::hardware::Boot;
 
     static NOWHERE: Platforms = Platforms {
         own: crate::api::image::Platform { os: String::new(), architecture: String::new(), variant: String::new() },
@@ -243,7 +262,8 @@ mod tests {
 
     #[test]
     fn a_simulated_node_is_what_its_board_says() {
-        let machine = Machine { cpus: 64, architecture: "amd64", ..Machine::default() };
+        let boot = Boot { medium: Some(Medium::Nvme), device: "nvme0n1".into(), ..Boot::default() };
+        let machine = Machine { cpus: 64, architecture: "amd64", boot, ..Machine::default() };
         for (board, cpu_milli, architecture) in [("simulated", 4000, "amd64"), ("rpi-4b", 3900, "arm64")] {
             let board = Board::named(board).unwrap();
             let said = info(&facts(&machine, &board, Capacity::default(), Runtime::Simulated));
@@ -252,6 +272,8 @@ mod tests {
             let real = info(&facts(&machine, &board, Capacity::default(), Runtime::Docker));
             assert_eq!((real.architecture.as_str(), real.labels["kubernetes.io/arch"].as_str()), ("amd64", "amd64"));
             assert!(real.network);
+            let medium = |info: &Info| info.labels.get(BOOT_MEDIUM).cloned();
+            assert_eq!((medium(&said), medium(&real), real.boot_device.as_str()), (None, Some("nvme".to_owned()), "nvme0n1"));
         }
     }
 }

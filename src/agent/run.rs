@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use node_loop::{Agent, Inboxes, beat};
 
+use super::clock_watch::ClockWatch;
 use super::config::{AgentConfig, Runtime as RuntimeKind};
 use super::devices::{self, Offer};
 use super::disk::{self, DiskError};
@@ -32,8 +33,10 @@ use super::health::sysinfo::Sensors;
 use super::hooks;
 use super::images::{self, Fetched, Wanted};
 use super::last_words;
-use super::led::gpio;
+use super::led::night::{self, Zone};
+use super::led::panel::Panel;
 use super::led::shelf::Shelf;
+use super::led::{disk as led_disk, gpio};
 use super::node::{Node, NodeConfig};
 use super::node_network::NodeNetwork;
 use super::past::Past;
@@ -51,7 +54,7 @@ use super::volumes;
 use crate::api::image::Platforms;
 use crate::backoff::Policy;
 use crate::board::Board;
-use crate::clock::{SystemClock, Tick};
+use crate::clock::{Clock, SystemClock, Tick};
 use crate::error::{Chain, Report};
 use crate::link::mqtt::{self, MqttConfig, Place};
 use crate::link::session::Session;
@@ -80,7 +83,7 @@ const INPUTS: usize = 256;
 /// When its board, certificates or data cannot be used.
 pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervisor) -> Result<(), Report> {
     let stop = supervisor.token();
-    let board = board(config)?;
+    let board = led_disk::of_node(config, Path::new("/"))?;
     let kept = disk::load(&config.data_dir).map_err(|error| {
         Report::failed(format!("node {} cannot read what it should run", config.node)).because(error).fix(
             "remove the file if its disk was repaired: the master sends the share again; without a master the pods stay stopped",
@@ -166,12 +169,30 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
     let volumes_dir = below(&config.data_dir, "volumes");
     let (pressures, pressures_are) = watch::channel(Pressures::default());
 
-    let mut sensors = Sensors::new(Path::new("/"), &config.data_dir);
+    let board_root = config.health_root.as_deref();
+    let mut sensors = Sensors::new(board_root.unwrap_or(Path::new("/")), &config.data_dir);
     let machine = sensors.machine();
+    let watched = board_root.map(|root| {
+        health::sysinfo::watch::Watch::new(health::sysinfo::watch::Parts {
+            root: root.to_owned(),
+            boot: machine.boot.clone(),
+            boot_id: machine.boot_id.clone(),
+            data_dir: config.data_dir.clone(),
+            hot_celsius: board.hot_celsius,
+            clears: config.health_clears,
+            clock,
+        })
+    });
+    let (see, seen) = watch::channel(watched.as_ref().map(|(_, first)| *first).unwrap_or_default());
+    if let Some((watched, _)) = watched {
+        supervisor.spawn("board", watched.run(see, stop.clone()));
+    }
     let (driver, words) = if config.leds_enabled { gpio::driver(&board) } else { gpio::none() };
-    if let Some(words) = words {
+    let (zone, zone_words) = zone(config);
+    for words in words.iter().chain(&zone_words) {
         tracing::warn!(node = config.node, "{words}");
     }
+    let unlit = if config.leds_enabled { words } else { Some("leds.enabled is false there".to_owned()) };
     let root = config.devices_root.clone();
     let (devices, plugged_in) = watch::channel(root.as_deref().map(devices::disk::look).unwrap_or_default());
     let addresses = addresses(&config.mqtt.broker.host);
@@ -197,6 +218,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
     let agent = Agent {
         config: config.clone(),
         clock,
+        watch: ClockWatch::begin(clock.now()),
         node: Node::new(NodeConfig {
             name: config.node.clone(),
             host_ips: addresses.clone(),
@@ -214,7 +236,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         net_share,
         local_pods,
         net_keep,
-        shelf: Shelf::new(board.clone()),
+        shelf: Shelf::with(board.clone(), config.leds.clone(), zone),
         uplink: Uplink::new(rng.bits().max(1)),
         streams: Streams::new(runtime.clone(), clock, bus.clone(), topics.clone(), config.node.clone()),
         runtime: runtime.clone(),
@@ -222,8 +244,8 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         machine,
         board,
         addresses,
-        driver,
-        unlit: None,
+        panel: Panel::new(driver),
+        unlit,
         bus,
         topics,
         orders,
@@ -244,6 +266,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
         wireguard: wireguard_told,
         info: None,
         pressures: pressures_are,
+        seen,
         runtime_is: RuntimeHealth::Unknown,
         health_at: Tick(0),
         health_told: None,
@@ -320,27 +343,12 @@ fn below(data_dir: &Path, name: &str) -> std::path::PathBuf {
     absolute.components().collect::<std::path::PathBuf>().join(name)
 }
 
-fn board(config: &AgentConfig) -> Result<Board, Report> {
-    let Some(name) = &config.board else {
-        return Ok(match config.runtime {
-            RuntimeKind::Docker => Board::detect(&Sensors::new(Path::new("/"), Path::new("/")).machine().compatible),
-            RuntimeKind::Simulated => Board::named("simulated").unwrap_or_else(|| Board::detect(&[])),
-        });
-    };
-    if let Some(board) = Board::named(name) {
-        return Ok(board);
+/// The zone of the night hours; only a node that has such hours asks for it.
+fn zone(config: &AgentConfig) -> (Zone, Option<String>) {
+    match config.leds.night {
+        Some(_) => night::disk::zone(std::env::var("TZ").ok().as_deref(), Path::new("/")),
+        None => (Zone::default(), None),
     }
-    let known = || crate::board::EMBEDDED.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-    let text = std::fs::read_to_string(name).map_err(|error| {
-        Report::usage(format!("there is no board {name:?}"))
-            .because(error)
-            .fix(format!("set board to \"auto\", to a known board ({}), or to the path of a board file", known()))
-    })?;
-    Board::parse(&text).map_err(|error| {
-        Report::usage(format!("the board file {name} cannot be used"))
-            .because(error)
-            .fix("mend it; `bramble leds check FILE` tells when it is right")
-    })
 }
 
 fn credentials(config: &AgentConfig) -> Result<Option<Arc<rustls::ClientConfig>>, Report> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -94,6 +95,17 @@ impl Streams {
     pub fn refuse(&self, id: &str, request: &CallRequest, words: String) {
         let (mut wire, _) = self.wire(id, request);
         let end = wire.frames.end(End::Error(CallError::Failed(words)));
+        wire.publish(&end);
+    }
+
+    /// A question that is answered at once.
+    pub fn reply(&self, id: &str, request: &CallRequest, answer: &Value) {
+        let (mut wire, _) = self.wire(id, request);
+        let mut data = Bytes::from(answer.to_string());
+        while let Some(frame) = wire.frames.frame(&mut data) {
+            wire.publish(&frame);
+        }
+        let end = wire.frames.end(End::Done);
         wire.publish(&end);
     }
 

@@ -13,8 +13,8 @@ use crate::link::report::Said;
 
 /// Events that wait for the link; older ones are dropped, and counted.
 const MOST_EVENTS: usize = 200;
-/// Room in a message for all but reports and events.
-const ENVELOPE: usize = 256;
+/// Room in a message for all but reports and events; most of it for how the clock was set.
+const ENVELOPE: usize = 1024;
 
 /// What is to be told.
 #[derive(Debug)]
@@ -96,6 +96,7 @@ impl Uplink {
             v: SCHEMA,
             incarnation: self.incarnation,
             anew: self.anew,
+            clock: None,
             pods: Vec::new(),
             events: Vec::new(),
             volumes: Vec::new(),

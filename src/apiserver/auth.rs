@@ -197,6 +197,10 @@ pub fn authorize(
         _ if user.is_master() => Ok(user),
         Some(Route::Review(_)) => Ok(user),
         Some(Route::Object(verb, target)) => Err(ApiError::Forbidden(refusal(&user, *verb, target))),
+        Some(Route::Identify(node)) => Err(ApiError::Forbidden(format!(
+            "nodes \"{node}\" is forbidden: User \"{}\" cannot create resource \"nodes/proxy\" in API group \"\" at the cluster scope",
+            user.name
+        ))),
         _ => Err(ApiError::Forbidden(format!("forbidden: User \"{}\" cannot get path \"{path}\"", user.name))),
     }
 }

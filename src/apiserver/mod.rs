@@ -11,6 +11,7 @@
 //!                                       ├─ Store::write  ── lost a race? ask the verb again
 //!                                       └─ table.rs      plain JSON, table or metadata
 //!  lines ◀─ http.rs ◀─ Reply ◀─ run.rs ◀── watch.rs (changes of the store), streams.rs (a node's log)
+//!                                            identify.rs (a node's LEDs)
 //! ```
 //! Kinds are the rows of `api::registry`; nothing here is written for one kind but what `admission.rs` and `verbs/below.rs`
 //! name. All files are deciders but `run.rs` and `http.rs`.
@@ -24,6 +25,7 @@ pub mod decode;
 pub mod discovery;
 pub mod fields;
 pub mod http;
+pub mod identify;
 pub mod intake;
 pub mod join;
 pub mod limit;

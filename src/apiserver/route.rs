@@ -121,6 +121,8 @@ pub enum Route {
     OpenApi(String),
     /// A question about the user that is answered and not stored.
     Review(&'static Review),
+    /// `/api/v1/nodes/NAME/proxy/identify`: this node's LEDs are to blink.
+    Identify(String),
     /// An object or a collection.
     Object(Verb, Target),
 }
@@ -218,6 +220,10 @@ pub fn route(method: Method, path: &str, query: &Query) -> Result<Route, ApiErro
         ["openapi", "v2"] => Route::OpenApiV2,
         ["openapi", "v3"] => Route::OpenApiIndex,
         ["openapi", "v3", rest @ ..] => Route::OpenApi(rest.join("/")),
+        ["api", "v1", "nodes", node, "proxy", "identify"] if method == Method::Post => {
+            return Ok(Route::Identify((*node).to_owned()));
+        }
+        ["api", "v1", "nodes", _, "proxy", "identify"] => return Err(ApiError::MethodNotAllowed),
         ["api", version, rest @ ..] => return object(method, "", version, rest, query),
         ["apis", group, version, rest @ ..] => return object(method, group, version, rest, query),
         _ => return Err(ApiError::NoSuchPath),
@@ -373,6 +379,10 @@ mod tests {
             (Get, "/api/v1/namespaces/a/nodes", "404"),
             (Delete, "/api/v1/nodes", "deletecollection nodes"),
             (Get, "/api/v1/nodes/pi", "get nodes  pi"),
+            (Post, "/api/v1/nodes/pi/proxy/identify?seconds=5", "Identify(\"pi\")"),
+            (Get, "/api/v1/nodes/pi/proxy/identify", "405"),
+            (Post, "/api/v1/nodes/pi/proxy/run", "404"),
+            (Post, "/api/v1/nodes/pi/proxy", "404"),
             (Delete, "/apis/apps/v1/namespaces/a/deployments", "deletecollection deployments.apps a"),
             (Patch, "/apis/apps/v1/namespaces/a/deployments/web/scale", "patch deployments.apps a web scale"),
             (Get, "/apis/apps/v1/namespaces/a/dep%6Coyments/w%65b", "get deployments.apps a web"),

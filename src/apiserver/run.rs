@@ -37,7 +37,7 @@ use super::table::{Include, Shape, bytes};
 use super::verbs::{Answer, Body, Outcome, below, create, delete, read, update};
 use super::watch::Watch;
 use super::watch::run::Feed;
-use super::{discovery, intake, join, metrics, openapi, streams};
+use super::{discovery, identify, intake, join, metrics, openapi, streams};
 
 /// How often a write that lost a race is planned anew. A patch without a revision wins in the end; with one, the plan itself refuses.
 const ATTEMPTS: usize = 100;
@@ -223,6 +223,7 @@ impl Api {
                 let answer = review.answer(&asked, &user, self.clock.now().wall);
                 Ok(Reply::whole(201, JSON, bytes(&answer)).with(NO_CACHE))
             }
+            Route::Identify(node) => self.identify(&node, &query).await,
             Route::Object(Verb::Get, target) if target.subresource == Some(Subresource::Log) => {
                 self.log(&target, &query, stop).await
             }
@@ -469,6 +470,14 @@ impl Api {
         let content_type =
             if matches!(shape.form, Form::Table(_)) { "application/json;as=Table;v=v1;g=meta.k8s.io" } else { JSON };
         Ok(Reply { code: 200, content_type, headers: Vec::new(), body: ReplyBody::Stream(lines) }.with(NO_CACHE))
+    }
+
+    /// Has a node's LEDs blink, and says how many there are.
+    async fn identify(&self, node: &str, query: &Query) -> Result<Reply, ApiError> {
+        let question = identify::question(query)?;
+        self.store.view(|view| read::get(view, &Key::new(&registry::NODES, "", node)).map(drop))?;
+        let answer = self.calls.ask(node, question, identify::WITHIN).await;
+        Ok(Reply::whole(200, JSON, bytes(&identify::reply(node, answer)?)).with(NO_CACHE))
     }
 
     async fn log(&self, target: &Target, query: &Query, stop: &CancellationToken) -> Result<Reply, ApiError> {

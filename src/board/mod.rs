@@ -1,24 +1,43 @@
-//! Boards as data: which machine this is, where its LEDs are, what to keep for the system, how it simulates.
+//! Boards and HATs as data: which machine this is, where its LEDs are, what to keep for the system, how it simulates.
 //!
-//! In:       the text of a `boards/*.toml` (all are embedded), the device tree's `compatible` strings.
-//! Out:      a [`Board`].
-//! Never:    touches a pin (`agent/led/gpio.rs`).
+//! In:       the text of a `boards/*.toml` or `boards/hats/*.toml` (all are embedded), the device tree's `compatible` strings, what a
+//!           HAT's EEPROM says.
+//! Out:      a [`Board`], with the LEDs of the HATs on it.
+//! Never:    touches a pin (`agent/led/gpio/`) or a file (`agent/led/disk.rs`).
 //!
-//! Adding a board is adding a file to `boards/` and to [`EMBEDDED`]; a test compares the two.
+//! `docs/boards.md` explains the format, `docs/board.schema.json` has it for editors. Adding a board is adding a file to `boards/` and to
+//! [`EMBEDDED`], adding a HAT one to `boards/hats/` and to [`EMBEDDED_HATS`]; tests compare them.
 
-use std::collections::BTreeSet;
+mod assemble;
+mod claim;
+mod file;
+mod keys;
+mod strip;
+
+use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use toml::de::DeValue;
+
+use claim::Claim;
+pub use file::File;
+pub use keys::Fault;
+pub use strip::{I2cAddress, Order, Strip, StripDriver};
+
+macro_rules! files {
+    ($folder:literal: $($name:literal)*) => { &[$(($name, include_str!(concat!("../../boards/", $folder, $name, ".toml")))),*] };
+}
 
 /// All board files, by name.
-pub static EMBEDDED: &[(&str, &str)] = &[
-    ("generic", include_str!("../../boards/generic.toml")),
-    ("rpi-4b", include_str!("../../boards/rpi-4b.toml")),
-    ("simulated", include_str!("../../boards/simulated.toml")),
-];
+pub static EMBEDDED: &[(&str, &str)] = files!("":
+    "generic" "rpi-1" "rpi-2b" "rpi-3a-plus" "rpi-3b" "rpi-3b-plus" "rpi-400" "rpi-4b" "rpi-5" "rpi-500" "rpi-cm3" "rpi-cm4" "rpi-cm5"
+    "rpi-zero" "rpi-zero-2w" "rpi-zero-w" "simulated");
 
-/// One board, checked.
+/// All HAT files, by name.
+pub static EMBEDDED_HATS: &[(&str, &str)] =
+    files!("hats/": "blinkt" "clusterhat" "clusterhat-v1" "led-shim" "plain" "sense-hat" "ws2812");
+
+/// One board, checked, with the HATs on it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Board {
     /// The file's name.
@@ -37,8 +56,37 @@ pub struct Board {
     pub reserved: Reserved,
     /// What a simulated node of this board is like.
     pub simulated: Simulated,
+    /// Labels of the GPIO chip that has the header's pins: the first that is there.
+    pub gpio_chips: Vec<String>,
+    /// The pins that its header has, BCM.
+    pub header_pins: Vec<u8>,
+    /// Its LEDs and those of its HATs, in the order in which pods take them.
+    pub leds: Vec<Led>,
+    /// What the LEDs on strips belong to.
+    pub strips: Vec<Strip>,
+    /// LEDs of its own that a HAT's stand in for: they stay with the kernel.
+    pub resting: Vec<Led>,
+    /// Names of the HATs on it.
+    pub hats: Vec<String>,
+    pub(crate) claims: Vec<Claim>,
+}
+
+/// What is put on a board, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hat {
+    /// The file's name.
+    pub name: String,
+    /// For people.
+    pub title: String,
+    /// What its EEPROM calls it; empty: it has none that tells.
+    pub products: Vec<String>,
+    /// The lowest and highest version that the EEPROM may tell.
+    pub product_versions: Option<(u32, u32)>,
     /// Its LEDs, in the order in which pods take them.
     pub leds: Vec<Led>,
+    /// What the LEDs on strips belong to.
+    pub strips: Vec<Strip>,
+    pub(crate) claims: Vec<Claim>,
 }
 
 /// What is kept for the system.
@@ -66,14 +114,55 @@ pub struct Simulated {
 pub struct Led {
     /// What the annotation `bramble/led` names.
     pub name: String,
-    /// BCM number; none: it exists in messages only.
-    pub pin: Option<u8>,
-    /// For drawings.
+    /// Where it is.
+    pub place: Place,
+    /// For drawings; [`Colour::Rgb`] burns in any.
     pub colour: Colour,
-    /// Whether the pin is low when the LED is lit.
-    pub active_low: bool,
     /// What it is for.
     pub shows: Shows,
+}
+
+/// Where an LED is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Nowhere: it is shown in messages only.
+    Message,
+    /// On a pin of the header.
+    Pin {
+        /// BCM number.
+        pin: u8,
+        /// Whether the pin is low when the LED is lit.
+        active_low: bool,
+    },
+    /// In `/sys/class/leds`.
+    Class(ClassLed),
+    /// On a strip of [`Board::strips`].
+    Pixel {
+        /// Which strip.
+        strip: usize,
+        /// Which of its pixels.
+        pixel: usize,
+    },
+}
+
+/// An LED of the kernel's class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClassLed {
+    /// Its names, by kernel: the first that is there is taken.
+    pub names: Vec<String>,
+    /// What the kernel shows by it when nobody says otherwise, like `mmc0`.
+    pub trigger: String,
+    /// What it shows after an agent that died.
+    pub died: Option<Died>,
+}
+
+/// What the kernel shows by an LED after the agent died.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Died {
+    /// The kernel's trigger, such as `timer` or `heartbeat`.
+    pub trigger: String,
+    /// Of the trigger `timer`: how long it is lit and how long dark.
+    pub blink: Option<(Duration, Duration)>,
 }
 
 /// What an LED shows.
@@ -106,13 +195,41 @@ pub enum BoardError {
     /// Not TOML: the parser's words name the line.
     #[error("expected TOML: {0}")]
     Form(#[from] Box<toml::de::Error>),
-    /// TOML, and wrong: a line a fault, with its key.
-    #[error("{}", .0.join("\n"))]
-    Content(Vec<String>),
+    /// Larger than any board file.
+    #[error("expected at most {most} bytes, found {found}")]
+    Size {
+        /// Bytes.
+        most: usize,
+        /// Bytes.
+        found: usize,
+    },
+    /// TOML, and wrong: a line a fault.
+    #[error("{}", lines(.0))]
+    Content(Vec<Fault>),
+}
+
+fn lines(faults: &[Fault]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// BCM pins of the 40-pin header.
 const HIGHEST_PIN: u8 = 27;
+
+const COLOURS: &[(&str, Colour)] = &[
+    ("red", Colour::Red),
+    ("yellow", Colour::Yellow),
+    ("green", Colour::Green),
+    ("blue", Colour::Blue),
+    ("white", Colour::White),
+    ("rgb", Colour::Rgb),
+];
+const COLOUR_WORDS: &str = "one of red, yellow, green, blue, white, rgb";
+
+/// A name: what an annotation, a message and a terminal can hold.
+fn name(value: &DeValue<'_>) -> Option<String> {
+    keys::text(value)
+        .filter(|name| name.len() <= 40 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)))
+}
 
 impl Board {
     /// Reads and checks a board file.
@@ -120,76 +237,7 @@ impl Board {
     /// # Errors
     /// With everything that is wrong with it.
     pub fn parse(text: &str) -> Result<Self, BoardError> {
-        let table: toml::Table = toml::from_str(text).map_err(Box::new)?;
-        let mut faults = Vec::new();
-        let mut keys = Keys { table, place: String::new(), faults: &mut faults };
-        let (reserved, simulated) =
-            (keys.required("reserved", toml::Table::new()), keys.required("simulated", toml::Table::new()));
-        let tables: Vec<toml::Table> = keys.optional("led").unwrap_or_default();
-        let mut board = Self {
-            name: keys.required("name", String::new()),
-            title: keys.required("title", String::new()),
-            instance_type: keys.required("instance_type", String::new()),
-            matches: keys.required("match", Vec::new()),
-            target: keys.required("target", String::new()),
-            hot_celsius: keys.required("hot_celsius", 0.0),
-            reserved: Reserved { cpu_milli: 0, memory_mib: 0 },
-            simulated: Simulated { cpus: 0, memory_mib: 0, pull_milliseconds: 0 },
-            leds: Vec::with_capacity(tables.len()),
-        };
-        keys.finish();
-        if !reserved.is_empty() {
-            let mut keys = Keys { table: reserved, place: "reserved.".to_owned(), faults: &mut faults };
-            board.reserved = Reserved { cpu_milli: keys.required("cpu_milli", 0), memory_mib: keys.required("memory_mib", 0) };
-            keys.finish();
-        }
-        if !simulated.is_empty() {
-            let mut keys = Keys { table: simulated, place: "simulated.".to_owned(), faults: &mut faults };
-            board.simulated = Simulated {
-                cpus: keys.required("cpus", 0),
-                memory_mib: keys.required("memory_mib", 0),
-                pull_milliseconds: keys.required("pull_milliseconds", 0),
-            };
-            keys.finish();
-        }
-        for (index, table) in tables.into_iter().enumerate() {
-            // By name where it has one: who wrote the file does not count.
-            let named = table.get("name").and_then(toml::Value::as_str).map(|name| format!("LED {name:?}: "));
-            let place = named.unwrap_or_else(|| format!("LED number {}: ", index + 1));
-            let mut keys = Keys { table, place, faults: &mut faults };
-            board.leds.push(Led {
-                name: keys.required("name", String::new()),
-                pin: keys.optional("pin"),
-                colour: keys.required("colour", Colour::White),
-                active_low: keys.optional("active_low").unwrap_or_default(),
-                shows: keys.required("shows", Shows::Pod),
-            });
-            keys.finish();
-        }
-        board.check(&mut faults);
-        if faults.is_empty() { Ok(board) } else { Err(BoardError::Content(faults)) }
-    }
-
-    /// What is wrong with values that are right each by itself.
-    fn check(&self, faults: &mut Vec<String>) {
-        let (mut pins, mut names) = (BTreeSet::new(), BTreeSet::new());
-        for led in &self.leds {
-            if !names.insert(&led.name) {
-                faults.push(format!("two LEDs are named {:?}", led.name));
-            }
-            match led.pin {
-                Some(pin) if pin > HIGHEST_PIN => {
-                    faults.push(format!("LED {:?} is on pin {pin}, but the header has BCM 0 to {HIGHEST_PIN}", led.name));
-                }
-                Some(pin) if !pins.insert(pin) => {
-                    faults.push(format!("pin {pin} is used twice, the second time by LED {:?}", led.name));
-                }
-                _ => {}
-            }
-        }
-        if self.leds.iter().filter(|led| led.shows == Shows::Node).count() > 1 {
-            faults.push("more than one LED shows the node".to_owned());
-        }
+        file::board(text)
     }
 
     /// An embedded board by name.
@@ -199,100 +247,44 @@ impl Board {
         EMBEDDED.iter().find(|(known, _)| *known == name).and_then(|(_, text)| Self::parse(text).ok())
     }
 
-    /// The board that these `compatible` strings tell, else `generic`.
+    /// The board that these `compatible` strings tell, the most specific first; else `generic`.
     #[must_use]
     pub fn detect(compatible: &[String]) -> Self {
-        EMBEDDED
+        let boards: Vec<Self> = EMBEDDED.iter().filter_map(|(_, text)| Self::parse(text).ok()).collect();
+        compatible
             .iter()
-            .filter_map(|(_, text)| Self::parse(text).ok())
-            .find(|board| board.matches.iter().any(|known| compatible.contains(known)))
+            .find_map(|told| boards.iter().find(|board| board.matches.contains(told)).cloned())
             .or_else(|| Self::named("generic"))
             .expect("a test parses the embedded file of the generic board")
     }
 }
 
-/// One table of a board file, from which keys are taken one by one: nothing stops at the first fault.
-struct Keys<'a> {
-    table: toml::Table,
-    /// Before each key in a fault.
-    place: String,
-    faults: &'a mut Vec<String>,
-}
-
-impl Keys<'_> {
-    fn optional<T: DeserializeOwned>(&mut self, key: &str) -> Option<T> {
-        let value = self.table.remove(key)?;
-        value
-            .try_into()
-            .map_err(|error: toml::de::Error| self.faults.push(format!("{}{key}: {}", self.place, error.message())))
-            .ok()
+impl Hat {
+    /// Reads and checks a HAT file.
+    ///
+    /// # Errors
+    /// With everything that is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, BoardError> {
+        file::hat(text)
     }
 
-    /// `or` after a fault: the board is not used then.
-    fn required<T: DeserializeOwned>(&mut self, key: &str, or: T) -> T {
-        if !self.table.contains_key(key) {
-            self.faults.push(format!("{}{key}: missing", self.place));
-        }
-        self.optional(key).unwrap_or(or)
+    /// An embedded HAT by name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        // A test parses every embedded file.
+        EMBEDDED_HATS.iter().find(|(known, _)| *known == name).and_then(|(_, text)| Self::parse(text).ok())
     }
 
-    /// What nobody took is unknown.
-    fn finish(self) {
-        self.faults.extend(self.table.keys().map(|key| format!("{}{key}: unknown key", self.place)));
+    /// The HAT that an EEPROM tells: `product` and `product_ver` as the firmware puts them below `/proc/device-tree/hat`.
+    #[must_use]
+    pub fn detect(product: &str, version: Option<u32>) -> Option<Self> {
+        EMBEDDED_HATS.iter().filter_map(|(_, text)| Self::parse(text).ok()).find(|hat| {
+            let versions = hat.product_versions;
+            hat.products.iter().any(|known| known == product)
+                && versions.is_none_or(|(least, most)| version.is_some_and(|version| (least..=most).contains(&version)))
+        })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_embedded_list_is_the_folder_and_every_file_is_sound() {
-        let folder: BTreeSet<String> = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/boards"))
-            .unwrap()
-            .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
-            .collect();
-        assert_eq!(EMBEDDED.iter().map(|(name, _)| (*name).to_owned()).collect::<BTreeSet<_>>(), folder);
-        for (name, text) in EMBEDDED {
-            assert_eq!(Board::parse(text).unwrap_or_else(|error| panic!("{name}: {error}")).name, *name);
-        }
-    }
-
-    #[test]
-    fn a_board_is_told_by_its_device_tree() {
-        assert_eq!(Board::detect(&["raspberrypi,4-model-b".into(), "brcm,bcm2711".into()]).name, "rpi-4b");
-        assert_eq!(Board::detect(&["acme,toaster".into()]).name, "generic");
-        assert_eq!(Board::named("rpi-4b").unwrap().leds.len(), 8);
-    }
-
-    #[test]
-    fn all_that_is_wrong_is_said_at_once() {
-        let text =
-            EMBEDDED[1].1.replace("pin = 6\n", "pin = 5\n").replace("pin = 13", "pin = 40").replace("\"pod-7\"", "\"pod-6\"");
-        let words = Board::parse(&text).unwrap_err().to_string();
-        for part in ["pin 5 is used twice", "pin 40", "two LEDs are named \"pod-6\""] {
-            assert!(words.contains(part), "{words}");
-        }
-        let text = EMBEDDED[1]
-            .1
-            .replace("80.0", "'warm'")
-            .replace("\"blue\"", "'mauve'")
-            .replace("target =", "targett =")
-            .replace("pin = 6\n", "pin = 5\n")
-            .replace("pin = 13", "pin = 400");
-        let words = Board::parse(&text).unwrap_err().to_string();
-        for part in [
-            "hot_celsius: invalid type: string \"warm\"",
-            "LED \"node\": colour: unknown variant `mauve`, expected one of `red`",
-            "target: missing",
-            "targett: unknown key",
-            "LED \"pod-3\": pin: invalid value: integer `400`",
-            "pin 5 is used twice",
-        ] {
-            assert!(words.contains(part), "{part} in {words}");
-        }
-        assert_eq!(words.lines().count(), 6, "{words}");
-        assert!(Board::parse("name = 3").is_err() && Board::parse("").is_err());
-        assert!(Board::parse(&format!("{}\ncolor = 1", EMBEDDED[0].1)).is_err());
-    }
-}
+mod tests;

@@ -1,13 +1,15 @@
 //! `bramble agent`: configuration, claim, then one node until it is told to stop. `bramble fleet` runs several by the same way.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 
 use super::daemon::{ConfigArgs, Workers};
+use crate::agent::clock_watch::{self, Doubt, words};
 use crate::agent::config::{AgentConfig, DEFAULT_FILE};
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::config::{Claim, Flag};
 use crate::error::Report;
 use crate::task::{Ended, Supervisor};
@@ -76,6 +78,12 @@ fn serve(configs: Vec<AgentConfig>) -> Result<(), Report> {
         let clock = SystemClock::start();
         let systemd = Arc::new(Systemd::from_environment());
         let mut supervisor = Supervisor::new(stop.clone());
+        let wall = clock.now().wall;
+        match clock_watch::run::doubt(Path::new("/"), wall) {
+            Some(doubt @ Doubt::NotSet) => tracing::warn!("{}", words(doubt, wall)),
+            Some(doubt @ Doubt::NotSynchronized) => tracing::info!("{}", words(doubt, wall)),
+            None => {}
+        }
         // Joining may take until a person comes by: no reason to be started again.
         systemd.ready();
         let mut waiting = configs.into_iter();
@@ -98,10 +106,10 @@ fn serve(configs: Vec<AgentConfig>) -> Result<(), Report> {
             let Some(config) = ready else { return Ok(()) };
             crate::agent::run::spawn(&config, clock, &mut supervisor)?;
         }
-        systemd.status("runs");
         let watched = stop.clone();
         supervisor.spawn("watchdog", async move {
-            systemd.watchdog(watched).await;
+            let told = clock_watch::run::follow(clock, &systemd, "runs", &watched);
+            tokio::join!(told, systemd.watchdog(watched.clone()));
             systemd.stopping();
         });
         match supervisor.run(STOP).await {

@@ -10,7 +10,7 @@ use crate::flash::overlay::Disk;
 use crate::flash::partition::{self, Partition, TableError};
 use crate::flash::plan::{self, Contents, Plan, Refusal};
 use crate::flash::program::Machine;
-use crate::flash::settings::{Settings, Typed};
+use crate::flash::settings::{NodeFiles, Settings, Typed};
 use crate::flash::volume::{Volume, VolumeError};
 use crate::rng::Rng;
 
@@ -222,17 +222,14 @@ fn config(args: &Args) -> Result<String, Report> {
     text(path)
 }
 
-type NodeFolder = (String, Vec<(String, Vec<u8>)>);
-
-/// What `bramble node add` made.
-fn node_folder(dir: &Path) -> Result<NodeFolder, Report> {
+/// What `bramble node add` made: the text of `agent.toml`, and the agent's own files.
+fn node_folder(dir: &Path) -> Result<(String, NodeFiles), Report> {
+    let made = |report: Report| report.fix("--node-dir is the folder that `bramble node add NAME -o DIR` made");
     let files = ["join.json", "pki/ca.crt", "pki/node.crt", "pki/node.key"].map(|name| {
         let path = dir.join("bramble-agent").join(name);
-        std::fs::read(&path).map(|bytes| (name.to_owned(), bytes)).map_err(|error| {
-            cannot("read", &path, error).fix("--node-dir is the folder that `bramble node add NAME -o DIR` made")
-        })
+        std::fs::read(&path).map(|bytes| (name.to_owned(), bytes)).map_err(|error| made(cannot("read", &path, error)))
     });
-    Ok((text(&dir.join("agent.toml"))?, files.into_iter().collect::<Result<_, _>>()?))
+    Ok((text(&dir.join("agent.toml")).map_err(made)?, files.into_iter().collect::<Result<_, _>>()?))
 }
 
 fn agent(args: &Args) -> Result<Vec<u8>, Report> {

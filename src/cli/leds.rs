@@ -1,4 +1,4 @@
-//! `bramble leds show | test | check`: the LEDs of a node, in the terminal, on the board, and as a file.
+//! `bramble leds show | test | check | died`: the LEDs of a node, in the terminal, on the board, and as a file.
 //!
 //! `show` reads what nodes tell of their LEDs (`<base>/nodes/+/up/leds`) from the loopback listener for viewers, and draws the
 //! patterns itself: a steady LED costs no message.
@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::agent::config::{self, AgentConfig};
 use crate::agent::health::sysinfo::Sensors;
 use crate::agent::led::pattern::Pattern;
 use crate::agent::led::shelf::Picture;
-use crate::agent::led::{DriverError, Light, gpio};
-use crate::board::{Board, Colour};
+use crate::agent::led::{DriverError, Light, disk, gpio};
+use crate::board::{Board, Colour, File, Place};
 use crate::clock::{Clock, SystemClock, Tick};
+use crate::config::FileMay;
 use crate::error::Report;
 use crate::link::bus::BusEvent;
 use crate::link::codec::decode;
@@ -51,16 +53,26 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         data_dir: Option<PathBuf>,
     },
-    /// Lights the LEDs of this machine's board one by one
+    /// Lights the LEDs of this machine's board and HATs one by one
     Test {
         /// A board's name or file [default: what this machine is]
         #[arg(long)]
         board: Option<String>,
+        /// A HAT's name or file; may be given several times [default: what its EEPROM tells]
+        #[arg(long, value_name = "HAT")]
+        hat: Vec<String>,
     },
-    /// Checks a board file: 0 good, 2 not
+    /// Checks board and HAT files, and whether they go together: 0 good, 2 not
     Check {
-        /// The file
-        file: PathBuf,
+        /// The files: any number of HATs, and at most one board to put them on
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Shows by the LEDs that the agent died; for ExecStopPost= of its unit, which says how it ended in $SERVICE_RESULT
+    Died {
+        /// The agent's configuration
+        #[arg(long, value_name = "FILE", default_value = config::DEFAULT_FILE)]
+        config: PathBuf,
     },
 }
 
@@ -74,58 +86,128 @@ pub(super) fn run(args: Args) -> Result<(), Report> {
                 .map_err(|error| Report::failed("cannot start").because(error))?;
             runtime.block_on(show(host, port, &Topics::new(&cluster), node.as_deref(), seconds.map(Duration::from_secs)))
         }
-        Command::Test { board } => test(board.as_deref()),
-        Command::Check { file } => {
-            let board = read_board(&file)?;
-            super::print(&format!(
-                "{} is a board file: {} ({}), {} LEDs\n",
-                file.display(),
-                board.title,
-                board.name,
-                board.leds.len()
-            ));
+        Command::Test { board, hat } => test(board.as_deref(), &hat),
+        Command::Check { files } => check(&files),
+        Command::Died { config } => {
+            let clean = std::env::var("SERVICE_RESULT").is_ok_and(|result| result == "success");
+            if !clean {
+                died(&config);
+            }
             Ok(())
         }
     }
 }
 
-fn read_board(file: &Path) -> Result<Board, Report> {
+fn check(files: &[PathBuf]) -> Result<(), Report> {
+    let (mut boards, mut hats, mut faulty) = (Vec::new(), Vec::new(), None);
+    for file in files {
+        match read_file(file) {
+            Ok(File::Board(board)) => boards.push(*board),
+            Ok(File::Hat(hat)) => hats.push(hat),
+            Err(report) if files.len() == 1 => return Err(report),
+            // All files are looked at.
+            Err(report) => {
+                if let Some(earlier) = faulty.replace(report) {
+                    super::print(&super::told(&earlier));
+                }
+            }
+        }
+    }
+    if let Some(report) = faulty {
+        return Err(report);
+    }
+    let of_boards = boards.iter().map(|board| ("board", &board.name, &board.title, board.leds.len()));
+    let of_hats = hats.iter().map(|hat| ("HAT", &hat.name, &hat.title, hat.leds.len()));
+    for (kind, name, title, leds) in of_boards.chain(of_hats) {
+        super::print(&format!("{} is a {kind} file: {title} ({name}), {leds} LEDs\n", named(files, name)));
+    }
+    if boards.len() > 1 {
+        return Err(Report::usage("more than one of these is a board").fix("give one board, and the HATs that are on it"));
+    }
+    if files.len() > 1 {
+        let board = boards.pop().unwrap_or_else(|| Board::detect(&[]));
+        disk::together(board, &hats)?;
+        super::print("they go together\n");
+    }
+    Ok(())
+}
+
+/// The file of this name, else the name.
+fn named(files: &[PathBuf], name: &str) -> String {
+    let of_name = |file: &&PathBuf| files.len() == 1 || file.file_stem().is_some_and(|stem| stem == name);
+    files.iter().find(of_name).map_or_else(|| name.to_owned(), |file| file.display().to_string())
+}
+
+fn read_file(file: &Path) -> Result<File, Report> {
     let text = std::fs::read_to_string(file).map_err(|error| {
-        Report::usage(format!("cannot read {}", file.display())).because(error).fix("give the path of a board file")
+        Report::usage(format!("cannot read {}", file.display())).because(error).fix("give the path of a board file or a HAT's")
     })?;
-    Board::parse(&text).map_err(|error| {
-        Report::usage(format!("{} is no board file", file.display()))
+    File::parse(&text).map_err(|error| {
+        Report::usage(format!("{} is no board file, and no HAT's", file.display()))
             .because(error)
-            .fix("`boards/rpi-4b.toml` in Bramble's source is one to copy from")
+            .fix("docs/boards.md explains the format; `boards/rpi-4b.toml` and `boards/hats/plain.toml` in Bramble's source are ones to copy from")
     })
 }
 
-fn test(board: Option<&str>) -> Result<(), Report> {
-    let board = match board {
-        None => Board::detect(&Sensors::new(Path::new("/"), Path::new("/")).machine().compatible),
-        Some(name) => match Board::named(name) {
-            Some(board) => board,
-            None => read_board(Path::new(name))?,
-        },
-    };
-    let (mut driver, words) = gpio::driver(&board);
-    if let Some(words) = words {
-        return Err(Report::failed(format!("there are no LEDs to light: {words}"))
-            .fix("run it on a board with LEDs, as a user of the group gpio; `--board NAME|FILE` says which board it is"));
+/// How long each LED burns.
+const EACH: Duration = Duration::from_millis(700);
+
+fn test(board: Option<&str>, hats: &[String]) -> Result<(), Report> {
+    let root = Path::new("/");
+    // A board that was named may be another than this machine: its HATs are named as well, then.
+    let hats =
+        if hats.is_empty() && board.is_some() { Vec::new() } else { disk::hats((!hats.is_empty()).then_some(hats), root)? };
+    let board = disk::together(disk::board(board, root)?, &hats)?;
+    if board.leds.is_empty() {
+        return Err(Report::failed(format!("there are no LEDs to light: board {} has none", board.name))
+            .fix("run it on a board with LEDs; `--board NAME|FILE` says which board it is, `--hat NAME|FILE` what is on it"));
     }
-    if board.leds.iter().all(|led| led.pin.is_none()) {
+    if board.leds.iter().all(|led| led.place == Place::Message) {
         return Err(Report::failed(format!("board {} has LEDs in messages only, and no pins to light", board.name))
             .fix("see them with `bramble leds show`"));
     }
+    let (mut driver, _) = gpio::driver(&board);
+    if !driver.works() {
+        let words = driver.fault().map_or(String::new(), |fault| fault.words);
+        return Err(Report::failed(format!("there are no LEDs to light: {words}"))
+            .fix("run it on a board with LEDs, as root or as a user of the groups gpio, i2c and spi; `--board NAME|FILE` says which board it is"));
+    }
     for (index, led) in board.leds.iter().enumerate() {
-        super::print(&format!("{} ({})\n", led.name, led.pin.map_or("no pin".to_owned(), |pin| format!("BCM {pin}"))));
+        super::print(&format!("{} ({})\n", led.name, place(&led.place)));
         let frame: Vec<Light> =
             (0..board.leds.len()).map(|other| if other == index { Light::white(255) } else { Light::DARK }).collect();
-        driver.show(&frame).map_err(unlit)?;
-        std::thread::sleep(Duration::from_millis(700));
+        // What cannot be lit is told at the end: the others are to be seen.
+        let _ = driver.show(&frame);
+        std::thread::sleep(EACH);
     }
+    let fault = driver.fault();
     driver.leave();
-    Ok(())
+    fault.map_or(Ok(()), |fault| Err(unlit(fault)))
+}
+
+/// Never fails: the agent has failed already, and its unit is to start it again.
+fn died(file: &Path) {
+    let root = Path::new("/");
+    let read = AgentConfig::load(Some((file, FileMay::BeMissing)), std::env::vars(), &[]).ok();
+    // A configuration that is wrong may be why it died; the board's own LED can tell all the same.
+    let by_itself = || Board::detect(&Sensors::new(root, root).machine().compatible);
+    if read.as_ref().is_some_and(|config| !config.leds_enabled) {
+        return;
+    }
+    let board = read.and_then(|config| disk::of_node(&config, root).ok()).unwrap_or_else(by_itself);
+    for words in gpio::died(&board) {
+        super::print(&format!("{words}\n"));
+    }
+}
+
+/// Where an LED is, for a person.
+fn place(place: &Place) -> String {
+    match place {
+        Place::Message => "in messages only".to_owned(),
+        Place::Pin { pin, .. } => format!("BCM {pin}"),
+        Place::Class(led) => format!("the kernel's {}", led.names.join(" or ")),
+        Place::Pixel { pixel, .. } => format!("pixel {}", pixel + 1),
+    }
 }
 
 fn unlit(error: DriverError) -> Report {
@@ -271,18 +353,29 @@ fn line(node: &str, drawn: &Drawn, now: Tick, terminal: bool) -> String {
         let pattern = if drawn.online || led.shows != "node" { led.pattern } else { Pattern::LongShort };
         let since = drawn.since.get(&led.name).map_or(now, |(_, since)| *since);
         let lit = pattern.at(now.since(since)).0;
-        dots.push_str(&dot(lit, led.colour, terminal));
+        dots.push_str(&dot(lit, led.colour, led.rgb, terminal));
         if !led.shows.is_empty() {
-            words.push(format!("{}={} ({})", led.name, led.shows, name(pattern)));
+            let others = if led.pods.len() > 1 { format!("+{}", led.pods.len() - 1) } else { String::new() };
+            words.push(format!("{}={}{others} ({})", led.name, led.shows, name(pattern)));
         }
+    }
+    if let Some(page) = picture.page {
+        words.push(format!("page {} of {}", page.number, page.of));
+    }
+    if picture.night {
+        words.push("night: the LEDs themselves are dark or dimmed".to_owned());
     }
     format!("{node:<16} {dots}  {}\n", words.join(" "))
 }
 
-fn dot(lit: bool, colour: Colour, terminal: bool) -> String {
+/// One LED; `rgb` is what one of any colour burns in.
+fn dot(lit: bool, colour: Colour, rgb: Option<[u8; 3]>, terminal: bool) -> String {
     let shape = if lit { "●" } else { "○" };
     if !terminal {
         return shape.to_owned();
+    }
+    if let Some([red, green, blue]) = rgb {
+        return format!("\x1b[{}38;2;{red};{green};{blue}m{shape}\x1b[0m", if lit { "1;" } else { "2;" });
     }
     let code = match colour {
         Colour::Red => 31,
@@ -322,7 +415,7 @@ fn viewer(given: Option<&str>, data_dir: Option<&Path>) -> Result<(String, u16),
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::led::shelf::LedPicture;
+    use crate::agent::led::shelf::{LedPicture, PageNumber};
 
     #[test]
     fn a_frame_says_when_nobody_told_yet_and_when_the_broker_is_gone() {
@@ -339,11 +432,20 @@ mod tests {
 
     #[test]
     fn there_is_nothing_to_light_on_a_machine_without_pins() {
-        for board in [None, Some("generic"), Some("simulated"), Some("rpi-4b")] {
-            let told = test(board).unwrap_err();
+        for (board, hats) in [
+            (None, ""),
+            (Some("generic"), ""),
+            (Some("simulated"), ""),
+            (Some("rpi-4b"), ""),
+            (Some("rpi-4b"), "plain"),
+            (Some("rpi-5"), "led-shim"),
+        ] {
+            let hats: Vec<String> = hats.split_whitespace().map(str::to_owned).collect();
+            let told = test(board, &hats).unwrap_err();
             assert!(told.fix.is_some() && told.exit.code() == 1, "{board:?}: {}", told.what);
         }
-        assert_eq!(test(Some("toaster")).unwrap_err().exit.code(), 2);
+        assert_eq!(test(Some("toaster"), &[]).unwrap_err().exit.code(), 2);
+        assert_eq!(test(Some("rpi-4b"), &["toaster".to_owned()]).unwrap_err().exit.code(), 2);
     }
 
     #[test]
@@ -353,6 +455,8 @@ mod tests {
             colour: Colour::Green,
             pattern,
             shows: shows.into(),
+            pods: Vec::new(),
+            rgb: None,
         };
         let picture = Picture {
             v: 1,
@@ -362,6 +466,8 @@ mod tests {
                 led("pod-1", Pattern::FastBlink, "default/web"),
                 led("pod-2", Pattern::Off, ""),
             ],
+            night: false,
+            page: None,
         };
         let mut shelves = BTreeMap::new();
         take(&mut shelves, "pi", &NodeTopic::Availability, b"online", Tick(0));
@@ -369,6 +475,20 @@ mod tests {
         let drawn = shelves.get("pi").unwrap();
         assert_eq!(line("pi", drawn, Tick(0), false), "pi               ●●○  node=node (solid) pod-1=default/web (fast blink)\n");
         assert!(line("pi", drawn, Tick(150), false).contains("●○○"));
+        let shared = LedPicture {
+            pods: vec!["default/web".into(), "default/x".into(), "default/y".into()],
+            rgb: Some([1, 2, 3]),
+            ..led("pod-1", Pattern::Solid, "default/web")
+        };
+        let page = Some(PageNumber { number: 2, of: 3 });
+        let many = Picture { leds: vec![shared], night: true, page, ..picture };
+        take(&mut shelves, "many", &NodeTopic::Leds, &serde_json::to_vec(&many).unwrap(), Tick(0));
+        let drawn = shelves.get("many").unwrap();
+        assert_eq!(
+            line("many", drawn, Tick(0), false),
+            "many             ●  pod-1=default/web+2 (solid) page 2 of 3 night: the LEDs themselves are dark or dimmed\n"
+        );
+        assert!(line("many", drawn, Tick(0), true).contains("\x1b[1;38;2;1;2;3m●"));
         take(&mut shelves, "pi", &NodeTopic::Availability, b"offline", Tick(200));
         assert!(line("pi", shelves.get("pi").unwrap(), Tick(200), false).contains("node=node (long-short)"));
     }

@@ -25,6 +25,8 @@ mod flash;
 #[cfg(feature = "agent")]
 mod fleet;
 #[cfg(feature = "master")]
+mod identify;
+#[cfg(feature = "master")]
 mod kubectl;
 #[cfg(feature = "agent")]
 mod leds;
@@ -79,6 +81,9 @@ enum Command {
     /// Lists, lets in, adds and removes nodes
     #[cfg(feature = "master")]
     Node(node::Args),
+    /// Makes a node's LEDs blink, so that a person finds its board
+    #[cfg(feature = "master")]
+    Identify(identify::Args),
     /// Makes, lists and deletes tokens with which nodes join
     #[cfg(feature = "master")]
     Token(token::Args),
@@ -145,6 +150,8 @@ impl Command {
             #[cfg(feature = "master")]
             Command::Node(args) => node::run(args),
             #[cfg(feature = "master")]
+            Command::Identify(args) => identify::run(args),
+            #[cfg(feature = "master")]
             Command::Token(args) => token::run(args),
             #[cfg(feature = "master")]
             Command::Service(args) => service::run(args),
@@ -179,7 +186,7 @@ pub fn main() -> ExitCode {
         Err(report) => {
             if !report.what.is_empty() {
                 // A closed stderr leaves the exit code to tell it.
-                let _ = std::io::stderr().write_all(told(&report).as_bytes());
+                let _ = std::io::stderr().write_all(crate::telemetry::as_error(&told(&report)).as_bytes());
             }
             ExitCode::from(report.exit.code())
         }
@@ -255,10 +262,17 @@ mod tests {
             "node remove shed",
             "node add shed -o /x",
             "agent --join https://pi --token a.b.c",
+            "doctor",
+            "doctor --list",
+            "doctor --root /mnt -o json --fix",
+            "doctor --fix swap clock",
+            "doctor --fix=swap --root /mnt",
             "doctor network",
             "doctor network -o json --remove",
             "service hello -n home --url --wait 5 --data-dir /x",
             "service list -o json",
+            "identify shed",
+            "identify shed --seconds 5 --data-dir /x",
             #[cfg(feature = "flash")]
             "flash a.img.xz -o shed-{n}.img --name shed-{n} --count 3 --agent a --user anna --ssh-key k --wifi w --wifi-passphrase-file - --wifi-country DE",
             #[cfg(feature = "flash")]
@@ -284,6 +298,12 @@ mod tests {
             "node approve",
             "service",
             "service hello --wait soon",
+            "identify",
+            "identify shed --seconds 0",
+            "identify shed --seconds 3601",
+            "doctor --fix swap --list",
+            "doctor --root",
+            "doctor nothing",
             "flash a.img",
             "flash a.img --name shed --add --token t",
             "flash a.img --name shed --data-dir /x",

@@ -202,7 +202,7 @@ fn put_record(admin: &Admin, name: &str, data: &Value) -> Result<(), Report> {
     }
 }
 
-fn expect_name(name: &str) -> Result<(), Report> {
+pub(super) fn expect_name(name: &str) -> Result<(), Report> {
     if is_node_name(name) {
         return Ok(());
     }

@@ -19,7 +19,7 @@ use super::signs::Signs;
 use super::{Ids, Plan, Reconciler, update};
 use crate::api::core::condition::Condition;
 use crate::api::core::event::Occurrence;
-use crate::api::core::node::{Effect, NOT_READY, Node, PRESSURES, Taint, UNREACHABLE, set_taints};
+use crate::api::core::node::{Effect, NOT_READY, Node, PRESSURES, STRAINS, Taint, UNREACHABLE, set_taints};
 use crate::api::core::pod::Pod;
 use crate::api::registry::{NODES, PODS};
 use crate::api::{Key, Object, Resource};
@@ -101,8 +101,8 @@ fn judge(view: &View, key: &Key, node: &Arc<Object>, signs: &Signs, now: Now) ->
         if ready.is_none_or(|ready| ready.status != "Unknown") {
             Condition { kind: "Ready", status: "Unknown", reason, message }.set(&mut after, now.wall);
         }
-        // What it was short of when it was last heard is not known any more either.
-        for (kind, _) in PRESSURES {
+        // What it was short of, and what its board suffered when it was last heard, is not known any more either.
+        for kind in PRESSURES.into_iter().map(|(kind, _)| kind).chain(STRAINS) {
             if Condition::of(node, kind).is_some_and(|said| said.status != "Unknown") {
                 Condition { kind, status: "Unknown", reason, message }.set(&mut after, now.wall);
             }

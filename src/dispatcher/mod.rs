@@ -16,5 +16,7 @@ pub mod policy;
 pub mod register;
 pub mod report;
 pub mod run;
+pub mod stamps;
+pub mod strain;
 pub mod streams;
 pub mod volumes;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::strain::{self, Said};
 use crate::api::core::join::{record_key, record_refuses};
 use crate::api::core::node::{ADOPT, OTHER_STORE, PLATFORMS, WIREGUARD_KEY};
 use crate::api::core::volume::{USUAL_VOLUMES_DIR, VOLUMES_DIR};
@@ -74,7 +75,14 @@ pub fn node(view: &View, info: &Info, now: Now, uid: impl FnOnce() -> String) ->
     if !info.wireguard.is_empty() && !is_anothers(view, info) {
         object.set_at(&["metadata", "annotations", WIREGUARD_KEY], info.wireguard.as_str());
     }
-    for (annotation, value) in [("bramble/model", &info.model), ("bramble/serial", &info.serial)] {
+    let card = format!("{} {}", info.card_name, info.card_date).trim().to_owned();
+    let told = [
+        ("bramble/model", &info.model),
+        ("bramble/serial", &info.serial),
+        ("bramble/revision", &info.revision),
+        ("bramble/card", &card),
+    ];
+    for (annotation, value) in told {
         if !value.is_empty() {
             object.set_at(&["metadata", "annotations", annotation], value.as_str());
         }
@@ -132,6 +140,7 @@ pub fn conditions(view: &View, node: &str, health: &Health, epoch: u64, now: Now
     let mut conditions = object.list_at(&["status", "conditions"]).to_vec();
     let another = format!("the node {}", of_another_store(node));
     let mut told = said(health, &another);
+    told.extend(strain::said(health, known));
     // Most nodes never had another.
     let known_other = conditions.iter().any(|known| known["type"] == OTHER_STORE);
     if health.foreign_store.is_some() {
@@ -154,9 +163,6 @@ pub fn conditions(view: &View, node: &str, health: &Health, epoch: u64, now: Now
     changed(key, Some(known), object)
 }
 
-/// A condition: type, status, reason and message.
-type Said<'a> = (&'static str, &'static str, &'static str, &'a str);
-
 fn pick<'a>(present: bool, name: &'static str, if_so: (&'static str, &'a str), if_not: (&'static str, &'a str)) -> Said<'a> {
     if present { (name, "True", if_so.0, if_so.1) } else { (name, "False", if_not.0, if_not.1) }
 }
@@ -176,7 +182,7 @@ fn said<'a>(health: &'a Health, another: &'a str) -> Vec<Said<'a>> {
             health.not_ready_because.as_deref().unwrap_or("the container runtime has not answered yet"),
         )
     };
-    let mut said = vec![
+    vec![
         pick(
             health.memory_pressure,
             "MemoryPressure",
@@ -196,25 +202,7 @@ fn said<'a>(health: &'a Health, another: &'a str) -> Vec<Said<'a>> {
             ("KubeletHasSufficientPID", "the node has enough process numbers"),
         ),
         ready,
-    ];
-    // Only a Pi's firmware knows these.
-    said.extend(health.under_voltage.map(|low| {
-        pick(
-            low,
-            "UnderVoltage",
-            ("PowerSupplyTooWeak", "the board gets less than 4.63 V: the power supply or its cable is too weak"),
-            ("PowerSupplyIsEnough", "the board gets enough power"),
-        )
-    }));
-    said.extend(health.throttled.map(|slowed| {
-        pick(
-            slowed,
-            "Throttled",
-            ("FirmwareThrottles", "the firmware slows the processor down, for heat or for lack of power"),
-            ("FullSpeed", "the processor may run at full speed"),
-        )
-    }));
-    said
+    ]
 }
 
 /// The node's heartbeat, as `kubectl describe node` shows it. Volatile in the store.

@@ -10,8 +10,10 @@ use std::collections::{BTreeMap, VecDeque};
 use serde_json::{Value, json};
 
 use super::drops::Cause;
+use super::stamps;
 use crate::api::{Key, Object, Uid, registry, schema};
-use crate::link::message::{NodeEvent, PodReport};
+use crate::clock::Wall;
+use crate::link::message::{NodeClock, NodeEvent, PodReport};
 use crate::link::report::Said;
 use crate::store::{Op, View};
 
@@ -128,13 +130,13 @@ pub fn check_event(view: &View, node: &str, event: &NodeEvent) -> Result<(), Cau
 }
 
 /// What reports of `node` change in the store. One pod, one operation; a pod that is not this node's, or is another by now, is
-/// left alone.
+/// left alone. `clock` is how the node's clock stands, `now` the master's time.
 #[must_use]
-pub fn writes(view: &View, node: &str, reports: &[PodReport]) -> Vec<Op> {
-    reports.iter().filter_map(|report| write(view, node, report)).collect()
+pub fn writes(view: &View, node: &str, reports: &[PodReport], clock: Option<&NodeClock>, now: Wall) -> Vec<Op> {
+    reports.iter().filter_map(|report| write(view, node, report, clock, now)).collect()
 }
 
-fn write(view: &View, node: &str, report: &PodReport) -> Option<Op> {
+fn write(view: &View, node: &str, report: &PodReport, clock: Option<&NodeClock>, now: Wall) -> Option<Op> {
     let key = Key::new(&registry::PODS, &report.namespace, &report.name);
     let pod = view.get(&key)?;
     if pod.uid() != report.uid || pod.str_at(&["spec", "nodeName"]) != node {
@@ -144,7 +146,9 @@ fn write(view: &View, node: &str, report: &PodReport) -> Option<Op> {
         return Some(Op::delete(key, pod.revision()));
     }
     let mut next = Object::clone(pod);
-    if let Some(status) = merged_status(pod, &report.status) {
+    let mut told = report.status.clone();
+    stamps::put_right(&mut told, pod, clock, now);
+    if let Some(status) = merged_status(pod, &told) {
         next.set_at(&["status"], status);
     }
     if report.gone && pod.is_deleting() {
@@ -223,6 +227,10 @@ mod tests {
     fn pod(status: impl Into<Value>) -> Value {
         let status: Value = status.into();
         json!({"metadata": {"namespace": "a", "name": "web", "uid": "u1"}, "spec": {"nodeName": "pi"}, "status": status})
+    }
+
+    fn writes(view: &View, node: &str, reports: &[PodReport]) -> Vec<Op> {
+        super::writes(view, node, reports, None, Wall(0))
     }
 
     #[test]

@@ -16,9 +16,10 @@ use super::net::hold::Hold;
 use super::net::run::Net;
 use super::report::Heard;
 use super::streams::{NewCall, Running};
-use super::{assign, register, report, volumes};
-use crate::api::core::event::{Involved, Occurrence, Severity, record};
+use super::{assign, register, report, stamps, strain, volumes};
+use crate::api::core::event::{Involved, Occurrence, Severity, record, recorded};
 use crate::api::core::node::Node as NodeObject;
+use crate::api::time::parse;
 use crate::api::{Key, Object, Revision, Uid, registry};
 use crate::clock::{Clock, Now, SystemClock, Tick};
 use crate::error::Chain;
@@ -86,6 +87,8 @@ struct Node {
     asked_all: Option<Tick>,
     /// Whether it obeys another store.
     foreign: bool,
+    /// Whether its clock shows another time.
+    astray: bool,
 }
 
 struct Dispatcher {
@@ -244,6 +247,7 @@ impl Dispatcher {
             info: None,
             asked_all: None,
             foreign: false,
+            astray: false,
         })
     }
 
@@ -463,6 +467,15 @@ impl Dispatcher {
                 tracing::info!(node = name, "it obeys this master's store");
             }
         }
+        if let Some(shows) = parse(&health.time) {
+            let off = stamps::off_by(shows, now.wall);
+            if std::mem::replace(&mut self.node(name).astray, off.is_some()) != off.is_some() {
+                match off {
+                    Some(words) => tracing::warn!(node = name, "its clock is {words}; the times of its pods are put right"),
+                    None => tracing::info!(node = name, "its clock shows the master's time"),
+                }
+            }
+        }
         let epoch = self.epoch;
         self.write(|view| {
             let registered = view.get(&Key::new(&registry::NODES, "", name)).is_some();
@@ -471,7 +484,12 @@ impl Dispatcher {
                 (Some(info), false) => register::node(view, info, now, || uid.clone()),
                 _ => register::conditions(view, name, &health, epoch, now),
             };
-            object.into_iter().chain(registered.then(|| register::lease(view, name, now, || uid.clone()))).collect()
+            let lease = registered.then(|| register::lease(view, name, now, || uid.clone()));
+            let node = view.get(&Key::new(&registry::NODES, "", name));
+            let flips = node.map(|node| strain::flips(&health, node)).unwrap_or_default();
+            let events = recorded(|key| view.get(key).map(AsRef::as_ref), &flips, now.wall);
+            let event = |(key, object)| Op { key, expect: crate::store::Expect::Any, change: crate::store::Change::Put(object) };
+            object.into_iter().chain(lease).chain(events.into_iter().map(event)).collect()
         })
         .await;
     }
@@ -501,7 +519,7 @@ impl Dispatcher {
             }
         }
         for pods in pods.chunks(MOST) {
-            if self.write(|view| report::writes(view, name, pods)).await {
+            if self.write(|view| report::writes(view, name, pods, said.clock.as_ref(), now.wall)).await {
                 let told: Vec<Uid> = pods.iter().map(|pod| pod.uid.clone()).collect();
                 self.signs.told(&told);
             } else {

@@ -71,8 +71,11 @@ pub struct Typed {
     /// The text of `--config`.
     pub config: String,
     /// The text of the node folder's `agent.toml`, and its data directory.
-    pub node: Option<(String, Vec<(String, Vec<u8>)>)>,
+    pub node: Option<(String, NodeFiles)>,
 }
+
+/// Files below a node's data directory: path and content.
+pub type NodeFiles = Vec<(String, Vec<u8>)>;
 
 impl Typed {
     /// Checks.

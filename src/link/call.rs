@@ -38,6 +38,25 @@ pub enum Question {
     Stats,
     /// What an image is made for: a list of texts like `linux/arm64`, empty when the node does not know.
     ImagePlatforms(ImageQuestion),
+    /// Which board is it? Its LEDs blink for a while: [`Identified`].
+    Identify(IdentifyQuestion),
+}
+
+/// Which board this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdentifyQuestion {
+    /// For so long its LEDs blink.
+    pub seconds: u32,
+}
+
+/// What a node does to be found. JSON: `{"leds":8}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identified {
+    /// So many LEDs blink; 0: it has none.
+    pub leds: usize,
+    /// Why they blink in drawings only, or why there are none; the node's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unlit: Option<String>,
 }
 
 /// About an image.

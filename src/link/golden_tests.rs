@@ -8,11 +8,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::call::{CallError, ImageQuestion, LogRequest, Question};
+use super::call::{CallError, Identified, IdentifyQuestion, ImageQuestion, LogRequest, Question};
 use super::codec::{decode, encode};
 use super::message::{
-    Ask, Assignment, AssignmentBody, CallBody, CallRequest, Credit, End, Head, Health, Info, NodeEvent, NodeImage, Numbered,
-    PodReport, Report, SCHEMA, StreamFrame,
+    Ask, Assignment, AssignmentBody, CallBody, CallRequest, ClockJump, Credit, End, Head, Health, Info, NodeClock, NodeEvent,
+    NodeImage, Numbered, PodReport, Report, SCHEMA, StreamFrame,
 };
 use super::share::{Share, ShareNames};
 use crate::api::{Generation, Object, Uid};
@@ -107,6 +107,11 @@ fn what_a_node_says_of_its_pods() {
         v: SCHEMA,
         incarnation: 81_985_529_216_486_895,
         anew: false,
+        clock: Some(NodeClock {
+            shows_milliseconds: 1_796_342_400_000,
+            began_milliseconds: 60_000,
+            jumps: vec![ClockJump { until_milliseconds: 70_000, by_milliseconds: 1_796_342_200_000 }],
+        }),
         pods: vec![pod],
         events: Vec::new(),
         volumes: Vec::new(),
@@ -145,6 +150,16 @@ fn what_a_node_says_of_itself() {
         images: vec![NodeImage { names: vec!["nginx:1".into()], size_bytes: 50_000_000 }],
         labels: BTreeMap::from([("bramble/board".to_owned(), "rpi-4b".to_owned())]),
         serial: "10000000abcdef01".into(),
+        revision: "c03114".into(),
+        kernel_bits: Some(64),
+        boot_medium: "sd".into(),
+        boot_device: "mmcblk0".into(),
+        card_name: "SC32G".into(),
+        card_date: "03/2021".into(),
+        card_manufacturer_id: "0x000003".into(),
+        card_serial: "0x1f2e3d4c".into(),
+        rtc: Some(false),
+        memory_cgroup: Some(true),
         system_uuid: "4c4c4544-0042".into(),
         resources: BTreeMap::new(),
         resources_taken: BTreeMap::new(),
@@ -181,6 +196,21 @@ fn what_a_node_says_of_itself() {
         temperature_celsius: Some(61.5),
         throttled: Some(true),
         under_voltage: Some(false),
+        hot: Some(false),
+        firmware_throttled: Some("0x50004".into()),
+        under_voltage_since_boot: Some(true),
+        frequency_capped_since_boot: Some(false),
+        throttled_since_boot: Some(true),
+        soft_temperature_limit_since_boot: Some(false),
+        cpu_mhz: Some(600),
+        cpu_max_mhz: Some(1500),
+        boot_disk_written_bytes: Some(1 << 30),
+        boot_disk_written_total_bytes: Some(1 << 40),
+        emmc_life_used_percent: Some(10),
+        emmc_spare: Some("normal".into()),
+        wifi_signal_dbm: Some(-56),
+        wifi_power_save: Some(true),
+        time_synchronized: Some(true),
         agent_written_bytes: Some(4096),
         ready: false,
         not_ready_because: Some("Docker does not answer".into()),
@@ -211,6 +241,15 @@ fn what_passes_in_a_call() {
     let body = CallBody::Ask(Question::ImagePlatforms(image));
     golden("call_image", &CallRequest { v: SCHEMA, body, credit: 262_144 });
     golden("call_ask", &CallRequest { v: SCHEMA, body: CallBody::Ask(Question::Stats), credit: 262_144 });
+    let identify = CallBody::Ask(Question::Identify(IdentifyQuestion { seconds: 60 }));
+    golden("call_identify", &CallRequest { v: SCHEMA, body: identify, credit: 262_144 });
+    for (identified, text) in [
+        (Identified { leds: 8, unlit: None }, r#"{"leds":8}"#),
+        (Identified { leds: 0, unlit: Some("it has none".into()) }, r#"{"leds":0,"unlit":"it has none"}"#),
+    ] {
+        assert_eq!(serde_json::to_string(&identified).unwrap(), text);
+        assert_eq!(serde_json::from_str::<Identified>(text).unwrap(), identified);
+    }
     golden("credit", &Credit { v: SCHEMA, bytes: Some(24_576) });
     golden("credit_end", &Credit { v: SCHEMA, bytes: None });
     golden("frame", &StreamFrame { v: SCHEMA, sequence: 0, data: "bGluZSAxCg==".into(), end: None });

@@ -147,6 +147,9 @@ pub struct Report {
     /// Everything is told again from here on: forget what was said of pods before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub anew: bool,
+    /// What the times in `pods` are worth. Without it they are taken as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<NodeClock>,
     /// Newest state per pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pods: Vec<PodReport>,
@@ -156,6 +159,28 @@ pub struct Report {
     /// What became of volumes that were to be removed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<VolumeReport>,
+}
+
+/// How a node's clock stands, by which the times in its reports were read: a Pi has no battery for one, and what it shows jumps when a
+/// time server answers. All in milliseconds since 1970, as that clock shows them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeClock {
+    /// When the message was made.
+    pub shows_milliseconds: i64,
+    /// When the agent began: of times before that nothing is known.
+    pub began_milliseconds: i64,
+    /// How it was put forward since, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub jumps: Vec<ClockJump>,
+}
+
+/// A clock that was put forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockJump {
+    /// What it would have shown at that moment.
+    pub until_milliseconds: i64,
+    /// By so much times before that are too early.
+    pub by_milliseconds: i64,
 }
 
 /// What became of a volume that the share's `discard` names.
@@ -218,6 +243,36 @@ pub struct Info {
     /// A Pi's serial number.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub serial: String,
+    /// A Pi's revision code, such as `c03114`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub revision: String,
+    /// Of the kernel: 32 or 64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel_bits: Option<u8>,
+    /// What it started from: `sd`, `emmc`, `usb`, `nvme`, `disk`, `network` or `memory`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub boot_medium: String,
+    /// The kernel's name of that device, such as `mmcblk0`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub boot_device: String,
+    /// The card's own name, such as `SC32G`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub card_name: String,
+    /// When the card was made, month and year: `03/2021`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub card_date: String,
+    /// Who made the card, by number: `0x000003`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub card_manufacturer_id: String,
+    /// The card's serial number.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub card_serial: String,
+    /// Whether there is a clock that runs on without power.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtc: Option<bool>,
+    /// Whether the kernel can limit the memory of containers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_cgroup: Option<bool>,
     /// For example `docker://20.10.24` or `simulated://0.1.0`.
     pub container_runtime: String,
     /// The agent's version, `0.1.0`.
@@ -283,12 +338,57 @@ pub struct Health {
     /// The processor's, where there is a sensor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub temperature_celsius: Option<f32>,
-    /// Whether the firmware slows the processor down at this moment.
+    /// Whether the processor is hotter than its board should be, now or less than a minute ago.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hot: Option<bool>,
+    /// Whether the firmware slows the processor down, now or less than a minute ago.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub throttled: Option<bool>,
-    /// Whether the power supply is too weak at this moment.
+    /// Whether the power supply is too weak, now or less than a minute ago.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub under_voltage: Option<bool>,
+    /// All bits of the firmware's `get_throttled` as they were read: `0x50005`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub firmware_throttled: Option<String>,
+    /// Whether the power supply was too weak since the machine was started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub under_voltage_since_boot: Option<bool>,
+    /// Whether the processor's rate was capped since then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frequency_capped_since_boot: Option<bool>,
+    /// Whether the processor was throttled since then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub throttled_since_boot: Option<bool>,
+    /// Whether the soft temperature limit held since then (3A+ and 3B+).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub soft_temperature_limit_since_boot: Option<bool>,
+    /// The processor's rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_mhz: Option<u32>,
+    /// The most that it may be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_max_mhz: Option<u32>,
+    /// Written on the device that the machine started from, since then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot_disk_written_bytes: Option<u64>,
+    /// The same since Bramble came to it, at least.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot_disk_written_total_bytes: Option<u64>,
+    /// How much of its life an eMMC has used, in steps of 10; 110: more than it was made for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub emmc_life_used_percent: Option<u8>,
+    /// How many spare blocks of an eMMC are left: `normal`, `warning` (80 % used) or `urgent` (90 %).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub emmc_spare: Option<String>,
+    /// The signal of the wireless network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wifi_signal_dbm: Option<i32>,
+    /// Whether the wireless interface sleeps between packets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wifi_power_save: Option<bool>,
+    /// Whether the clock follows another, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_synchronized: Option<bool>,
     /// Bytes that this agent has written to disk since it started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent_written_bytes: Option<u64>,

@@ -82,9 +82,13 @@ impl Calls for Logs {
         receive
     }
 
-    fn ask(&self, node: &str, _question: Question, _within: std::time::Duration) -> Answer {
-        let node = node.to_owned();
-        Box::pin(async move { Err(CallError::NoAnswer(node)) })
+    fn ask(&self, node: &str, question: Question, _within: std::time::Duration) -> Answer {
+        let answer = match (node, question) {
+            ("pi", Question::Identify(asked)) => Ok(serde_json::json!({"leds": asked.seconds})),
+            ("bare", Question::Identify(_)) => Ok(serde_json::json!({"leds": 0, "unlit": "its board has none"})),
+            _ => Err(CallError::NoAnswer(node.to_owned())),
+        };
+        Box::pin(async move { answer })
     }
 }
 

@@ -27,6 +27,33 @@ fn a_log_comes_from_the_pods_node_or_says_why_it_does_not() {
 }
 
 #[test]
+fn a_node_is_made_to_blink_by_administrators_or_it_is_said_why_not() {
+    let server = Server::start();
+    for node in ["pi", "bare", "deaf"] {
+        server.put(&registry::NODES, serde_json::json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}}));
+    }
+    for (method, node, query, code, words) in [
+        ("POST", "pi", "?seconds=7", 200, "{\"leds\":7}"),
+        ("POST", "pi", "", 200, "{\"leds\":60}"),
+        ("GET", "pi", "", 405, "does not allow this method"),
+        ("POST", "pi", "?seconds=0", 400, "seconds must be from 1 to 3600, and it is 0"),
+        ("POST", "nobody", "", 404, "nodes \\\"nobody\\\" not found"),
+        ("POST", "bare", "", 409, "it has no LEDs: its board has none"),
+        ("POST", "deaf", "", 503, "node deaf does not answer: its link is down"),
+    ] {
+        let raw = server.raw(method, &format!("/api/v1/nodes/{node}/proxy/identify{query}"), &[], "");
+        assert!(raw.code == code && raw.body.contains(words), "{method} {node}{query}: {} {}", raw.code, raw.body);
+    }
+    each_kubectl(|server, kubectl| {
+        server.put(&registry::NODES, serde_json::json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "pi"}}));
+        let path = "/api/v1/nodes/pi/proxy/identify?seconds=9";
+        kubectl.input(&["create", "--raw", path, "-f", "-"], " ").says("{\"leds\":9}");
+        let node = server.kubectl_as(&kubectl.program, "bramble-1", Some("system:nodes"));
+        node.input(&["create", "--raw", path, "-f", "-"], " ").fails("cannot create resource \"nodes/proxy\"");
+    });
+}
+
+#[test]
 fn a_body_over_the_limit_is_refused_by_its_size() {
     each_kubectl(|server, kubectl| {
         let big = format!(

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::support::{Cluster, deployment, summary, wait_until};
 use super::{SOON, agents};
 
-/// A board with a 32-bit ARM. None of those that Bramble knows by itself has one.
+/// A board with a 32-bit ARM, from a file of its owner's.
 const PI_2: &str = r#"name = "rpi-2b"
 title = "Raspberry Pi 2 Model B"
 instance_type = "raspberry-pi-2b"

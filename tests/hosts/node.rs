@@ -79,6 +79,8 @@ pub struct Node {
     pub told: watch::Sender<String>,
     data_dir: tempfile::TempDir,
     running: Option<(CancellationToken, JoinHandle<()>)>,
+    /// Who encrypts, of its next overlay.
+    pub choice: wireguard::Choice,
     /// Its next overlay runs without CAP_NET_ADMIN.
     pub without_rights: bool,
 }
@@ -86,6 +88,20 @@ pub struct Node {
 impl Node {
     /// Makes the bridge and the pod, and starts the overlay with this share.
     pub fn start(hosts: &mut Hosts, uid: &str, name: &str, host: &str, third: u8, share: &Arc<Share>) -> Self {
+        Self::encrypting(hosts, uid, name, host, third, share, wireguard::Choice::User)
+    }
+
+    /// The same, of which this one encrypts: by [`Node::start`] it is the agent itself, whatever this machine's kernel can.
+    #[allow(clippy::too_many_arguments)]
+    pub fn encrypting(
+        hosts: &mut Hosts,
+        uid: &str,
+        name: &str,
+        host: &str,
+        third: u8,
+        share: &Arc<Share>,
+        choice: wireguard::Choice,
+    ) -> Self {
         let (pod, bridge) = (format!("pod{third}"), format!("br-pods{third}"));
         hosts.add_bare(&pod);
         let pod_namespace = hosts.name(&pod);
@@ -133,6 +149,7 @@ impl Node {
             data_dir: tempfile::tempdir().unwrap(),
             running: None,
             without_rights: false,
+            choice,
         };
         node.run();
         node
@@ -150,7 +167,7 @@ impl Node {
         let direct = watch::channel(Default::default()).0;
         let ((tunnels, wanted), seen) = (watch::channel(None), changed.clone());
         let parts = Parts { cluster_uid: self.uid.clone(), node: self.name.clone(), net, own, changed, direct, tunnels };
-        let (data_dir, told) = (self.data_dir.path().to_owned(), self.told.clone());
+        let (data_dir, told, choice) = (self.data_dir.path().to_owned(), self.told.clone(), self.choice);
         let (token, namespace, without_rights) = (stop.clone(), self.host.clone(), self.without_rights);
         let thread = std::thread::Builder::new().name("overlay".to_owned()).spawn(move || {
             enter(&namespace);
@@ -161,7 +178,7 @@ impl Node {
                 rustix::thread::set_capabilities(None, rights).unwrap();
             }
             runtime().block_on(async {
-                let ends = wireguard::run::Parts { data_dir, wanted, changed: seen, told, clock: SystemClock::start() };
+                let ends = wireguard::run::Parts { choice, data_dir, wanted, changed: seen, told, clock: SystemClock::start() };
                 let serve = wireguard::run::serve(ends, token.clone());
                 tokio::join!(netlink::follow(changes, token.clone()), keep(parts, token), serve)
             });

@@ -14,14 +14,14 @@ use super::node::{Node, dual, share, with_keys};
 use super::segments::{Segments, address};
 use super::support::wait_until;
 
-const KNOWN: Duration = Duration::from_secs(5);
+pub const KNOWN: Duration = Duration::from_secs(5);
 /// A first message that is lost, or comes before the other end knows the key, is sent again after 5 s.
-const OPENED: Duration = Duration::from_secs(15);
-const SHORT: Duration = Duration::from_secs(1);
-const MEGABYTE: usize = 1 << 20;
+pub const OPENED: Duration = Duration::from_secs(15);
+pub const SHORT: Duration = Duration::from_secs(1);
+pub const MEGABYTE: usize = 1 << 20;
 const WIREGUARD: [(&str, u8, &str); 3] = [("a", 1, "one"), ("b", 2, "two"), ("c", 3, "three")];
 
-fn everybody(back_end: &str, annotation_of_b: &str) -> Arc<Share> {
+pub fn everybody(back_end: &str, annotation_of_b: &str) -> Arc<Share> {
     let of = |name| if name == "b" { annotation_of_b } else { "" };
     share(back_end, &WIREGUARD.map(|(name, third, host)| (name, third, address(host), of(name))))
 }
@@ -38,7 +38,7 @@ fn three(label: &str, share: &Arc<Share>) -> (Segments, Vec<Node>) {
 }
 
 /// All that comes by a card, counted: what is WireGuard's, VXLAN's, and what is neither.
-fn watch(segments: &Segments, host: &str) {
+pub fn watch(segments: &Segments, host: &str) {
     let chain = "type filter hook prerouting priority -400; policy accept;";
     let table = format!(
         "table ip wire {{
@@ -55,7 +55,7 @@ fn watch(segments: &Segments, host: &str) {
 }
 
 /// What came to a host by its cards: sealed, VXLAN, other.
-fn came(segments: &Segments, host: &str) -> [u64; 3] {
+pub fn came(segments: &Segments, host: &str) -> [u64; 3] {
     let text = segments.hosts.inside(host, "nft list table ip wire");
     ["sealed", "vxlan", "other"].map(|what| {
         let line = text.lines().find(|line| line.contains(&format!("\"{what}\""))).unwrap_or_else(|| panic!("{text}"));
@@ -65,7 +65,7 @@ fn came(segments: &Segments, host: &str) -> [u64; 3] {
 }
 
 /// Tells all nodes the share with everybody's key.
-fn tell(nodes: &[Node], share: &Share) {
+pub fn tell(nodes: &[Node], share: &Share) {
     wait_until("every node has told its key", KNOWN, || {
         let told: Vec<String> = nodes.iter().map(|node| node.told.borrow().clone()).collect();
         if told.iter().any(String::is_empty) { Err(told.join(" ")) } else { Ok(()) }
@@ -78,19 +78,19 @@ fn tell(nodes: &[Node], share: &Share) {
 
 /// From pod to pod, by UDP; after how long.
 #[track_caller]
-fn reaches(from: &Node, to: &Node, bytes: usize) -> Duration {
+pub fn reaches(from: &Node, to: &Node, bytes: usize) -> Duration {
     let asked = asks(&from.pod, &to.pod_address, bytes, OPENED);
     let (took, _) = asked.unwrap_or_else(|| panic!("{bytes} bytes from {} to {}:\n{}", from.name, to.name, state(from)));
     took
 }
 
-fn line(node: &Node, line: &str) -> String {
+pub fn line(node: &Node, line: &str) -> String {
     let mut command = std::process::Command::new("ip");
     command.args(["netns", "exec", &node.host, "sh", "-c", line]);
     said(command).good()
 }
 
-fn state(node: &Node) -> String {
+pub fn state(node: &Node) -> String {
     let mut command = std::process::Command::new("ip");
     command.args(["netns", "exec", &node.host, "sh", "-c", "ip -s link; ip addr; ip route; nft list ruleset"]);
     let Said { out, err, .. } = said(command);

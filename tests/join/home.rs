@@ -179,6 +179,13 @@ impl Home {
         serde_json::from_str::<Value>(&made).unwrap()["token"].as_str().unwrap().to_owned()
     }
 
+    /// `kubectl get … -o json`.
+    #[track_caller]
+    pub fn get(&self, what: &[&str]) -> Value {
+        let arguments: Vec<&str> = ["get"].iter().chain(what).chain(&["-o", "json"]).copied().collect();
+        serde_json::from_str(&self.kubectl(&arguments).good()).unwrap()
+    }
+
     /// kubectl as administrator.
     pub fn kubectl_of(&self, program: &Path, arguments: &[&str]) -> Said {
         let pki = self.dir.path().join("master/pki");
@@ -227,6 +234,20 @@ impl Home {
 
     /// The agent on a board with this serial number, whose host name is `name`.
     pub fn agent(&self, card: &str, name: &str, serial: &str, more: &[&str]) -> Daemon {
+        Daemon::start(self.log(card, serial), &self.arguments(card, name, serial, more))
+    }
+
+    /// The same, by a command that is given the program and its arguments.
+    pub fn agent_by(&self, mut command: Command, card: &str, name: &str, serial: &str, more: &[&str]) -> Daemon {
+        command.arg(env!("CARGO_BIN_EXE_bramble")).args(self.arguments(card, name, serial, more));
+        Daemon::spawn(self.log(card, serial), command)
+    }
+
+    fn log(&self, card: &str, serial: &str) -> PathBuf {
+        self.dir.path().join(format!("{card}-{serial}.log"))
+    }
+
+    fn arguments(&self, card: &str, name: &str, serial: &str, more: &[&str]) -> Vec<String> {
         let board = self.dir.path().join(format!("board-{serial}"));
         std::fs::create_dir_all(board.join("etc")).unwrap();
         std::fs::write(board.join("etc/machine-id"), format!("{serial}\n")).unwrap();
@@ -239,7 +260,7 @@ impl Home {
             all.extend(["--join".to_owned(), format!("https://127.0.0.1:{}", self.api)]);
         }
         all.extend(more.iter().map(|&one| one.to_owned()));
-        Daemon::start(self.dir.path().join(format!("{card}-{serial}.log")), &all)
+        all
     }
 
     /// The data of a node.

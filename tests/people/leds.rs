@@ -197,6 +197,102 @@ fn each_state_of_a_pod_and_a_node_is_seen_on_its_led() {
     show.shows("bramble-1", "pod-3", "default/calm", "solid");
 }
 
+/// The agent of a node, started anew by hand with other settings.
+struct Anew(Child);
+
+impl Anew {
+    fn of(cluster: &Cluster, node: &str, settings: &[(&str, &str)]) -> Self {
+        let pid = cluster.agent_pid(node);
+        signal(pid, "TERM");
+        wait_until("the agent ends", SOON, || {
+            let there = std::path::Path::new(&format!("/proc/{pid}")).exists();
+            if there { Err(format!("{pid} is there")) } else { Ok(()) }
+        });
+        let config = cluster.dir.join(format!("nodes/{node}/agent.toml")).display().to_string();
+        let mut agent = bramble(cluster.dir.parent().unwrap(), ["agent", "--config", &config]);
+        let child = agent.envs(settings.iter().copied()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        Self(child)
+    }
+}
+
+impl Drop for Anew {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_board_is_found_by_its_blinking_leds() {
+    let cluster = Cluster::started(&["--runtime", "simulated", "--nodes", "3"]);
+    let home = cluster.dir.parent().unwrap();
+    let data = cluster.dir.display().to_string();
+    let identify = |node: &str, more: &[&str]| Heard::from(bramble(home, ["identify", node, "--data-dir", &data]).args(more));
+    let show = Show::of(&cluster);
+    show.shows("bramble-1", "node", "node", "solid");
+    identify("bramble-1", &["--seconds", "3"]).says(0, &["all 8 LEDs of bramble-1 blink fast for 3 s"]);
+    show.has_shown("bramble-1", "node", "node", "identify");
+    show.shows("bramble-1", "node", "node", "solid");
+    assert!(show.frames("bramble-2").iter().all(|frame| !frame.says("node", "node", "identify")), "only the one that was meant");
+    identify("shed", &[]).fails(1, "there is no node shed", "bramble node list");
+    identify("Shed Pi", &[]).fails(2, "is no node's name", "lower case");
+
+    // One without LEDs, one whose LEDs nobody wants, and one that is deaf.
+    let bare = Anew::of(&cluster, "bramble-2", &[("BRAMBLE_BOARD", "generic")]);
+    let answered = |node: &str, code: i32| {
+        wait_until(&format!("{node} answers with {code}"), SOON, || {
+            let heard = identify(node, &["--seconds", "1"]);
+            if heard.code == code && !heard.err.contains("503") && !heard.err.contains("does not answer") {
+                Ok(heard)
+            } else {
+                Err(format!("{heard:?}"))
+            }
+        })
+    };
+    answered("bramble-2", 1).fails(1, "node bramble-2 cannot be made to blink", "leds.hats").says(1, &["it has no LEDs"]);
+    let off = Anew::of(&cluster, "bramble-3", &[("BRAMBLE_LEDS__ENABLED", "false")]);
+    answered("bramble-3", 0).says(0, &["blink in drawings only", "leds.enabled is false there"]);
+    signal(cluster.agent_pid("bramble-1"), "STOP");
+    identify("bramble-1", &[]).fails(1, "node bramble-1 cannot be made to blink", "power and a network");
+    signal(cluster.agent_pid("bramble-1"), "CONT");
+    drop((bare, off));
+}
+
+#[test]
+fn more_pods_than_leds_share_them_or_come_in_pages() {
+    let cluster = Cluster::started(&["--runtime", "simulated", "--nodes", "1"]);
+    let show = Show::of(&cluster);
+    let pods: Vec<String> = (0..9).map(|number| pod(&format!("calm-{number}"), "", 1)).collect();
+    cluster.apply(&pods.concat());
+    // Nine pods on seven LEDs.
+    wait_until("two LEDs are shared, all solid", SOON, || {
+        let last = show.frames("bramble-1").pop();
+        let shared =
+            |frame: &Frame| frame.words.values().filter(|(shows, pattern)| shows.ends_with("+1") && pattern == "solid").count();
+        if last.as_ref().is_some_and(|frame| shared(frame) == 2) { Ok(()) } else { Err(format!("{last:?}")) }
+    });
+    cluster.apply(&pod("crash", "bramble/simulate: exit=1 after=50ms", 1));
+    show.has_shown("bramble-1", &show.led("bramble-1", "default/crash+1"), "default/crash+1", "fast blink");
+
+    let paged = [("BRAMBLE_LEDS__OVERFLOW", "page"), ("BRAMBLE_LEDS__PAGE_SECONDS", "1")];
+    let begun = Instant::now();
+    let agent = Anew::of(&cluster, "bramble-1", &paged);
+    wait_until("each pod by itself", SOON, || {
+        let frames = show.frames("bramble-1");
+        let seen: std::collections::BTreeSet<String> = frames
+            .iter()
+            .filter(|frame| frame.at > begun)
+            .flat_map(|frame| frame.words.values().map(|(shows, _)| shows.clone()))
+            .collect();
+        let missing: Vec<String> = (0..9)
+            .map(|n| format!("default/calm-{n}+1"))
+            .filter(|name| !seen.contains(name) && !seen.contains(name.trim_end_matches("+1")))
+            .collect();
+        if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?} of {seen:?}")) }
+    });
+    drop(agent);
+}
+
 #[test]
 fn show_ends_when_it_should_and_says_when_there_is_nothing_to_see() {
     let cluster = Cluster::started(&["--runtime", "simulated", "--nodes", "2"]);
@@ -217,31 +313,63 @@ fn show_ends_when_it_should_and_says_when_there_is_nothing_to_see() {
 }
 
 #[test]
-fn a_board_file_is_checked_whole_and_a_machine_without_pins_says_so() {
+fn board_and_hat_files_are_checked_whole_and_a_machine_without_pins_says_so() {
     let home = tempfile::tempdir().unwrap();
-    let good = concat!(env!("CARGO_MANIFEST_DIR"), "/boards/rpi-4b.toml");
+    let file = |name: &str| format!("{}/boards/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+    let (good, plain) = (file("rpi-4b"), file("hats/plain"));
     let leds = |arguments: &[&str]| Heard::from(bramble(home.path(), ["leds"]).args(arguments));
-    leds(&["check", good]).says(0, &["is a board file: Raspberry Pi 4 Model B (rpi-4b), 8 LEDs"]);
-    let text = std::fs::read_to_string(good).unwrap();
+    leds(&["check", &good]).says(0, &["is a board file: Raspberry Pi 4 Model B (rpi-4b), 2 LEDs"]);
+    leds(&["check", &plain]).says(0, &["is a HAT file: Eight plain LEDs (plain), 8 LEDs"]);
+    leds(&["check", &good, &plain, &file("hats/led-shim")]).says(0, &["2 LEDs", "8 LEDs", "28 LEDs", "they go together"]);
+    let told = leds(&["check", &good, &plain, &file("hats/clusterhat-v1")]);
+    told.fails(2, "these HATs do not go together on board \"rpi-4b\"", "docs/boards.md");
+    told.says(
+        2,
+        &["HAT \"clusterhat-v1\"", "occupies: pin 6 is used twice: LED \"pod-2\" has it already (HAT \"plain\", line 22)"],
+    );
+    leds(&["check", &good, &file("rpi-5")]).fails(2, "more than one of these is a board", "give one board");
     let bad = home.path().join("bad.toml");
-    for (changes, expected) in [
+    for (of, changes, expected) in [
         (
+            &plain,
             &[("pin = 6\n", "pin = 5\n"), ("pin = 13", "pin = 40"), ("\"pod-7\"", "\"pod-6\"")][..],
-            &["pin 5 is used twice", "BCM 0 to 27", "two LEDs are named \"pod-6\""][..],
+            &[
+                "line 22: LED \"pod-2\": pin: pin 5 is used twice: LED \"pod-1\" has it already (line 16)",
+                "BCM 0 to 27",
+                "two LEDs are named \"pod-6\"",
+            ][..],
         ),
         (
+            &plain,
             &[
-                ("hot_celsius = 80.0", "hot_celsius = \"warm\""),
                 ("colour = \"blue\"", "colour = \"mauve\""),
-                ("target =", "targett ="),
+                ("title =", "titel ="),
                 ("pin = 13", "pin = \"x\""),
                 ("pin = 6\n", "pin = 5\n"),
             ],
-            &["hot_celsius", "\"warm\"", "`mauve`, expected one of `red`", "targett", "target", "pod-3", "pin 5 is used twice"],
+            &[
+                "\"mauve\"",
+                "expected one of red",
+                "titel: unknown key",
+                "title: missing",
+                "\"pod-3\": pin",
+                "pin 5 is used twice",
+            ],
         ),
-        (&[("name = \"rpi-4b\"", "name = [")], &["expected TOML: TOML parse error at line 4"]),
+        (
+            &good,
+            &[("hot_celsius = 80.0", "hot_celsius = \"warm\""), ("target =", "targett ="), ("[\"ACT\", \"led0\"]", "[]")],
+            &[
+                "line 10: hot_celsius: expected a number of °C, found the text \"warm\"",
+                "targett: unknown key",
+                "target: missing",
+                "LED \"node\": class",
+            ],
+        ),
+        (&good, &[("name = \"rpi-4b\"", "name = [")], &["expected TOML: TOML parse error at line 6"]),
     ] {
-        let broken = changes.iter().fold(text.clone(), |text, (from, to)| {
+        let text = std::fs::read_to_string(of).unwrap();
+        let broken = changes.iter().fold(text, |text, (from, to)| {
             assert!(text.contains(from), "{from}");
             text.replacen(from, to, 1)
         });
@@ -252,8 +380,42 @@ fn a_board_file_is_checked_whole_and_a_machine_without_pins_says_so() {
     leds(&["check", "nowhere.toml"]).fails(2, "cannot read nowhere.toml", "give the path of a board file");
 
     leds(&["test"]).fails(1, "there are no LEDs to light", "run it on a board with LEDs");
-    leds(&["test", "--board", "rpi-4b"]).fails(1, "there are no LEDs to light", "group gpio");
-    leds(&["test", "--board", "toaster"]).fails(2, "cannot read toaster", "board");
+    leds(&["test", "--board", "rpi-4b"]).fails(
+        1,
+        "there are no LEDs to light: LED \"node\": cannot use /sys/class/leds/ACT",
+        "groups gpio",
+    );
+    leds(&["test", "--board", "rpi-4b", "--hat", "plain"]).fails(1, "there are no LEDs to light: 8 LEDs on pins", "groups gpio");
+    leds(&["test", "--board", "rpi-4b", "--hat", "plain", "--hat", "clusterhat-v1"]).fails(
+        2,
+        "do not go together",
+        "take one of them out",
+    );
+    leds(&["test", "--board", "toaster"]).fails(2, "there is no board \"toaster\"", "board");
+    leds(&["test", "--hat", "toaster"]).fails(2, "there is no HAT \"toaster\"", "blinkt");
+}
+
+#[test]
+fn after_a_death_leds_are_seen_to_and_the_unit_never_fails_for_it() {
+    let home = tempfile::tempdir().unwrap();
+    let config = home.path().join("agent.toml");
+    let died = |text: &str, result: &str| {
+        std::fs::write(&config, text).unwrap();
+        Heard::from(
+            bramble(home.path(), ["leds", "died", "--config", &config.display().to_string()]).env("SERVICE_RESULT", result),
+        )
+    };
+    // This machine has none of these; what could not be done is said, and is no failure.
+    let good = "node = 'pi'\ncluster_uid = 'u'\nboard = 'rpi-4b'\nleds.hats = ['plain']\n";
+    died(good, "signal").says(0, &["8 LEDs on pins: cannot use the GPIO pins"]);
+    let quiet = died(good, "success");
+    assert_eq!((quiet.code, quiet.out.as_str()), (0, ""), "an orderly end has seen to them itself");
+    for text in ["leds.hats = 3", "nonsense", "board = 'toaster'", "leds.enabled = false"] {
+        assert_eq!(died(text, "core-dump").code, 0, "{text}");
+    }
+    std::fs::remove_file(&config).unwrap();
+    let told = Heard::from(&mut bramble(home.path(), ["leds", "died", "--config", &config.display().to_string()]));
+    assert_eq!(told.code, 0);
 }
 
 #[test]

@@ -74,7 +74,7 @@ pub struct Said {
 }
 
 impl Said {
-    fn of(output: Output) -> Self {
+    pub fn of(output: Output) -> Self {
         Self {
             ok: output.status.success(),
             code: output.status.code().unwrap_or(-1),

@@ -29,12 +29,6 @@ pub struct Reading {
     pub disk_total_bytes: u64,
     /// Of the same.
     pub disk_available_bytes: u64,
-    /// The processor's.
-    pub temperature_celsius: Option<f32>,
-    /// Bits 2 and 1 of the firmware's `get_throttled`: throttled or frequency capped now.
-    pub throttled: Option<bool>,
-    /// Bit 0 of the same.
-    pub under_voltage: Option<bool>,
     /// What this process has written to disk.
     pub agent_written_bytes: Option<u64>,
 }
@@ -319,15 +313,6 @@ impl Judge {
     }
 }
 
-/// What the firmware's `get_throttled` says now: (throttled or capped, under-voltage).
-///
-/// Source: Raspberry Pi documentation of `vcgencmd get_throttled`: bit 0 under-voltage, bit 1 frequency capped, bit 2 throttled.
-#[must_use]
-pub fn throttling(text: &str) -> Option<(bool, bool)> {
-    let bits = u32::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok()?;
-    Some((bits & 0b110 != 0, bits & 1 != 0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -407,13 +392,5 @@ mod tests {
         let few = Levels { nodefs: Room { inodes_free: 10, ..levels(500, 50).nodefs }, ..levels(500, 50) };
         assert_eq!(thresholds.short(&few)[0].resource, Resource::NodeInodes);
         assert!(thresholds.memory_is_near(&levels(199, 50)) && !thresholds.memory_is_near(&levels(201, 50)));
-    }
-
-    #[test]
-    fn the_firmwares_bits_are_read() {
-        assert_eq!(throttling("0x0\n"), Some((false, false)));
-        assert_eq!(throttling("50005"), Some((true, true)));
-        assert_eq!(throttling("0x50000"), Some((false, false)));
-        assert_eq!(throttling("no"), None);
     }
 }

@@ -1,12 +1,22 @@
 //! Hands: reads what the machine is and how it is, through `sysinfo` and a few files of the firmware.
 //!
-//! Every file is looked for below a root that tests replace.
+//! Every file is looked for below a root that tests replace; the parts are in `sysinfo/`, and each is a function of [`Files`].
+
+pub mod files;
+pub mod firmware;
+pub mod medium;
+mod power_save;
+pub mod system;
+pub mod watch;
+pub mod wifi;
 
 use std::path::{Path, PathBuf};
 
-use ::sysinfo::{Components, CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
+use ::sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
-use super::judge::{Levels, Reading, Room, throttling};
+use super::hardware::{Boot, Hardware};
+use super::judge::{Levels, Reading, Room};
+use files::Files;
 
 /// What the machine is; it does not change while it runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,14 +45,23 @@ pub struct Machine {
     pub system_uuid: String,
     /// A Pi's serial number; empty elsewhere.
     pub serial: String,
+    /// A Pi's revision code, such as `c03114`; empty elsewhere.
+    pub revision: String,
+    /// Of the kernel, 32 or 64: programs may be of 32 bits on one of 64.
+    pub kernel_bits: Option<u8>,
+    /// What it started from.
+    pub boot: Boot,
+    /// Whether it has a clock that runs on without power.
+    pub has_rtc: bool,
+    /// Whether the kernel can limit the memory of containers.
+    pub memory_cgroup: Option<bool>,
 }
 
 /// Reads the machine.
 pub struct Sensors {
-    root: PathBuf,
+    files: Files,
     disk: PathBuf,
     system: System,
-    components: Components,
 }
 
 impl Sensors {
@@ -52,17 +71,11 @@ impl Sensors {
         let kinds = RefreshKind::nothing()
             .with_cpu(CpuRefreshKind::nothing().with_cpu_usage())
             .with_memory(MemoryRefreshKind::nothing().with_ram());
-        Self {
-            root: root.to_owned(),
-            disk: disk.to_owned(),
-            system: System::new_with_specifics(kinds),
-            components: Components::new_with_refreshed_list(),
-        }
+        Self { files: Files::below(root), disk: disk.to_owned(), system: System::new_with_specifics(kinds) }
     }
 
     fn text(&self, path: &str) -> Option<String> {
-        let text = std::fs::read_to_string(self.root.join(path)).ok()?;
-        Some(text.trim_matches(|c: char| c == '\0' || c.is_whitespace()).to_owned())
+        self.files.text(path)
     }
 
     /// What the machine is.
@@ -89,24 +102,18 @@ impl Sensors {
                 .or_else(|| self.text("proc/device-tree/serial-number"))
                 .unwrap_or_default(),
             serial: self.text("proc/device-tree/serial-number").unwrap_or_default(),
+            revision: system::revision(&self.files),
+            kernel_bits: system::kernel_bits(&System::cpu_arch()),
+            boot: medium::boot(&self.files),
+            has_rtc: system::has_rtc(&self.files),
+            memory_cgroup: system::memory_cgroup(&self.files),
         }
     }
 
-    /// How the machine is now. Takes about a millisecond, mostly in `/proc`.
+    /// How busy and how full the machine is now. Takes about a millisecond, mostly in `/proc`.
     pub fn read(&mut self) -> Reading {
         self.system.refresh_cpu_usage();
         self.system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
-        self.components.refresh(false);
-        let temperature = self
-            .components
-            .iter()
-            .filter(|component| {
-                let label = component.label().to_lowercase();
-                ["cpu", "core", "soc", "package", "tctl"].iter().any(|word| label.contains(word))
-            })
-            .filter_map(::sysinfo::Component::temperature)
-            .reduce(f32::max);
-        let firmware = self.text("sys/devices/platform/soc/soc:firmware/get_throttled").as_deref().and_then(throttling);
         let disk = rustix::fs::statvfs(&self.disk).ok();
         Reading {
             uptime_seconds: System::uptime(),
@@ -116,13 +123,30 @@ impl Sensors {
             memory_available_bytes: self.system.available_memory(),
             disk_total_bytes: disk.as_ref().map_or(0, |disk| disk.f_blocks * disk.f_frsize),
             disk_available_bytes: disk.as_ref().map_or(0, |disk| disk.f_bavail * disk.f_frsize),
-            temperature_celsius: temperature,
-            throttled: firmware.map(|(throttled, _)| throttled),
-            under_voltage: firmware.map(|(_, low)| low),
             agent_written_bytes: self
                 .text("proc/self/io")
                 .and_then(|io| io.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok())),
         }
+    }
+}
+
+/// How the board is now: some twenty small files. What they are, and what it costs, stands in `docs/health.md`.
+#[must_use]
+pub fn hardware(files: &Files, boot: &Boot) -> Hardware {
+    let (cpu_mhz, cpu_max_mhz) = firmware::cpu_mhz(files);
+    let signal = wifi::signal(files);
+    let wireless = || wifi::interface(files).filter(|_| files.are_of_this_machine());
+    let interface = signal.as_ref().map(|(name, _)| name.clone()).or_else(wireless);
+    Hardware {
+        throttle: firmware::throttle(files),
+        temperature_celsius: firmware::temperature_celsius(files),
+        cpu_mhz,
+        cpu_max_mhz,
+        disk_written_bytes: medium::written_bytes(files, boot),
+        emmc: medium::emmc_life(files, boot),
+        wifi_signal_dbm: signal.map(|(_, dbm)| dbm),
+        wifi_power_save: interface.and_then(|name| wifi::power_save(files, &name)),
+        time_synchronized: system::time_synchronized(files),
     }
 }
 
@@ -173,6 +197,9 @@ fn go_architecture(rust: &str) -> &'static str {
 }
 
 #[cfg(test)]
+mod boards_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -187,23 +214,14 @@ mod tests {
 
     #[test]
     fn a_pi_is_told_by_its_firmware() {
-        let root = tempfile::tempdir().unwrap();
-        for (path, text) in [
+        let root = files::tests::tree(&[
             ("proc/device-tree/model", "Raspberry Pi 4 Model B Rev 1.4\0"),
             ("proc/device-tree/compatible", "raspberrypi,4-model-b\0brcm,bcm2711\0"),
-            ("sys/devices/platform/soc/soc:firmware/get_throttled", "50001\n"),
             ("etc/os-release", "NAME=x\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n"),
-        ] {
-            let path = root.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        }
-        let mut sensors = Sensors::new(root.path(), Path::new("/"));
-        let machine = sensors.machine();
+        ]);
+        let machine = Sensors::new(root.path(), Path::new("/")).machine();
         assert_eq!(machine.model, "Raspberry Pi 4 Model B Rev 1.4");
         assert_eq!(machine.compatible, ["raspberrypi,4-model-b", "brcm,bcm2711"]);
         assert_eq!(machine.os_image, "Debian GNU/Linux 12 (bookworm)");
-        let reading = sensors.read();
-        assert_eq!((reading.throttled, reading.under_voltage), (Some(false), Some(true)));
     }
 }

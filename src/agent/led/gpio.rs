@@ -1,20 +1,52 @@
-//! Hands: LEDs on GPIO pins through `rppal`, or none where there are no pins.
+//! Hands: makes a board's LEDs burn, whatever they are on.
+//!
+//! ```text
+//! frame ──▶ Composite ──┬─▶ thread: class.rs    LEDs of the kernel's class
+//!                       ├─▶ thread: pins.rs     plain LEDs on the header
+//!                       └─▶ thread: strips.rs   one for each strip; what is said to it: led/protocol/
+//! ```
+//!
+//! One part that fails does not darken the others. Pins and buses are reached through `Hardware`: rppal and the kernel's character
+//! device, or a test's bench.
 
-use super::{Driver, NoPins};
-use crate::board::Board;
+mod class;
+#[cfg_attr(not(feature = "gpio"), path = "gpio/absent.rs")]
+mod hardware;
+mod pins;
+mod strips;
+mod worker;
 
-/// What burns the LEDs of this board, and what to say once about it: on something that is no Pi, or without the right to its
-/// pins, there are none, and pods do not mind.
+use std::path::Path;
+use std::sync::Arc;
+
+use super::protocol::{Bytes, I2c, Output};
+use super::{Driver, DriverError, Light, NoPins};
+use crate::board::{Board, ClassLed, I2cAddress, Led, Place};
+use worker::{Part, Worker};
+
+/// The pins and buses of a board.
+pub(crate) trait Hardware: Send + Sync {
+    /// A pin as an output, at once at this level.
+    fn output(&self, pin: u8, high: bool) -> Result<Box<dyn Output>, DriverError>;
+
+    /// A chip on I2C. That it opens does not say that it answers.
+    fn i2c(&self, at: I2cAddress) -> Result<Box<dyn I2c>, DriverError>;
+
+    /// A device on SPI, at this clock.
+    fn spi(&self, bus: u8, select: u8, hz: u32) -> Result<Box<dyn Bytes>, DriverError>;
+}
+
+/// What burns the LEDs of this board, and what to say once about a machine that has none. What cannot be used is the driver's
+/// [`Driver::fault`]; pods do not mind either.
 #[must_use]
 pub fn driver(board: &Board) -> (Box<dyn Driver>, Option<String>) {
-    if board.leds.iter().all(|led| led.pin.is_none()) {
+    let root = Path::new("/");
+    class::wake_up(root, class_leds(&board.resting));
+    if board.leds.iter().all(|led| led.place == Place::Message) {
         let words = (board.name != "simulated").then(|| format!("board {}: no LEDs; pods run without", board.name));
         return (Box::new(NoPins), words);
     }
-    match pins::open(board) {
-        Ok(driver) => (driver, None),
-        Err(words) => (Box::new(NoPins), Some(words)),
-    }
+    (Box::new(Composite::start(parts(board, &hardware(board), root))), None)
 }
 
 /// No LEDs, because the owner wants none.
@@ -23,74 +55,255 @@ pub fn none() -> (Box<dyn Driver>, Option<String>) {
     (Box::new(NoPins), None)
 }
 
-#[cfg(feature = "gpio")]
-mod pins {
-    use super::super::{DriverError, Light};
-    use super::{Board, Driver};
-    use rppal::gpio::{Gpio, OutputPin};
+/// After an agent that died: the kernel shows it by the board's own LED, all others are dark. Gives what could not be done.
+#[must_use]
+pub fn died(board: &Board) -> Vec<String> {
+    let root = Path::new("/");
+    died_on(board, &hardware(board), root)
+}
 
-    struct Pins {
-        /// As the board lists them; `None` where an LED has no pin.
-        pins: Vec<Option<(OutputPin, bool)>>,
-    }
+fn died_on(board: &Board, hardware: &Arc<dyn Hardware>, root: &Path) -> Vec<String> {
+    class::leave_to_the_kernel(root, class_leds(&board.leds).chain(class_leds(&board.resting)));
+    let others = board.leds.iter().filter(|led| !matches!(led.place, Place::Class(_))).cloned().collect();
+    let others = Board { leds: others, ..board.clone() };
+    let mut composite = Composite::start(parts(&others, hardware, root));
+    let faults = composite.parts.iter().filter_map(|part| part.fault().map(|fault| fault.words)).collect();
+    composite.leave();
+    faults
+}
 
-    pub(super) fn open(board: &Board) -> Result<Box<dyn Driver>, String> {
-        let gpio = Gpio::new().map_err(|error| {
-            format!(
-                "cannot use the GPIO pins of board {}: {error}; is the agent in the group gpio, and /dev/gpiomem there?",
-                board.name
-            )
-        })?;
-        let mut pins = Vec::with_capacity(board.leds.len());
-        for led in &board.leds {
-            let pin = match led.pin {
-                None => None,
-                Some(number) => {
-                    let pin = gpio.get(number).map_err(|error| {
-                        format!(
-                            "LED {:?}: cannot use pin {number}: {error}; free the pin or take the LED out of the board file",
-                            led.name
-                        )
-                    })?;
-                    Some((if led.active_low { pin.into_output_high() } else { pin.into_output_low() }, led.active_low))
-                }
-            };
-            pins.push(pin);
-        }
-        Ok(Box::new(Pins { pins }))
-    }
+fn hardware(board: &Board) -> Arc<dyn Hardware> {
+    Arc::new(hardware::Pi::new(board))
+}
 
-    impl Driver for Pins {
-        fn show(&mut self, frame: &[Light]) -> Result<(), DriverError> {
-            for (pin, light) in self.pins.iter_mut().zip(frame) {
-                if let Some((pin, active_low)) = pin {
-                    if light.is_lit() == *active_low { pin.set_low() } else { pin.set_high() }
+fn class_leds(leds: &[Led]) -> impl Iterator<Item = &ClassLed> {
+    leds.iter().filter_map(|led| match &led.place {
+        Place::Class(class) => Some(class),
+        _ => None,
+    })
+}
+
+/// The parts of a board, each with the places of its lights in a frame.
+fn parts(board: &Board, hardware: &Arc<dyn Hardware>, root: &Path) -> Vec<(Box<dyn Part>, Vec<usize>)> {
+    let (mut of_kernel, mut of_header) = ((Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
+    let mut of_strips: Vec<Vec<usize>> = board.strips.iter().map(|strip| vec![usize::MAX; strip.pixels]).collect();
+    for (index, led) in board.leds.iter().enumerate() {
+        match &led.place {
+            Place::Message => {}
+            Place::Class(class) => {
+                of_kernel.0.push((led.name.clone(), class.clone()));
+                of_kernel.1.push(index);
+            }
+            Place::Pin { pin, active_low } => {
+                of_header.0.push((led.name.clone(), *pin, *active_low));
+                of_header.1.push(index);
+            }
+            Place::Pixel { strip, pixel } => {
+                if let Some(slot) = of_strips.get_mut(*strip).and_then(|pixels| pixels.get_mut(*pixel)) {
+                    *slot = index;
                 }
             }
-            Ok(())
         }
+    }
+    let mut parts: Vec<(Box<dyn Part>, Vec<usize>)> = Vec::new();
+    if !of_kernel.0.is_empty() {
+        parts.push((Box::new(class::ClassPart::new(root, of_kernel.0)), of_kernel.1));
+    }
+    if !of_header.0.is_empty() {
+        parts.push((Box::new(pins::PinPart::new(hardware.clone(), of_header.0)), of_header.1));
+    }
+    for (strip, lights) in board.strips.iter().zip(of_strips) {
+        parts.push((Box::new(strips::StripPart::new(strip.clone(), hardware.clone(), root)), lights));
+    }
+    parts
+}
 
-        fn leave(&mut self) {
-            let dark = vec![Light::DARK; self.pins.len()];
-            // A pin that is set cannot fail; rppal gives them back when they are dropped.
-            let _ = self.show(&dark);
+/// All parts of a board.
+struct Composite {
+    parts: Vec<Worker>,
+}
+
+impl Composite {
+    fn start(parts: Vec<(Box<dyn Part>, Vec<usize>)>) -> Self {
+        Self { parts: parts.into_iter().map(|(part, lights)| Worker::start(part, lights)).collect() }
+    }
+}
+
+impl Driver for Composite {
+    fn show(&mut self, frame: &[Light]) -> Result<(), DriverError> {
+        self.parts.iter_mut().for_each(|part| part.post(frame));
+        self.fault().map_or(Ok(()), Err)
+    }
+
+    fn fault(&self) -> Option<DriverError> {
+        let faults: Vec<String> = self.parts.iter().filter_map(|part| part.fault().map(|fault| fault.words)).collect();
+        (!faults.is_empty()).then(|| DriverError { words: faults.join("; ") })
+    }
+
+    fn works(&self) -> bool {
+        self.parts.iter().any(Worker::works)
+    }
+
+    fn leave(&mut self) {
+        self.parts.iter().for_each(Worker::end);
+        for part in &self.parts {
+            if !part.ended() {
+                tracing::warn!("a bus hangs: its LEDs stay as they are");
+            }
         }
     }
 }
 
-#[cfg(not(feature = "gpio"))]
-mod pins {
-    use super::{Board, Driver};
-
-    pub(super) fn open(board: &Board) -> Result<Box<dyn Driver>, String> {
-        Err(format!("board {} has LEDs on pins, but this program was built without the feature gpio", board.name))
+impl Drop for Composite {
+    fn drop(&mut self) {
+        self.parts.iter().for_each(Worker::end);
     }
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)] // these tests wait in real time
 mod tests {
-    use super::super::Light;
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+    use std::time::{Duration, Instant};
+
+    use super::super::protocol::tests::Recorded;
+    use super::class::tests::{reads, tree};
     use super::*;
+    use crate::board::Hat;
+
+    /// A board on a bench: pins whose levels are recorded, and one chip for every bus.
+    #[derive(Default)]
+    pub(super) struct Bench {
+        levels: Arc<Mutex<BTreeMap<u8, bool>>>,
+        /// Every change: pin and level.
+        edges: Arc<Mutex<Vec<(u8, bool)>>>,
+        pub(super) refused: Mutex<BTreeMap<u8, String>>,
+        pub(super) chip: Recorded,
+    }
+
+    impl Bench {
+        pub(super) fn levels(&self) -> Vec<(u8, bool)> {
+            self.levels.lock().unwrap().clone().into_iter().collect()
+        }
+
+        pub(super) fn refuse(&self, pin: u8, words: &str) {
+            self.refused.lock().unwrap().insert(pin, words.to_owned());
+        }
+
+        /// The level of `data` at each rising edge of `clock`.
+        pub(super) fn clocked(&self, data: u8, clock: u8) -> Vec<bool> {
+            let (mut level, mut bits) = (false, Vec::new());
+            for (pin, high) in self.edges.lock().unwrap().iter() {
+                if *pin == data {
+                    level = *high;
+                } else if *pin == clock && *high {
+                    bits.push(level);
+                }
+            }
+            bits
+        }
+    }
+
+    struct Wire {
+        pin: u8,
+        levels: Arc<Mutex<BTreeMap<u8, bool>>>,
+        edges: Arc<Mutex<Vec<(u8, bool)>>>,
+    }
+
+    impl Output for Wire {
+        fn set(&mut self, high: bool) -> std::io::Result<()> {
+            self.levels.lock().unwrap().insert(self.pin, high);
+            self.edges.lock().unwrap().push((self.pin, high));
+            Ok(())
+        }
+    }
+
+    impl Hardware for Bench {
+        fn output(&self, pin: u8, high: bool) -> Result<Box<dyn Output>, DriverError> {
+            if let Some(words) = self.refused.lock().unwrap().get(&pin) {
+                return Err(DriverError { words: words.clone() });
+            }
+            let mut wire = Wire { pin, levels: self.levels.clone(), edges: self.edges.clone() };
+            wire.set(high).unwrap();
+            Ok(Box::new(wire))
+        }
+
+        fn i2c(&self, _at: I2cAddress) -> Result<Box<dyn I2c>, DriverError> {
+            Ok(Box::new(self.chip.clone()))
+        }
+
+        fn spi(&self, _bus: u8, _select: u8, _hz: u32) -> Result<Box<dyn Bytes>, DriverError> {
+            Ok(Box::new(self.chip.clone()))
+        }
+    }
+
+    fn board(hats: &[&str]) -> Board {
+        let hats: Vec<Hat> = hats.iter().map(|name| Hat::named(name).unwrap()).collect();
+        Board::named("rpi-4b").unwrap().with_hats(&hats).unwrap()
+    }
+
+    fn until(what: &str, mut done: impl FnMut() -> bool) {
+        let from = Instant::now();
+        while !done() {
+            assert!(from.elapsed() < Duration::from_secs(10), "{what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn leds_of_the_kernel_on_pins_and_on_a_strip_burn_together_and_one_that_fails_darkens_none() {
+        let root = tree(&[("ACT", "[mmc0] timer", "255"), ("PWR", "[default-on]", "255")]);
+        let bench = Arc::new(Bench::default());
+        bench.chip.gone.store(true, std::sync::atomic::Ordering::SeqCst);
+        // The Cluster HAT shows pods only: ACT shows the node. Its chip does not answer; the LED on a pin and ACT burn all the same.
+        let pin =
+            Hat::parse("kind = 'hat'\nname = 'x'\ntitle = 'x'\n[[led]]\nname = 'pod-1'\npin = 17\ncolour = 'red'\nshows = 'pod'")
+                .unwrap();
+        let board = board(&[]).with_hats(&[Hat::named("clusterhat").unwrap(), pin]).unwrap();
+        let names: Vec<&str> = board.leds.iter().map(|led| led.name.as_str()).collect();
+        assert_eq!(names, ["node", "alert", "pod-1"]);
+        let hardware: Arc<dyn Hardware> = bench.clone();
+        let mut driver = Composite::start(parts(&board, &hardware, root.path()));
+        let told = driver.fault().unwrap().words;
+        assert!(told.contains("address 0x20 on i2c-1"), "{told}");
+        assert_eq!(driver.show(&[Light::white(255); 3]).unwrap_err().words, told, "the same fault, told in the same words");
+        until("both burn", || bench.levels() == [(17, true)] && reads(root.path(), "ACT/brightness") == "255");
+        // It is plugged in: within a second or so it burns, without another frame.
+        bench.chip.registers.lock().unwrap().extend([(1, 0), (3, 0)]);
+        bench.chip.gone.store(false, std::sync::atomic::Ordering::SeqCst);
+        until("the chip burns", || bench.chip.registers.lock().unwrap().get(&1) == Some(&0b0100_0000));
+        until("no fault is left", || driver.fault().is_none());
+        driver.leave();
+        assert_eq!((bench.levels(), reads(root.path(), "ACT/trigger")), (vec![(17, false)], "mmc0".to_owned()));
+        assert_eq!((bench.chip.registers.lock().unwrap()[&1], reads(root.path(), "PWR/trigger").as_str()), (0, "[default-on]"));
+    }
+
+    #[test]
+    fn a_pi_by_itself_touches_no_pin_and_no_bus() {
+        let root = tree(&[("led0", "[mmc0]", "255"), ("led1", "[default-on]", "255")]);
+        let bench = Arc::new(Bench::default());
+        let hardware: Arc<dyn Hardware> = bench.clone();
+        let mut driver = Composite::start(parts(&board(&[]), &hardware, root.path()));
+        driver.show(&[Light::white(255); 2]).unwrap();
+        until("both burn", || ["led0", "led1"].iter().all(|led| reads(root.path(), &format!("{led}/brightness")) == "255"));
+        driver.leave();
+        assert!(bench.levels().is_empty() && bench.chip.take().is_empty());
+    }
+
+    #[test]
+    fn after_a_death_the_board_blinks_and_the_hat_is_dark() {
+        let root = tree(&[("ACT", "[none] timer", "255"), ("PWR", "[none] default-on", "255")]);
+        let bench = Arc::new(Bench::default());
+        let hardware: Arc<dyn Hardware> = bench.clone();
+        assert_eq!(died_on(&board(&["plain", "blinkt"]), &hardware, root.path()), Vec::<String>::new());
+        assert_eq!((reads(root.path(), "ACT/trigger"), reads(root.path(), "PWR/trigger")), ("timer".into(), "default-on".into()));
+        assert_eq!(reads(root.path(), "ACT/delay_on"), "100");
+        let levels = bench.levels();
+        assert!(levels.len() == 10 && levels.iter().all(|(_, high)| !high), "{levels:?}");
+        // The pixels were told to be dark, too: only the bits of the brightness are set.
+        assert!(bench.clocked(23, 24).len() >= (4 + 32 + 5) * 8);
+    }
 
     #[test]
     fn a_machine_without_pins_says_so_once_and_goes_on() {
@@ -98,8 +311,15 @@ mod tests {
         assert!(words.unwrap().contains("no LEDs"));
         assert!(driver(&Board::named("simulated").unwrap()).1.is_none());
         // This test does not run on a Pi: a board with pins says why it has none, and what to do.
-        let (mut none, words) = driver(&Board::named("rpi-4b").unwrap());
-        assert!(words.is_some());
-        assert_eq!(none.show(&[Light::white(255); 8]), Ok(()));
+        let (mut none, words) = driver(&board(&["plain"]));
+        let told = none.fault().unwrap().words;
+        assert!(
+            words.is_none()
+                && told.contains("8 LEDs on pins: cannot use the GPIO pins of board rpi-4b")
+                && told.contains("group gpio"),
+            "{told}"
+        );
+        assert_eq!(none.show(&[Light::white(255); 8]).unwrap_err().words, told);
+        none.leave();
     }
 }

@@ -1,14 +1,27 @@
 //! LEDs: which one shows what, and when it is lit.
 //!
 //! ```text
-//!  node.rs ── PodLight list ──▶ shelf.rs (which LED shows which pod) ──▶ pattern.rs (lit or dark now) ──▶ driver
-//!  session ── link up, down ──▶                                        └▶ message `up/leds`: for drawings
+//!  node.rs ── PodLight list ──▶ shelf.rs ──▶ pattern.rs (lit or dark now) ──▶ panel.rs ──▶ driver
+//!  session ── link up, down ──▶  │  │ └▶ picture.rs: message `up/leds`, for drawings
+//!  master ── identify ─────────▶ │  └ palette.rs (state → pattern, colour), night.rs (dark, dimmed)
+//!                                └ places.rs (which LED is whose), pages.rs (whose turn it is)
+//!
+//!  driver: gpio.rs (a thread for each kind of LED) ──▶ protocol/ (bits and bytes) ──▶ pins, I2C, SPI, the kernel's LED class
 //! ```
 //!
 //! LEDs never hold up pods: a missing pin is a warning with the fix, no more.
 
+pub mod disk;
 pub mod gpio;
+pub mod night;
+mod pages;
+pub mod palette;
+pub mod panel;
 pub mod pattern;
+pub mod picture;
+mod places;
+pub mod protocol;
+pub mod settings;
 pub mod shelf;
 
 /// What one LED is to show at this moment. An LED of one colour burns as bright as the brightest of the three; one that can only be
@@ -62,11 +75,21 @@ pub trait Driver: Send {
     /// When something of the frame could not be shown. What can be shown is shown; the next frame is tried as if nothing had been.
     fn show(&mut self, frame: &[Light]) -> Result<(), DriverError>;
 
+    /// What cannot be used now: what the last frame met, or the opening. It may come and go between frames, as HATs are plugged.
+    fn fault(&self) -> Option<DriverError> {
+        None
+    }
+
+    /// Whether any LED burns when it should.
+    fn works(&self) -> bool {
+        false
+    }
+
     /// The agent ends in order: all dark, and what was taken is given back.
     fn leave(&mut self);
 }
 
-/// A board without pins.
+/// A board without LEDs that could be driven.
 pub struct NoPins;
 
 impl Driver for NoPins {

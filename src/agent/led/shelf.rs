@@ -1,20 +1,27 @@
-//! Which LED shows which pod: a pod keeps its LED as long as it lives.
+//! What each LED of a node shows now.
 //!
 //! In:       the pods' lights, whether the link is up, who asked to identify the board; time.
 //! Out:      frames for the driver when something changes, and a picture for messages when its patterns change.
+//! Never:    wakes anybody for an LED that is steady, or dark at night.
+//!
+//! Which LED is whose is `places.rs`' to say, what a state looks like `palette.rs`'.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::Light;
-use super::pattern::Pattern;
+use super::night::{Watch, Zone};
+use super::pages::{Pages, Turn};
+use super::palette::{State, level};
+use super::places::{Places, Who};
+use super::settings::{Overflow, Settings};
 use crate::board::{Board, Colour, Shows};
 use crate::clock::{Now, Tick};
 use crate::step::Machine;
 
-/// How a pod is, as far as an LED can tell.
+pub use super::picture::{LedPicture, PageNumber, Picture};
+
+/// How a pod is, as far as an LED can tell. One that has done its work is no pod for an LED any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PodState {
     /// Its images are being fetched.
@@ -27,20 +34,17 @@ pub enum PodState {
     NotReady,
     /// It fails again and again.
     CrashLoop,
-    /// It has done its work.
-    Done,
 }
 
 impl PodState {
-    /// The pattern of a state.
+    /// What an LED tells of it.
     #[must_use]
-    pub fn pattern(self) -> Pattern {
+    pub fn state(self) -> State {
         match self {
-            PodState::Pulling | PodState::Starting => Pattern::SlowBlink,
-            PodState::Ready => Pattern::Solid,
-            PodState::NotReady => Pattern::DoubleBlink,
-            PodState::CrashLoop => Pattern::FastBlink,
-            PodState::Done => Pattern::Off,
+            PodState::Pulling | PodState::Starting => State::Starting,
+            PodState::Ready => State::Ready,
+            PodState::NotReady => State::NotReady,
+            PodState::CrashLoop => State::CrashLoop,
         }
     }
 }
@@ -76,140 +80,184 @@ pub enum ShelfEffect {
     Tell(Picture),
 }
 
-/// What every LED of a node shows: `up/leds`, retained. JSON: `{"v":1,"board":"rpi-4b","leds":[{"name":"pod-1","colour":"green","pattern":"solid","shows":"default/web"}]}`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Picture {
-    /// The schema version of the link.
-    pub v: u32,
-    /// The board file's name.
-    pub board: String,
-    /// In the board's order.
-    pub leds: Vec<LedPicture>,
-}
-
-/// One LED of a [`Picture`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LedPicture {
-    /// As the board file names it.
-    pub name: String,
-    /// Its colour.
-    pub colour: Colour,
-    /// How it burns.
-    pub pattern: Pattern,
-    /// `node`, a pod as `namespace/name`, or empty.
-    pub shows: String,
-}
-
 /// The LEDs of one board.
 pub struct Shelf {
     board: Board,
+    settings: Settings,
     pods: Vec<PodLight>,
-    /// LED index by pod.
-    places: BTreeMap<String, usize>,
+    places: Places,
+    pages: Pages,
+    turn: Turn,
+    night: Watch,
     link: bool,
     identify_until: Option<Tick>,
-    /// Since when each LED shows its pattern.
-    patterns: Vec<(Pattern, Tick)>,
+    /// What each LED tells, and since when.
+    slots: Vec<(State, Tick)>,
     frame: Vec<Light>,
     drawn_at: Tick,
     picture: Option<Picture>,
 }
 
+/// What one LED is about.
+#[derive(Default)]
+struct About {
+    state: State,
+    shows: String,
+    /// Those that it is for, where they are several.
+    pods: Vec<String>,
+}
+
 impl Shelf {
-    /// All dark, without link.
+    /// All dark, without link; as the settings are when nobody says.
     #[must_use]
     pub fn new(board: Board) -> Self {
+        Self::with(board, Settings::default(), Zone::default())
+    }
+
+    /// All dark, without link. The zone is the one of the night hours.
+    #[must_use]
+    pub fn with(board: Board, settings: Settings, zone: Zone) -> Self {
         let count = board.leds.len();
+        // Without LEDs nothing changes at night.
+        let hours = settings.night.filter(|_| count > 0);
         Self {
+            pages: Pages::new(settings.page),
+            night: Watch::new(hours, zone),
             board,
+            settings,
             pods: Vec::new(),
-            places: BTreeMap::new(),
+            places: Places::default(),
+            turn: Turn::Page(0),
             link: false,
             identify_until: None,
-            patterns: vec![(Pattern::Off, Tick(0)); count],
+            slots: vec![(State::Nothing, Tick(0)); count],
             frame: vec![Light::DARK; count],
             drawn_at: Tick(0),
             picture: None,
         }
     }
 
-    fn place_pods(&mut self) {
-        let pods = &self.pods;
-        self.places.retain(|pod, _| pods.iter().any(|light| light.pod == *pod));
-        let places = &mut self.places;
-        // First those who ask for one by name; who holds it without having asked gives way.
-        for light in pods {
-            let Some(wanted) = &light.wants else { continue };
-            let Some(index) = self.board.leds.iter().position(|led| led.name == *wanted && led.shows == Shows::Pod) else {
-                continue;
-            };
-            let holder = places.iter().find(|(_, at)| **at == index).map(|(pod, _)| pod.clone());
-            match holder {
-                Some(holder) if holder == light.pod => {}
-                Some(holder) => {
-                    let asked = pods.iter().any(|other| other.pod == holder && other.wants.as_ref() == Some(wanted));
-                    if !asked {
-                        places.remove(&holder);
-                        places.insert(light.pod.clone(), index);
-                    }
-                }
-                None => {
-                    places.insert(light.pod.clone(), index);
-                }
-            }
-        }
-        for light in pods {
-            if places.contains_key(&light.pod) {
-                continue;
-            }
-            let free = (0..self.board.leds.len()).find(|index| {
-                self.board.leds.get(*index).is_some_and(|led| led.shows == Shows::Pod) && !places.values().any(|at| at == index)
-            });
-            if let Some(index) = free {
-                places.insert(light.pod.clone(), index);
-            }
-        }
+    fn place_pods(&mut self, now: Tick) {
+        let leds: Vec<(usize, &str)> = self
+            .board
+            .leds
+            .iter()
+            .enumerate()
+            .filter(|(_, led)| led.shows == Shows::Pod)
+            .map(|(index, led)| (index, led.name.as_str()))
+            .collect();
+        let who = match self.settings.overflow {
+            Overflow::Worst | Overflow::Page => Who::All,
+            Overflow::Annotation => Who::ThoseWhoAsk,
+        };
+        self.places.arrange(&self.pods, &leds, who);
+        let count = if self.settings.overflow == Overflow::Page { self.places.most() } else { 1 };
+        self.pages.set_count(count, now);
     }
 
-    fn wanted(&self, index: usize) -> (Pattern, String) {
-        let Some(led) = self.board.leds.get(index) else { return (Pattern::Off, String::new()) };
-        let (pattern, shows) = match led.shows {
-            Shows::Node => (if self.link { Pattern::Solid } else { Pattern::LongShort }, "node".to_owned()),
-            Shows::Pod => {
-                let pod = self.places.iter().find(|(_, at)| **at == index).map(|(pod, _)| pod);
-                pod.and_then(|pod| self.pods.iter().find(|light| light.pod == *pod))
-                    .map_or((Pattern::Off, String::new()), |light| (light.state.pattern(), light.pod.clone()))
-            }
+    /// What the LEDs of pods are about, by LED.
+    fn about_pods(&self) -> BTreeMap<usize, About> {
+        let mut states: BTreeMap<&str, State> = BTreeMap::new();
+        for pod in &self.pods {
+            let state = states.entry(pod.pod.as_str()).or_default();
+            *state = pod.state.state().max(*state);
+        }
+        let state = |pod: &str| states.get(pod).copied().unwrap_or_default();
+        let of = |led: usize| {
+            let pods: Vec<&str> = self.places.of(led).collect();
+            let worst = pods.iter().rev().copied().max_by_key(|pod| state(pod))?;
+            let shown = match self.settings.overflow {
+                Overflow::Worst | Overflow::Annotation => worst,
+                // Where there are fewer pods than pages they come round sooner.
+                Overflow::Page => pods.iter().copied().cycle().nth(self.turn.page() % pods.len()).unwrap_or(worst),
+            };
+            let several = if pods.len() > 1 { pods.into_iter().map(str::to_owned).collect() } else { Vec::new() };
+            Some(About { state: state(shown), shows: shown.to_owned(), pods: several })
         };
-        if self.identify_until.is_some() { (Pattern::Identify, shows) } else { (pattern, shows) }
+        (0..self.board.leds.len()).filter_map(|led| Some((led, of(led)?))).collect()
+    }
+
+    /// Whether one of this LED's pods is in a crash loop.
+    fn has_crash_loop(&self, led: usize) -> bool {
+        let loops = |pod: &str| self.pods.iter().any(|light| light.pod == pod && light.state == PodState::CrashLoop);
+        self.places.of(led).any(loops)
+    }
+
+    /// What an LED tells at this moment, if it is about `state`.
+    fn told(&self, led: usize, shows: Shows, state: State) -> State {
+        match (self.identify_until, self.turn, shows) {
+            (Some(_), ..) => State::Identify,
+            (None, Turn::Mark(_), Shows::Pod) if self.has_crash_loop(led) => State::CrashLoop,
+            (None, Turn::Mark(_), Shows::Pod) => State::Nothing,
+            (None, Turn::Page(_), Shows::Pod) | (None, _, Shows::Node) => state,
+        }
     }
 
     fn settle(&mut self, now: Now, out: &mut Vec<ShelfEffect>) {
+        let mut about = self.about_pods();
         let mut leds = Vec::with_capacity(self.board.leds.len());
-        for index in 0..self.board.leds.len() {
-            let (pattern, shows) = self.wanted(index);
-            if let Some(slot) = self.patterns.get_mut(index)
-                && slot.0 != pattern
-            {
-                *slot = (pattern, now.tick);
-            }
-            if let Some(led) = self.board.leds.get(index) {
-                leds.push(LedPicture { name: led.name.clone(), colour: led.colour, pattern, shows });
+        let mut tells = Vec::with_capacity(self.board.leds.len());
+        for (index, led) in self.board.leds.iter().enumerate() {
+            let About { state, shows, pods } = match led.shows {
+                Shows::Node => {
+                    let state = if self.link { State::Linked } else { State::LinkLost };
+                    About { state, shows: "node".to_owned(), pods: Vec::new() }
+                }
+                Shows::Pod => about.remove(&index).unwrap_or_default(),
+            };
+            tells.push(self.told(index, led.shows, state));
+            // The mark between two pages is for the eye, and not told.
+            let state = if self.identify_until.is_some() { State::Identify } else { state };
+            let rgb = (led.colour == Colour::Rgb && state != State::Nothing).then(|| {
+                let hue = state.hue(self.settings.palette);
+                [hue.0, hue.1, hue.2]
+            });
+            let pattern = state.pattern();
+            leds.push(LedPicture { name: led.name.clone(), colour: led.colour, pattern, shows, pods, rgb });
+        }
+        for (slot, state) in self.slots.iter_mut().zip(tells) {
+            if slot.0 != state {
+                *slot = (state, now.tick);
             }
         }
-        let picture = Picture { v: crate::link::message::SCHEMA, board: self.board.name.clone(), leds };
+        // First the light: messages are for who is far away.
+        self.draw(now, out);
+        let page = PageNumber { number: self.turn.page() + 1, of: self.pages.count() };
+        let picture = Picture {
+            v: crate::link::message::SCHEMA,
+            board: self.board.name.clone(),
+            leds,
+            night: self.night.is_night(),
+            page: Some(page).filter(|page| page.of > 1),
+        };
         if self.picture.as_ref() != Some(&picture) {
             self.picture = Some(picture.clone());
             out.push(ShelfEffect::Tell(picture));
         }
-        self.draw(now, out);
+    }
+
+    /// How bright an LED burns that tells this: 0 to 255.
+    fn level(&self, state: State) -> u8 {
+        let settings = &self.settings;
+        level(match state {
+            // Whoever asked stands before it.
+            State::Identify => 100,
+            state if self.night.is_night() && !(state.is_alarm() && settings.night_alarms) => settings.night_brightness_percent,
+            _ => settings.brightness_percent,
+        })
     }
 
     fn draw(&mut self, now: Now, out: &mut Vec<ShelfEffect>) {
         self.drawn_at = now.tick;
-        let lit = |(pattern, since): &(Pattern, Tick)| pattern.at(now.tick.since(*since)).0;
-        let light = |lit: bool| if lit { Light::white(255) } else { Light::DARK };
-        let frame: Vec<Light> = self.patterns.iter().map(|slot| light(lit(slot))).collect();
+        let light = |((state, since), colour): (&(State, Tick), Colour)| {
+            if !state.pattern().at(now.tick.since(*since)).0 {
+                return Light::DARK;
+            }
+            let level = self.level(*state);
+            if colour == Colour::Rgb { state.hue(self.settings.palette).light(level) } else { Light::white(level) }
+        };
+        let colours = self.board.leds.iter().map(|led| led.colour);
+        let frame: Vec<Light> = self.slots.iter().zip(colours).map(light).collect();
         if frame != self.frame {
             self.frame.clone_from(&frame);
             out.push(ShelfEffect::Show(frame));
@@ -231,17 +279,26 @@ impl Machine for Shelf {
         match input {
             ShelfInput::Pods(pods) => {
                 self.pods = pods;
-                self.place_pods();
+                self.place_pods(now.tick);
             }
             ShelfInput::Link(up) => self.link = up,
             ShelfInput::Identify(how_long) => self.identify_until = Some(now.tick.after(how_long)),
         }
+        self.turn = self.pages.turn(now.tick);
+        self.night.look(now);
         self.settle(now, out);
     }
 
     fn wake(&mut self, now: Now, out: &mut Vec<ShelfEffect>) {
-        if self.identify_until.is_some_and(|until| until <= now.tick) {
+        let identified = self.identify_until.is_some_and(|until| until <= now.tick);
+        if identified {
             self.identify_until = None;
+        }
+        let turn = self.pages.turn(now.tick);
+        let turned = turn != self.turn;
+        self.turn = turn;
+        let dusk_or_dawn = self.night.look(now);
+        if identified || turned || dusk_or_dawn {
             self.settle(now, out);
         } else {
             self.draw(now, out);
@@ -250,92 +307,16 @@ impl Machine for Shelf {
 
     fn next_wake(&self) -> Option<Tick> {
         let blink = self
-            .patterns
+            .slots
             .iter()
-            .filter_map(|(pattern, since)| pattern.at(self.drawn_at.since(*since)).1)
+            // What is dark by night does not blink.
+            .filter(|(state, _)| self.level(*state) > 0)
+            .filter_map(|(state, since)| state.pattern().at(self.drawn_at.since(*since)).1)
             .min()
             .map(|lasts| self.drawn_at.after(lasts));
-        [blink, self.identify_until].into_iter().flatten().min()
+        [blink, self.identify_until, self.pages.next_wake(), self.night.next_wake()].into_iter().flatten().min()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::Wall;
-
-    fn at(ms: u64) -> Now {
-        Now { tick: Tick(ms), wall: Wall(0) }
-    }
-
-    fn light(pod: &str, wants: Option<&str>, state: PodState) -> PodLight {
-        PodLight { pod: pod.into(), wants: wants.map(str::to_owned), state }
-    }
-
-    fn shown(shelf: &Shelf) -> Vec<String> {
-        shelf.picture().unwrap().leds.iter().map(|led| led.shows.clone()).collect()
-    }
-
-    fn shelf() -> Shelf {
-        let mut shelf = Shelf::new(Board::named("simulated").unwrap());
-        shelf.handle(at(0), ShelfInput::Link(true), &mut Vec::new());
-        shelf
-    }
-
-    #[test]
-    fn pods_take_the_next_free_led_and_keep_it() {
-        let mut shelf = shelf();
-        let mut out = Vec::new();
-        let all = [
-            light("d/a", None, PodState::Ready),
-            light("d/b", None, PodState::Ready),
-            light("d/c", Some("pod-1"), PodState::Ready),
-        ];
-        shelf.handle(at(1), ShelfInput::Pods(all[..2].to_vec()), &mut out);
-        assert_eq!(shown(&shelf)[..4], ["node", "d/a", "d/b", ""]);
-        shelf.handle(at(2), ShelfInput::Pods(all.to_vec()), &mut out);
-        assert_eq!(shown(&shelf)[..4], ["node", "d/c", "d/b", "d/a"], "who asks for an LED gets it");
-        shelf.handle(at(3), ShelfInput::Pods(vec![all[0].clone()]), &mut out);
-        assert_eq!(shown(&shelf)[..4], ["node", "", "", "d/a"], "the others keep theirs");
-    }
-
-    #[test]
-    fn more_pods_than_leds_and_names_that_no_led_has_harm_nothing() {
-        let mut shelf = shelf();
-        let many = (0..20).map(|i| light(&format!("d/{i}"), Some("nowhere"), PodState::Ready)).collect();
-        shelf.handle(at(1), ShelfInput::Pods(many), &mut Vec::new());
-        assert!(shown(&shelf).iter().all(|shows| !shows.is_empty()));
-        let mut none = Shelf::new(Board::named("generic").unwrap());
-        none.handle(at(1), ShelfInput::Pods(vec![light("d/a", None, PodState::CrashLoop)]), &mut Vec::new());
-        assert_eq!(none.next_wake(), None);
-    }
-
-    #[test]
-    fn a_blink_wakes_at_its_edges_and_a_steady_shelf_never() {
-        let mut shelf = shelf();
-        let mut out = Vec::new();
-        shelf.handle(at(10), ShelfInput::Pods(vec![light("d/a", None, PodState::Ready)]), &mut out);
-        assert_eq!(shelf.next_wake(), None);
-        shelf.handle(at(1000), ShelfInput::Pods(vec![light("d/a", None, PodState::CrashLoop)]), &mut out);
-        let mut edges = Vec::new();
-        for _ in 0..4 {
-            let wake = shelf.next_wake().unwrap();
-            out.clear();
-            shelf.wake(Now { tick: wake, wall: Wall(0) }, &mut out);
-            let [ShelfEffect::Show(frame)] = out.as_slice() else { panic!("a frame an edge: {out:?}") };
-            edges.push((wake.0, frame[1].is_lit()));
-        }
-        assert_eq!(edges, [(1100, false), (1200, true), (1300, false), (1400, true)]);
-    }
-
-    #[test]
-    fn a_lost_link_and_an_identify_are_seen() {
-        let mut shelf = shelf();
-        shelf.handle(at(5), ShelfInput::Link(false), &mut Vec::new());
-        assert_eq!(shelf.picture().unwrap().leds[0].pattern, Pattern::LongShort);
-        shelf.handle(at(6), ShelfInput::Identify(Duration::from_secs(1)), &mut Vec::new());
-        assert!(shelf.picture().unwrap().leds.iter().all(|led| led.pattern == Pattern::Identify));
-        shelf.wake(at(1006), &mut Vec::new());
-        assert_eq!(shelf.picture().unwrap().leds[0].pattern, Pattern::LongShort);
-    }
-}
+mod tests;

@@ -5,7 +5,7 @@
 //!                        │           ▲                                       │
 //!                        │           └───────── the kernel, as read ◀────────┘
 //!                        ├─▶ filter.rs ─▶ agent/exec.rs: an nftables table
-//!                        └─▶ wireguard/: a device and a socket of the agent's own, and what goes between them
+//!                        └─▶ wireguard/: the kernel's device; or one of the agent's own, a socket, and what goes between them
 //! ```
 //!
 //! * A peer on one of our LAN segments: a plain route to its pods, by way of its address.

@@ -164,6 +164,7 @@ fn link(message: &LinkMessage) -> Link {
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Address(bytes) => own_mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(Mac),
             LinkAttribute::LinkInfo(infos) if infos.contains(&LinkInfo::Kind(InfoKind::Vxlan)) => link.vxlan = vxlan(infos),
+            LinkAttribute::LinkInfo(infos) => link.wireguard = infos.contains(&LinkInfo::Kind(InfoKind::Wireguard)),
             _ => {}
         }
     }

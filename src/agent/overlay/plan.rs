@@ -296,8 +296,9 @@ pub fn changes(ids: &Ids, wanted: &Wanted, seen: &Seen) -> Vec<Change> {
         }
         (None, _) => {}
     }
-    // The device is made by who has its other end (`wireguard/run.rs`).
+    // The device is made by who has its other end (`wireguard/run.rs`), and the kernel's own is set up by it as well, on its port.
     let encrypted = wanted.wireguard.as_ref().and_then(|end| Some((end, seen.named(&end.link)?)));
+    let encrypted = encrypted.filter(|(_, (_, link))| link.up || !link.wireguard);
     if let Some((end, (number, _))) = encrypted.filter(|(end, (_, link))| link.mtu != end.mtu || !link.up) {
         changes.push(Change::SetDevice(number, end.mtu));
     }
@@ -324,6 +325,11 @@ pub fn changes(ids: &Ids, wanted: &Wanted, seen: &Seen) -> Vec<Change> {
     changes.extend(own.copied().map(Change::RemoveRoute));
     if let Some(device) = device {
         changes.extend(leftovers(ids, wanted, seen, device));
+    }
+    if wanted.wireguard.is_none() {
+        // The kernel's own stays when an agent ends; by now nobody asks for encryption any more.
+        let left = seen.named(&ids.wireguard()).filter(|(_, link)| link.wireguard);
+        changes.extend(left.map(|(number, _)| Change::RemoveDevice(number)));
     }
     changes
 }

@@ -20,6 +20,8 @@ pub struct Link {
     pub mtu: u32,
     /// What it is, if it is VXLAN.
     pub vxlan: Option<Vxlan>,
+    /// Whether the kernel's own WireGuard is behind it.
+    pub wireguard: bool,
 }
 
 /// A VXLAN device.

@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::agent::hooks::{HookEnd, HookOutcome};
 use crate::agent::images::progress::Told;
@@ -243,10 +242,7 @@ pub(in crate::agent) fn expire(pod: &mut Pod, now: Now, out: &mut Vec<Effect>) -
     let limit = spec.active_deadline?;
     let begun = pod.observed.sandboxes.last().map(|sandbox| sandbox.pod_start).or(pod.memory.begun)?;
     // By the wall only what an earlier agent saw: from here on by the clock that does not jump.
-    let (since, before) = *pod.memory.active.get_or_insert_with(|| {
-        let before = u64::try_from(now.wall.0.saturating_sub(begun.0)).unwrap_or_default();
-        (now.tick, Duration::from_millis(before))
-    });
+    let (since, before) = *pod.memory.active.get_or_insert_with(|| (now.tick, now.wall.since(begun)));
     let due = since.after(limit.saturating_sub(before));
     if due > now.tick {
         return Some(due);

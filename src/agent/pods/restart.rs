@@ -55,15 +55,12 @@ pub fn next_turn(dead: &ObservedContainer) -> Turn {
 #[must_use]
 pub fn due(dead: &ObservedContainer, now: Now) -> Tick {
     let RunState::Exited { finished, .. } = dead.state else { return now.tick };
-    let passed = Duration::from_millis(u64::try_from(now.wall.0.saturating_sub(finished.0)).unwrap_or_default());
-    now.tick.after(delay(dead).saturating_sub(passed))
+    now.tick.after(delay(dead).saturating_sub(now.wall.since(finished)))
 }
 
 fn forgiven(dead: &ObservedContainer) -> bool {
     match dead.state {
-        RunState::Exited { started, finished, .. } => {
-            u128::try_from(finished.0.saturating_sub(started.0)).unwrap_or_default() >= FORGIVEN.as_millis()
-        }
+        RunState::Exited { started, finished, .. } => finished.since(started) >= FORGIVEN,
         RunState::Created | RunState::Running { .. } => false,
     }
 }

@@ -308,5 +308,5 @@ impl Run {
 /// How long a container has run whose start the runtime tells by the wall. A wall that jumped in between makes a delay longer
 /// by no more than itself.
 fn ran(started: Wall, now: Now) -> Duration {
-    Duration::from_millis(u64::try_from(now.wall.0.saturating_sub(started.0)).unwrap_or_default())
+    now.wall.since(started)
 }

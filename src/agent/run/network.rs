@@ -100,6 +100,7 @@ pub(super) fn spawn(
     };
     supervisor.spawn("overlay", overlay::run::keep(ways, stop.clone()));
     let ends = overlay::wireguard::run::Parts {
+        choice: config.wireguard,
         data_dir: config.data_dir.clone(),
         wanted: tunnels_wanted,
         changed: seen,

@@ -7,18 +7,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::agent::clock_watch::ClockWatch;
 use crate::agent::config::AgentConfig;
 use crate::agent::devices::Offer;
 use crate::agent::devices::inventory::Inventory;
 use crate::agent::health::judge::Pressures;
+use crate::agent::health::sysinfo::watch::Seen;
 use crate::agent::health::sysinfo::{Machine as Facts, Sensors};
 use crate::agent::hooks::{HookEnd, HookOrder, HookOutcome};
 use crate::agent::images::Wanted;
+use crate::agent::led::panel::Panel;
 use crate::agent::led::shelf::{PodLight, PodState, Shelf, ShelfEffect, ShelfInput};
-use crate::agent::led::{Driver, DriverError, Light};
 use crate::agent::node::{self, Effect, Input, Node, Order, Outcome};
 use crate::agent::past::Past;
 use crate::agent::pods::status::LightState;
@@ -34,8 +37,11 @@ use crate::board::Board;
 use crate::clock::{Clock, Now, SystemClock, Tick};
 use crate::error::Chain;
 use crate::link::bus::{Bus, BusEvent, Publish};
+use crate::link::call::{Identified, Question};
 use crate::link::codec::{decode, encode};
-use crate::link::message::{Assignment, CallRequest, Credit, Head, Health, Info, NodeEvent, NodeImage, SCHEMA, VolumeReport};
+use crate::link::message::{
+    Assignment, CallBody, CallRequest, Credit, Head, Health, Info, NodeEvent, NodeImage, SCHEMA, VolumeReport,
+};
 use crate::link::mqtt::Place;
 use crate::link::session::{Session, SessionEffect, SessionInput};
 use crate::link::share::Share;
@@ -54,6 +60,8 @@ const FLOCK: usize = 64;
 pub(super) struct Agent {
     pub(super) config: AgentConfig,
     pub(super) clock: SystemClock,
+    /// How the clock was put right since the node began.
+    pub(super) watch: ClockWatch,
     pub(super) node: Node,
     pub(super) session: Session,
     /// The conversation about the network.
@@ -72,9 +80,9 @@ pub(super) struct Agent {
     pub(super) machine: Facts,
     pub(super) board: Board,
     pub(super) addresses: Vec<String>,
-    pub(super) driver: Box<dyn Driver>,
-    /// Why LEDs could not be lit, as it was said.
-    pub(super) unlit: Option<DriverError>,
+    pub(super) panel: Panel,
+    /// Why its LEDs cannot burn from the start.
+    pub(super) unlit: Option<String>,
     pub(super) bus: Arc<dyn Bus>,
     pub(super) topics: Topics,
     pub(super) orders: mpsc::Sender<Order>,
@@ -104,6 +112,8 @@ pub(super) struct Agent {
     pub(super) wireguard: watch::Receiver<String>,
     pub(super) info: Option<Info>,
     pub(super) pressures: watch::Receiver<Pressures>,
+    /// What is seen of the board.
+    pub(super) seen: watch::Receiver<Seen>,
     pub(super) runtime_is: RuntimeHealth,
     pub(super) health_at: Tick,
     pub(super) health_told: Option<Tick>,
@@ -149,10 +159,7 @@ impl Agent {
                     .chain(self.connected.then_some(self.health_at))
                     .min();
             tokio::select! { biased;
-                () = stop.cancelled() => {
-                    self.driver.leave();
-                    return;
-                }
+                () = stop.cancelled() => break,
                 Some(event) = events.recv() => {
                     if event == BusEvent::Connected {
                         self.learn_addresses().await;
@@ -179,6 +186,7 @@ impl Agent {
                     }
                 }
                 Ok(()) = self.pressures.changed() => self.health_soon(),
+                Ok(()) = self.seen.changed() => self.health_soon(),
                 Ok(()) = self.interfaces.changed() => {
                     if self.learn_addresses().await {
                         // A connection from an address that is no more says nothing for many seconds.
@@ -197,11 +205,12 @@ impl Agent {
                 }
                 () = self.streams.ended() => {}
                 () = self.clock.sleep_until(wake) => self.wake(),
-                else => return,
+                else => break,
             }
             self.tell_local_pods();
             self.tell();
         }
+        self.panel.leave();
     }
 
     /// Tells whoever asks which pods have which addresses, when that is something else than before.
@@ -296,27 +305,30 @@ impl Agent {
         self.show(effects);
     }
 
+    /// Blinks for somebody who looks for this board.
+    fn identify(&mut self, how_long: Duration) -> Identified {
+        let leds = self.board.leds.len();
+        if leds == 0 {
+            return Identified { leds, unlit: Some(format!("its board is {:?}, which has none", self.board.name)) };
+        }
+        tracing::info!(node = self.config.node, seconds = how_long.as_secs(), "identifies itself");
+        self.light(ShelfInput::Identify(how_long));
+        let unlit = self.unlit.clone().or_else(|| self.panel.trouble().map(ToString::to_string));
+        Identified { leds, unlit }
+    }
+
     fn show(&mut self, effects: Vec<ShelfEffect>) {
         for effect in effects {
             match effect {
-                ShelfEffect::Show(frame) => self.drive(&frame),
+                ShelfEffect::Show(frame) => {
+                    if let Some(error) = self.panel.show(&frame) {
+                        tracing::warn!(node = self.config.node, "{error}");
+                    }
+                }
                 ShelfEffect::Tell(picture) => {
                     if self.connected && !picture.leds.is_empty() {
                         self.publish(&NodeTopic::Leds, encode(&picture), true);
                     }
-                }
-            }
-        }
-    }
-
-    /// Lights the LEDs. One that cannot be lit is said once, until all can be again.
-    fn drive(&mut self, frame: &[Light]) {
-        match self.driver.show(frame) {
-            Ok(()) => self.unlit = None,
-            Err(error) => {
-                if self.unlit.as_ref() != Some(&error) {
-                    tracing::warn!(node = self.config.node, "{error}");
-                    self.unlit = Some(error);
                 }
             }
         }
@@ -386,10 +398,15 @@ impl Agent {
                 self.health_soon();
                 Ok(())
             }
-            NodeTopic::CallRequest(id) => decode::<CallRequest>(payload).map(|request| match self.down() {
+            NodeTopic::CallRequest(id) => decode::<CallRequest>(payload).map(|request| match (self.down(), &request.body) {
+                // The board needs no runtime.
+                (_, CallBody::Ask(Question::Identify(question))) => {
+                    let identified = self.identify(Duration::from_secs(question.seconds.into()));
+                    self.streams.reply(&id, &request, &json!(identified));
+                }
                 // Nobody waits for the time-out of a runtime that is known not to answer.
-                Some(words) => self.streams.refuse(&id, &request, words),
-                None => self.streams.start(id, request),
+                (Some(words), _) => self.streams.refuse(&id, &request, words),
+                (None, _) => self.streams.start(id, request),
             }),
             NodeTopic::CallCredit(id) => decode::<Credit>(payload).map(|credit| self.streams.credit(&id, credit)),
             NodeTopic::Info
@@ -476,7 +493,8 @@ impl Agent {
         if !self.connected {
             return;
         }
-        while let Some(report) = self.uplink.next_message() {
+        while let Some(mut report) = self.uplink.next_message() {
+            report.clock = Some(self.watch.told(self.clock.now()));
             if !self.publish(&NodeTopic::Report, encode(&report), false) {
                 self.uplink.lost(report);
                 self.retry_at = Some(self.clock.now().tick.after(RETRY));
@@ -486,11 +504,14 @@ impl Agent {
     }
 
     fn tell_health(&mut self, now: Now) {
+        if let Some(words) = self.watch.look(now) {
+            tracing::info!(node = self.config.node, "{words}");
+        }
         // The digest is over what was told: tell that first.
         self.tell();
         let reading = self.sensors.read();
         let pressures = *self.pressures.borrow_and_update();
-        let health = Health {
+        let mut health = Health {
             v: SCHEMA,
             time: rfc3339(now.wall),
             boot_id: self.machine.boot_id.clone(),
@@ -501,9 +522,6 @@ impl Agent {
             memory_available_bytes: reading.memory_available_bytes,
             disk_total_bytes: reading.disk_total_bytes,
             disk_available_bytes: reading.disk_available_bytes,
-            temperature_celsius: reading.temperature_celsius,
-            throttled: reading.throttled,
-            under_voltage: reading.under_voltage,
             agent_written_bytes: reading.agent_written_bytes,
             ready: self.runtime_is == RuntimeHealth::Ready,
             not_ready_because: self.down(),
@@ -516,10 +534,16 @@ impl Agent {
             pods_digest: self.uplink.digest(),
             incarnation: self.uplink.incarnation(),
             foreign_store: self.session.foreign().map(str::to_owned),
+            ..Health::default()
         };
+        self.seen.borrow_and_update().tell(&mut health);
         self.publish(&NodeTopic::Health, encode(&health), true);
         self.health_told = Some(now.tick);
         self.health_at = self.next_health(now.tick);
+        // A HAT may be plugged, or a bus fail, while nothing changes that LEDs show.
+        if let Some(error) = self.panel.look() {
+            tracing::warn!(node = self.config.node, "{error}");
+        }
     }
 
     /// Why nothing is to be had of the runtime: the kubelet's words, and the reason.

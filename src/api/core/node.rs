@@ -37,6 +37,8 @@ pub const PRESSURES: [(&str, &str); 3] = [
     ("DiskPressure", "node.kubernetes.io/disk-pressure"),
     ("PIDPressure", "node.kubernetes.io/pid-pressure"),
 ];
+/// The conditions by which a node says what its board suffers. One without the sensor for it has no such condition.
+pub const STRAINS: [&str; 3] = ["UnderVoltage", "Throttled", "Hot"];
 /// The taint of a node with little memory left. Pods that have asked for some tolerate it.
 pub const MEMORY_PRESSURE: &str = "node.kubernetes.io/memory-pressure";
 

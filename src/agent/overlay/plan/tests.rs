@@ -20,7 +20,7 @@ fn own() -> NodeNetwork {
 }
 
 fn link(name: &str) -> Link {
-    Link { name: name.into(), up: true, mtu: 1500, vxlan: None }
+    Link { name: name.into(), up: true, mtu: 1500, ..Link::default() }
 }
 
 /// This machine: 192.168.1.1/24 on its card, and its pods' bridge.
@@ -51,7 +51,7 @@ fn carry_out(seen: &mut Seen, changes: &[Change]) {
     for change in changes.iter().cloned() {
         match change {
             Change::AddDevice(vxlan, mtu) => {
-                let device = Link { name: ids().link(), up: true, mtu, vxlan: Some(vxlan) };
+                let device = Link { name: ids().link(), up: true, mtu, vxlan: Some(vxlan), ..Link::default() };
                 assert!(seen.links.insert(DEVICE, device).is_none());
             }
             Change::SetDevice(number, mtu) => {
@@ -146,6 +146,31 @@ fn encryption_takes_the_agents_device_or_nothing_and_never_another_way() {
     let gone = changes(&ids(), &Wanted::default(), &seen);
     carry_out(&mut seen, &gone);
     assert!(seen.routes.is_empty(), "{:?}", seen.routes);
+}
+
+#[test]
+fn the_kernels_own_device_is_set_up_by_who_makes_it_and_goes_when_nobody_asks_for_encryption() {
+    let mut seen = machine();
+    let own = Link { wireguard: true, up: false, mtu: 1420, ..link(&ids().wireguard()) };
+    seen.links.insert(ENCRYPTED, own.clone());
+    sealed("wireguard", &[NEAR], &mut seen);
+    assert_eq!(routes(&seen), ["10.244.2.0/24 None None last"], "no port yet: no way through it");
+    assert!(!seen.links[&ENCRYPTED].up);
+    seen.links.insert(ENCRYPTED, Link { up: true, mtu: 1400, ..own });
+    sealed("wireguard", &[NEAR], &mut seen);
+    assert_eq!(routes(&seen), ["10.244.2.0/24 None None last", "10.244.2.0/24 None Some(10) own"]);
+    assert_eq!(seen.links[&ENCRYPTED].mtu, 1420);
+    // One of another agent, and one that a person made, stay.
+    let other = Link { wireguard: true, ..link("bwg-ffffffff") };
+    seen.links.extend([(11, other), (12, Link { wireguard: true, ..link("wg0") })]);
+    sealed("route", &[NEAR], &mut seen);
+    assert_eq!(routes(&seen), ["10.244.2.0/24 Some(192.168.1.2) Some(2) own"]);
+    assert_eq!(seen.links.keys().copied().collect::<Vec<_>>(), [1, ETH0, 5, 11, 12]);
+    // Uninstalled.
+    seen.links.insert(ENCRYPTED, Link { wireguard: true, ..link(&ids().wireguard()) });
+    let gone = changes(&ids(), &Wanted::default(), &seen);
+    carry_out(&mut seen, &gone);
+    assert!(!seen.links.contains_key(&ENCRYPTED) && seen.routes.is_empty(), "{seen:?}");
 }
 
 #[test]

@@ -1,9 +1,12 @@
-//! WireGuard between nodes, in user space: what leaves for a peer's pods is encrypted, and what comes from them was sent by that peer.
+//! WireGuard between nodes: what leaves for a peer's pods is encrypted, and what comes from them was sent by that peer. The kernel does it where it can,
+//! else the agent itself, in user space; the one at one end does not know which is at the other.
 //!
 //! ```text
-//!  plan.rs ─▶ Wanted ─▶ run.rs: key (disk.rs), UDP socket, device `bwg-…`
-//!                          │
-//!  pods ─▶ route ─▶ device ─▶ tunnels.rs ─▶ UDP ─▶ the peer's socket ─▶ its tunnels.rs ─▶ its device ─▶ its pods
+//!  plan.rs ─▶ Wanted ─▶ run.rs: key (disk.rs), then one of
+//!              kernel.rs: the kernel's device `bwg-…`, told over netlink
+//!              tunnels.rs: a TUN device `bwg-…` and a UDP socket of the agent's
+//!
+//!  pods ─▶ route ─▶ device ─▶ UDP ─▶ the peer's ─▶ its device ─▶ its pods
 //!
 //!  own key and port ─▶ Info ─▶ the Node's annotation ─▶ network's share ─▶ the peers
 //! ```
@@ -13,10 +16,12 @@
 //!
 //! The device and the port are this agent's own: several agents of a machine have ports that follow each other, each tells its own.
 //!
-//! Rejected: the device kept when the agent ends (packets into it would wait for a process that may never come; without it the kernel says at once
-//! that nothing is reached); ranges of all agents of a machine behind one key (a node could say that it is on another's machine, and send as that one).
+//! The kernel's device stays when the agent ends, and goes on. Rejected: the same of user space (packets into it would wait for a process that may never
+//! come; without it the kernel says at once that nothing is reached); ranges of all agents of a machine behind one key (a node could say that it is on
+//! another's machine, and send as that one).
 
 pub mod disk;
+pub mod kernel;
 pub mod run;
 pub mod tunnels;
 
@@ -36,6 +41,31 @@ pub const PORTS: u16 = 16;
 pub const LINK_PREFIX: &str = "bwg-";
 /// What WireGuard adds to a packet: 60 bytes over IPv4. 80 over IPv6 is what all WireGuards of the world leave free, and so do we.
 pub const BYTES: u32 = 80;
+
+/// Who does it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Choice {
+    /// The kernel, if it has WireGuard; else the agent.
+    #[default]
+    Auto,
+    /// The kernel, or nobody.
+    Kernel,
+    /// The agent, in user space.
+    User,
+}
+
+impl Choice {
+    /// From a setting.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "auto" => Some(Self::Auto),
+            "kernel" => Some(Self::Kernel),
+            "user" => Some(Self::User),
+            _ => None,
+        }
+    }
+}
 
 /// The public half of a node's key (X25519).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

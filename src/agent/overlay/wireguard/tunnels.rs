@@ -2,7 +2,7 @@
 //!
 //! In:       packets that leave for peers' pods, datagrams from the network, which peers there are, and now.
 //! Out:      [`Step`]s for a sink; when to be woken.
-//! Never:    has a socket or a device (`run.rs`), or decides who is a peer (`peers.rs`, `plan.rs`).
+//! Never:    has a socket or a device (`tunnels/run.rs`), or decides who is a peer (`peers.rs`, `plan.rs`).
 //! Source:   WireGuard's paper; the handshake and the ciphers are `boringtun`'s. It reads the process' monotonic clock itself, and chance; here are: who
 //!           a datagram belongs to, which sources a peer may use, where a peer is by now, and when there is nothing to wake for.
 //!
@@ -17,6 +17,8 @@
 //!
 //! **A peer whose clock went back** (a Pi has none of its own) sends handshakes older than its last one, which are no good: then we begin one, for
 //! which only our clock counts.
+
+pub mod run;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddrV4};

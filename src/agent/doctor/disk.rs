@@ -1,0 +1,309 @@
+//! Hands: a machine as the tree of files below a root, and what is done to it.
+//!
+//! Links are followed within the root (`openat2`, `RESOLVE_IN_ROOT`): a card in a reader has links like `/boot/x`, and those are not
+//! meant for the machine that the reader hangs on.
+//!
+//! A file is replaced as a whole: written beside, synced, renamed over, folder synced. What cannot be finished leaves the old one. Its
+//! copy is made in the same way before, and both have the old one's mode and owner; FAT knows neither, and there both are equal anyway.
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+use super::exec::Programs;
+use super::{Act, BACKUP, Host, Room, Seen, quoted};
+use crate::agent::exec::ExecError;
+
+/// Larger is no file that a check reads.
+const MOST_BYTES: u64 = 1 << 20;
+/// So many copies of one file are kept; then something is wrong with who calls.
+const MOST_COPIES: usize = 99;
+
+/// Whether a machine runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// This one: its programs can be asked, and what is changed counts now.
+    Runs,
+    /// A card in a reader, an image that is mounted: files, no more.
+    Still,
+}
+
+/// A machine below a root.
+pub struct Tree {
+    root: PathBuf,
+    life: Life,
+    programs: Box<dyn Programs>,
+}
+
+/// Why an act was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum ActError {
+    /// The disk refuses.
+    #[error("cannot {act} {path}")]
+    Disk {
+        /// What was tried.
+        act: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A program refuses.
+    #[error(transparent)]
+    Program(#[from] ExecError),
+    /// A file has its most copies.
+    #[error("{0} has {MOST_COPIES} copies from before: remove those that nobody needs")]
+    Copies(PathBuf),
+}
+
+impl Tree {
+    /// `root` is `/` for the machine that this runs on.
+    #[must_use]
+    pub fn new(root: &Path, life: Life, programs: Box<dyn Programs>) -> Self {
+        Self { root: root.to_owned(), life, programs }
+    }
+
+    /// Opens below the root; links stay within it.
+    fn open(&self, path: &str, flags: OFlags) -> io::Result<File> {
+        let flags = flags | OFlags::CLOEXEC;
+        if self.root == Path::new("/") {
+            return Ok(rustix::fs::open(path, flags, Mode::empty())?.into());
+        }
+        let root = File::open(&self.root)?;
+        Ok(rustix::fs::openat2(&root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT)?.into())
+    }
+
+    /// Where something below the root really is, links followed.
+    fn real(&self, path: &str) -> io::Result<PathBuf> {
+        let file = self.open(path, OFlags::PATH)?;
+        std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
+    }
+
+    /// The real place of a file that may not be there yet, its folder made.
+    fn place(&self, path: &str) -> io::Result<PathBuf> {
+        match self.real(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            found => return found,
+        }
+        let (folder, name) = path.rsplit_once('/').ok_or(io::ErrorKind::InvalidInput)?;
+        let folder = if folder.is_empty() { "/" } else { folder };
+        let real = match self.real(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && folder != "/" => {
+                let folder = self.place(folder)?;
+                std::fs::create_dir(&folder)?;
+                folder
+            }
+            found => found?,
+        };
+        Ok(real.join(name))
+    }
+
+    /// Does one thing.
+    ///
+    /// # Errors
+    /// When it cannot be done; a file is then as it was.
+    pub fn act(&self, act: &Act) -> Result<Done, ActError> {
+        match act {
+            Act::Write { path, content } => return self.write(path, content.as_bytes()),
+            Act::Enable(unit) => self.systemctl("enable", unit)?,
+            Act::Disable(unit) => self.systemctl("disable", unit)?,
+            Act::Now { program, arguments } if self.runs() => {
+                self.programs.run(program, &arguments.iter().map(String::as_str).collect::<Vec<_>>())?;
+            }
+            Act::Now { .. } => return Ok(Done::Nothing),
+            Act::Install(package) => self.programs.install(package)?,
+        }
+        Ok(Done::Ran(self.told(act)))
+    }
+
+    /// An act as a person would type it.
+    fn told(&self, act: &Act) -> String {
+        match act {
+            Act::Write { path, .. } => self.shown(path),
+            Act::Enable(unit) => super::systemctl(self, "enable", unit).replacen("sudo ", "", 1),
+            Act::Disable(unit) => super::systemctl(self, "disable", unit).replacen("sudo ", "", 1),
+            Act::Now { program, arguments } => {
+                [*program].into_iter().chain(arguments.iter().map(String::as_str)).map(quoted).collect::<Vec<_>>().join(" ")
+            }
+            Act::Install(package) => format!("apt-get install -y {package}"),
+        }
+    }
+
+    fn systemctl(&self, verb: &str, unit: &str) -> Result<(), ActError> {
+        if self.runs() {
+            return Ok(self.programs.run("systemctl", &[verb, "--now", unit])?);
+        }
+        let root = format!("--root={}", self.root.display());
+        Ok(self.programs.run("systemctl", &[&root, verb, unit])?)
+    }
+
+    fn write(&self, path: &str, content: &[u8]) -> Result<Done, ActError> {
+        let failed = |act, path: &Path| {
+            let path = path.to_owned();
+            move |source| ActError::Disk { act, path, source }
+        };
+        let shown = self.root.join(path.trim_start_matches('/'));
+        let real = self.place(path).map_err(failed("write", &shown))?;
+        let old = match std::fs::read(&real) {
+            Ok(old) if old == content => return Ok(Done::Nothing),
+            Ok(old) => Some((old, std::fs::metadata(&real).map_err(failed("look at", &real))?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(failed("read", &real)(error)),
+        };
+        let backup = match &old {
+            None => None,
+            Some((bytes, like)) => {
+                let copy = self.backup(path);
+                let name = copy.rsplit('/').next().unwrap_or_default();
+                if name.is_empty() {
+                    return Err(ActError::Copies(real));
+                }
+                let beside = real.with_file_name(name);
+                replace(&beside, bytes, Some(like)).map_err(failed("keep a copy as", &beside))?;
+                Some((beside, self.shown(&copy)))
+            }
+        };
+        if let Err(source) = replace(&real, content, old.as_ref().map(|(_, like)| like)) {
+            // Nothing was changed, so nothing can be put back.
+            if let Some((beside, _)) = backup {
+                let _ = std::fs::remove_file(beside);
+            }
+            return Err(failed("write", &real)(source));
+        }
+        Ok(Done::Wrote { path: self.shown(path), backup: backup.map(|(_, shown)| shown) })
+    }
+}
+
+/// What an act came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// It was so already, or there is nothing that runs.
+    Nothing,
+    /// A file was written; what it was is in the other one.
+    Wrote {
+        /// The file.
+        path: String,
+        /// Its copy; none: it is new.
+        backup: Option<String>,
+    },
+    /// A command did it.
+    Ran(String),
+}
+
+impl Host for Tree {
+    fn read(&self, path: &str) -> Seen {
+        let file = match self.open(path, OFlags::RDONLY | OFlags::NONBLOCK) {
+            Ok(file) => file,
+            Err(error) => {
+                return match error.kind() {
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Seen::Missing,
+                    io::ErrorKind::PermissionDenied => Seen::Denied,
+                    _ => Seen::Strange(error.to_string()),
+                };
+            }
+        };
+        let mut bytes = Vec::new();
+        // A byte more than is taken tells the end from the limit.
+        if let Err(error) = file.take(MOST_BYTES + 1).read_to_end(&mut bytes) {
+            return Seen::Strange(error.to_string());
+        }
+        if bytes.len() as u64 > MOST_BYTES {
+            return Seen::Strange("it is larger than 1 MiB".to_owned());
+        }
+        String::from_utf8(bytes).map_or_else(|_| Seen::Strange("it is not text".to_owned()), Seen::Text)
+    }
+
+    fn list(&self, folder: &str) -> Vec<String> {
+        let Ok(folder) = self.real(folder) else { return Vec::new() };
+        let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+        let mut names: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    fn exists(&self, path: &str) -> bool {
+        self.open(path, OFlags::PATH | OFlags::NOFOLLOW).is_ok()
+    }
+
+    fn link(&self, path: &str) -> Option<String> {
+        let file = self.open(path, OFlags::PATH | OFlags::NOFOLLOW).ok()?;
+        rustix::fs::readlinkat(&file, "", Vec::new()).ok()?.into_string().ok()
+    }
+
+    fn room(&self, path: &str) -> Option<Room> {
+        let disk = rustix::fs::fstatvfs(self.open(path, OFlags::PATH).ok()?).ok()?;
+        Some(Room {
+            total_bytes: disk.f_blocks.saturating_mul(disk.f_frsize),
+            available_bytes: disk.f_bavail.saturating_mul(disk.f_frsize),
+            files: disk.f_files,
+            files_free: disk.f_favail,
+        })
+    }
+
+    fn runs(&self) -> bool {
+        self.life == Life::Runs
+    }
+
+    fn ask(&self, program: &str, arguments: &[&str]) -> Option<String> {
+        if self.runs() { self.programs.ask(program, arguments) } else { None }
+    }
+
+    fn shown(&self, path: &str) -> String {
+        self.root.join(path.trim_start_matches('/')).to_string_lossy().into_owned()
+    }
+
+    fn resolved(&self, path: &str) -> String {
+        let real = self.real(path).ok().zip(std::fs::canonicalize(&self.root).ok());
+        let below = real.and_then(|(real, root)| Some(real.strip_prefix(root).ok()?.to_str()?.to_owned()));
+        below.map_or_else(|| path.to_owned(), |below| format!("/{below}"))
+    }
+
+    fn backup(&self, path: &str) -> String {
+        let path = self.resolved(path);
+        let numbers = (1..=MOST_COPIES).map(|number| match number {
+            1 => format!("{path}{BACKUP}"),
+            number => format!("{path}{BACKUP}-{number}"),
+        });
+        numbers.into_iter().find(|path| !self.exists(path)).unwrap_or_default()
+    }
+}
+
+/// Replaces a file, or makes it. `like`: whose mode and owner it gets.
+fn replace(path: &Path, content: &[u8], like: Option<&std::fs::Metadata>) -> io::Result<()> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut beside = name.to_owned();
+    beside.push(".new");
+    let beside = path.with_file_name(beside);
+    let written = write_beside(&beside, content, like).and_then(|()| std::fs::rename(&beside, path));
+    if written.is_err() {
+        // Half of a file on a full disk is in the way of everybody.
+        let _ = std::fs::remove_file(&beside);
+    }
+    written?;
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+}
+
+fn write_beside(beside: &Path, content: &[u8], like: Option<&std::fs::Metadata>) -> io::Result<()> {
+    let _ = std::fs::remove_file(beside);
+    let mode = like.map_or(0o644, std::fs::Metadata::mode) & 0o7777;
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(beside)?;
+    let made = file.metadata()?;
+    if let Some(like) = like
+        && (like.uid(), like.gid()) != (made.uid(), made.gid())
+    {
+        std::os::unix::fs::fchown(&file, Some(like.uid()), Some(like.gid()))?;
+    }
+    if made.mode() & 0o7777 != mode
+        && let Err(error) = file.set_permissions(std::fs::Permissions::from_mode(mode))
+        // FAT has one mode for all files.
+        && like.is_some()
+    {
+        return Err(error);
+    }
+    file.write_all(content)?;
+    file.sync_all()
+}
