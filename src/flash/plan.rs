@@ -16,7 +16,7 @@ use super::{cloud_init, firstrun};
 /// The kernel's command line, one line.
 pub const CMDLINE: &str = "cmdline.txt";
 /// Files of which the text counts.
-pub const READ: &[&str] = &[CMDLINE, "user-data", "meta-data", "network-config", "issue.txt"];
+pub const READ: &[&str] = &[CMDLINE, "user-data", "meta-data", "network-config", "issue.txt", firstrun::NAME];
 /// In each text file of ours that may stand where another's was.
 pub const MARK: &str = "Written by `bramble flash`";
 /// What the name of somebody's own file ends with when ours took its place.
@@ -33,7 +33,7 @@ const MEMORY: [&str; 2] = ["cgroup_memory=1", "cgroup_enable=memory"];
 pub struct Contents {
     /// The names in its root.
     pub names: BTreeSet<String>,
-    /// The text of those in [`READ`].
+    /// The text of those in [`READ`], by their names in lower case: FAT makes no difference.
     pub texts: BTreeMap<String, String>,
     /// What is free; `None`: not known.
     pub free_bytes: Option<u64>,
@@ -81,6 +81,9 @@ pub enum Refusal {
         /// The program's.
         agent: Machine,
     },
+    /// Nothing can be put at the end of the command line.
+    #[error("its cmdline.txt {0}")]
+    CommandLine(&'static str),
     /// The partition is too full.
     #[error("its boot partition has room for {free_bytes} bytes, and {needed_bytes} are needed")]
     Full {
@@ -129,7 +132,7 @@ impl Plan {
 /// What sort of image this is.
 ///
 /// # Errors
-/// [`Refusal::NotPi`].
+/// [`Refusal::NotPi`], [`Refusal::CommandLine`].
 pub fn image(contents: &Contents) -> Result<Image, Refusal> {
     let has = |name: &str| contents.names.iter().any(|held| held.eq_ignore_ascii_case(name));
     // Those that 64-bit images have too come last.
@@ -139,6 +142,13 @@ pub fn image(contents: &Contents) -> Result<Image, Refusal> {
     let missing: Vec<&str> = wanted.into_iter().filter(|(_, there)| !there).map(|(name, _)| name).collect();
     if !missing.is_empty() {
         return Err(Refusal::NotPi { missing });
+    }
+    // Without its root= the Pi would not start.
+    match contents.texts.get(CMDLINE).map(|text| text.lines().filter(|line| !line.trim().is_empty()).count()) {
+        Some(1) => {}
+        Some(0) => return Err(Refusal::CommandLine("is empty")),
+        Some(_) => return Err(Refusal::CommandLine("has more than one line, of which the Pi reads the first")),
+        None => return Err(Refusal::CommandLine("is no text file that can be read")),
     }
     let first_boot = if ["user-data", "meta-data", "network-config", BY_CLOUD_INIT].iter().any(|name| has(name)) {
         FirstBoot::CloudInit
@@ -152,7 +162,7 @@ pub fn image(contents: &Contents) -> Result<Image, Refusal> {
 /// first time.
 ///
 /// # Errors
-/// [`Refusal::Machine`], [`Refusal::Full`].
+/// [`Refusal::Machine`], [`Refusal::CommandLine`], [`Refusal::Full`].
 pub fn plan(image: Image, contents: &Contents, settings: &Settings, agent: &[u8], instance: &str) -> Result<Plan, Refusal> {
     let machine = Machine::of(agent);
     if machine != image.machine {
@@ -190,10 +200,19 @@ pub fn plan(image: Image, contents: &Contents, settings: &Settings, agent: &[u8]
             String::new()
         }
         FirstBoot::Script { mount } => {
+            let command = firstrun::command(mount);
+            let runs = |word: &&str| word.starts_with("systemd.run=");
+            // systemd would run both; and the line only ever gets more at its end, so the other's word cannot be taken out.
+            if text(CMDLINE).split_whitespace().filter(runs).any(|word| !command.split_whitespace().any(|ours| ours == word)) {
+                return Err(Refusal::CommandLine("has systemd run another's script at the first boot (`systemd.run=`)"));
+            }
+            if is_somebodys(text(firstrun::NAME)) {
+                plan.add(&format!("{}{KEPT}", firstrun::NAME), text(firstrun::NAME));
+            }
             for (path, text) in firstrun::files(settings) {
                 plan.add(&path, text);
             }
-            firstrun::command(mount)
+            command
         }
     };
     words.extend(run.split_whitespace());

@@ -101,10 +101,11 @@ impl<D: Disk> Volume<D> {
             let mut texts = std::collections::BTreeMap::new();
             for entry in root.iter() {
                 let entry = entry?;
-                if entry.is_file() && entry.len() <= TEXT && super::plan::READ.contains(&entry.file_name().as_str()) {
+                let name = entry.file_name().to_ascii_lowercase();
+                if entry.is_file() && entry.len() <= TEXT && super::plan::READ.contains(&name.as_str()) {
                     let mut bytes = Vec::new();
                     entry.to_file().read_to_end(&mut bytes)?;
-                    texts.insert(entry.file_name(), String::from_utf8_lossy(&bytes).into_owned());
+                    texts.insert(name, String::from_utf8_lossy(&bytes).into_owned());
                 }
             }
             let names = names(root).into_iter().chain(waiting).collect();
