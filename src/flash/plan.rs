@@ -144,7 +144,7 @@ pub fn image(contents: &Contents) -> Result<Image, Refusal> {
         return Err(Refusal::NotPi { missing });
     }
     // Without its root= the Pi would not start.
-    match contents.texts.get(CMDLINE).map(|text| text.lines().filter(|line| !line.trim().is_empty()).count()) {
+    match contents.texts.get(CMDLINE).map(|text| text.lines().filter(|line| !line.trim_matches(is_blank).is_empty()).count()) {
         Some(1) => {}
         Some(0) => return Err(Refusal::CommandLine("is empty")),
         Some(_) => return Err(Refusal::CommandLine("has more than one line, of which the Pi reads the first")),
@@ -203,7 +203,11 @@ pub fn plan(image: Image, contents: &Contents, settings: &Settings, agent: &[u8]
             let command = firstrun::command(mount);
             let runs = |word: &&str| word.starts_with("systemd.run=");
             // systemd would run both; and the line only ever gets more at its end, so the other's word cannot be taken out.
-            if text(CMDLINE).split_whitespace().filter(runs).any(|word| !command.split_whitespace().any(|ours| ours == word)) {
+            if text(CMDLINE).split_whitespace().filter(runs).any(|word| {
+                !command
+                    .split_whitespace()
+                    .any(|ours| ours == word || (contents.unfinished && ours.starts_with(word.trim_matches(is_blank))))
+            }) {
                 return Err(Refusal::CommandLine("has systemd run another's script at the first boot (`systemd.run=`)"));
             }
             if is_somebodys(text(firstrun::NAME)) {
@@ -216,7 +220,7 @@ pub fn plan(image: Image, contents: &Contents, settings: &Settings, agent: &[u8]
         }
     };
     words.extend(run.split_whitespace());
-    let line = with_words(text(CMDLINE), &words);
+    let line = with_words(text(CMDLINE), &words, contents.unfinished);
     plan.cmdline = (line != text(CMDLINE)).then_some(line);
     match contents.free_bytes {
         Some(free_bytes) if free_bytes < plan.needed(contents.cluster_bytes) => {
@@ -231,9 +235,19 @@ fn is_somebodys(text: &str) -> bool {
     !text.contains(MARK) && text.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'))
 }
 
-/// The command line with these words at its end, those that it has already left where they are.
-fn with_words(line: &str, words: &[&str]) -> String {
-    let body = line.trim_end_matches(['\n', '\r', ' ']);
+/// What a line may end with; zeros where a writer got as far as its length.
+fn is_blank(c: char) -> bool {
+    c.is_whitespace() || c == '\0'
+}
+
+/// The command line with these words at its end, those that it has already left where they are. Of one that is `unfinished` the last word may be
+/// the beginning of one of them.
+fn with_words(line: &str, words: &[&str], unfinished: bool) -> String {
+    let mut body = line.trim_end_matches(is_blank);
+    let last = body.rsplit(is_blank).next().unwrap_or_default();
+    if unfinished && words.iter().any(|word| word.starts_with(last) && *word != last) {
+        body = body.strip_suffix(last).unwrap_or(body).trim_end_matches(is_blank);
+    }
     let had: BTreeSet<&str> = body.split_whitespace().collect();
     let more: Vec<&str> = words.iter().copied().filter(|word| !had.contains(word)).collect();
     if more.is_empty() { line.to_owned() } else { format!("{body} {}\n", more.join(" ")).trim_start().to_owned() }
