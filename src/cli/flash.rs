@@ -20,11 +20,12 @@ pub(super) struct Args {
     /// A Raspberry Pi OS image (.img, .img.xz, .img.gz), a card (/dev/…), or the folder where a card's boot partition is mounted
     #[arg(value_name = "IMAGE|DEVICE|DIR")]
     target: PathBuf,
-    /// Leaves the image as it is and writes to this file or card; `{n}` stands for the number with --count
-    #[arg(short, long, value_name = "FILE|DEVICE")]
+    // clap takes the placeholder in a help text for a line break, and in the name of a value for what it is.
+    /// Leaves the image as it is and writes to this file or card; with --count the number goes where the braces are
+    #[arg(short, long, value_name = "FILE|DEVICE|FILE-{n}")]
     output: Option<PathBuf>,
-    /// The node's name, and its host's; `{n}` stands for the number with --count
-    #[arg(long)]
+    /// The node's name, and its host's; with --count the number goes where the braces are
+    #[arg(long, value_name = "NAME|NAME-{n}")]
     name: String,
     /// How many images are written, numbered from 1
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
@@ -109,6 +110,9 @@ pub(super) fn run(args: Args) -> Result<(), Report> {
         .iter()
         .map(|number| Typed { name: numbered(&args.name, *number), ..typed.clone() }.check().map_err(faults))
         .collect::<Result<_, _>>()?;
+    for one in &settings {
+        taken_by_the_agent(one)?;
+    }
     let work = Work { args, typed, agent };
     let args = &work.args;
     let kind = disk::kind(&args.target).map_err(|error| cannot("read", &args.target, error))?;
@@ -210,16 +214,45 @@ fn typed(args: &Args) -> Result<Typed, Report> {
     })
 }
 
-/// The text of --config, if the agent would take it.
+/// The text of --config, if the agent would take it with the flags.
 fn config(args: &Args) -> Result<String, Report> {
-    let Some(path) = &args.config else { return Ok(String::new()) };
     #[cfg(feature = "agent")]
     {
         use crate::config::{FileMay, Flag};
-        let flags = [Flag { name: "--name", key: "node", value: Some("x".to_owned()) }];
-        crate::agent::config::AgentConfig::load(Some((path, FileMay::NotBeMissing)), [], &flags)?;
+        let flag = |name, key, value: &Option<String>| Flag { name, key, value: value.clone() };
+        let flags = [
+            flag("--name", "node", &Some("x".to_owned())),
+            flag("--master", "join.master", &args.master),
+            flag("--token", "join.token", &args.token),
+        ];
+        // The node folder's has a master of its own.
+        let folder = args.node_dir.as_ref().map(|dir| dir.join("agent.toml")).filter(|path| path.exists());
+        for path in [args.config.as_ref(), folder.as_ref()] {
+            let file = path.map(|path| (path.as_path(), FileMay::NotBeMissing));
+            crate::agent::config::AgentConfig::load(file, [], &flags)?;
+        }
     }
-    text(path)
+    args.config.as_deref().map_or(Ok(String::new()), text)
+}
+
+/// Whether the agent takes what was put together of several files: each may be right, and they may not fit.
+fn taken_by_the_agent(settings: &Settings) -> Result<(), Report> {
+    #[cfg(feature = "agent")]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let path = std::env::temp_dir().join(format!("bramble-{}.toml", Rng::from_os("configuration").name_suffix(16)));
+        let written = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        let written = written.and_then(|mut file| file.write_all(settings.agent_toml.as_bytes()));
+        let file = Some((path.as_path(), crate::config::FileMay::NotBeMissing));
+        let loaded = written.map(|()| crate::agent::config::AgentConfig::load(file, [], &[]));
+        let _ = std::fs::remove_file(&path);
+        if let Err(wrong) = loaded.map_err(|error| cannot("write", &path, error))? {
+            return Err(faults(vec![format!("the agent would not take its configuration:\n{wrong}")]));
+        }
+    }
+    #[cfg(not(feature = "agent"))]
+    let _ = settings;
+    Ok(())
 }
 
 /// What `bramble node add` made: the text of `agent.toml`, and the agent's own files.
@@ -264,6 +297,11 @@ fn from_image(work: &Work, packing: Packing, jobs: &[(PathBuf, &Settings)]) -> R
         }
         _ => None,
     };
+    let is_device = |path: &Path| matches!(disk::kind(path), Ok(Kind::Device(_)));
+    if let Some((card, _)) = jobs.iter().find(|(path, _)| args.count.is_some() && is_device(path)) {
+        return Err(Report::usage(format!("--count writes image files, and {} is a card", card.display()))
+            .fix("write one card at a time, without --count; or name files, and write each to a card"));
+    }
     for (path, _) in jobs.iter().filter(|_| device.is_none()) {
         if path.exists() {
             return Err(Report::usage(format!("{} is there already", path.display())).fix("name another file, or remove it"));
@@ -409,6 +447,9 @@ fn refused(named: &Path, refusal: &Refusal) -> Report {
     let fix = match refusal {
         Refusal::NotPi { .. } => "take an image of Raspberry Pi OS".to_owned(),
         Refusal::Machine { image, .. } => format!("give the agent for it: --agent \"$(cross/build.sh {})\"", image.board()),
+        Refusal::CommandLine(_) => {
+            "take a fresh image of Raspberry Pi OS, not set up by another tool; or start the card once, so that what waits on it is done".to_owned()
+        }
         Refusal::Full { .. } => "remove from it what is not needed, or take a fresh image".to_owned(),
     };
     Report { fix: Some(fix), ..unusable(named, refusal.to_string()) }
@@ -461,7 +502,7 @@ fn not_written(path: &Path, error: VolumeError) -> Report {
 }
 
 fn finished(path: &Path, settings: &Settings, contents: &Contents, plan: &Plan) {
-    let replaced = contents.names.iter().any(|name| name == "bramble");
+    let replaced = contents.names.iter().any(|name| name.eq_ignore_ascii_case("bramble"));
     let again = if replaced { ", in place of what was there" } else { "" };
     let joins = if plan.files.iter().any(|file| file.path.ends_with("/node.crt")) {
         "it is in the cluster from its first start"
@@ -485,6 +526,12 @@ fn planned(work: &Work, contents: &Contents, named: &Path, settings: &Settings, 
         // Now that nothing else is in its way. The folder outlives a failure: the node is in the cluster then.
         let dir = std::env::temp_dir().join(format!("{instance}-{}", settings.name));
         super::node::make(work.args.data_dir.clone(), &settings.name, &dir)?;
+        // Before anything is written: whoever stops this now finds the certificate there.
+        say(&format!(
+            "node {} is in the cluster; until it is on the card its certificate lies in {}\n",
+            settings.name,
+            dir.display()
+        ));
         let kept = Kept(Some(dir.clone()));
         let with_node = || {
             let typed = Typed { name: settings.name.clone(), node: Some(node_folder(&dir)?), ..work.typed.clone() };

@@ -34,7 +34,10 @@ fn person(user: &User) -> String {
         json!(GROUPS)
     );
     match &user.password_hash {
-        Some(hash) => text.push_str(&format!("  lock_passwd: false\n  passwd: {}\n", json!(hash))),
+        // The first counts for an account that cloud-init makes, the second for one that the image has.
+        Some(hash) => {
+            text.push_str(&format!("  lock_passwd: false\n  passwd: {0}\n  hashed_passwd: {0}\n", json!(hash)));
+        }
         None => text.push_str("  lock_passwd: true\n"),
     }
     if !user.keys.is_empty() {

@@ -148,7 +148,7 @@ pub fn first_sector(disk: &mut impl Disk) -> io::Result<([u8; 512], u64)> {
     Ok((sector, total))
 }
 
-/// Copies an image into a new file, which takes no room for what is zero. `told`: bytes read of the source, of how many.
+/// Copies an image into a new file, which takes no room for what is zero, and is its owner's only: keys are put into it. `told`: bytes read of the source, of how many.
 ///
 /// # Errors
 /// Those of both files; a packed source that is cut short or damaged.
@@ -162,7 +162,7 @@ pub fn unpack(from: &Path, packing: Packing, to: &Path, told: &mut dyn FnMut(u64
         Packing::Gzip => Box::new(flate2::read::MultiGzDecoder::new(counted)),
         Packing::None | Packing::Other(_) => Box::new(counted),
     };
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(to)?;
+    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(to)?;
     let mut block = vec![0; BLOCK];
     let mut length = 0;
     loop {
@@ -245,8 +245,11 @@ pub fn folder_contents(folder: &Path) -> io::Result<Contents> {
         names.insert(entry?.file_name().to_string_lossy().into_owned());
     }
     let mut texts = BTreeMap::new();
-    for name in READ.iter().filter(|name| names.contains(**name)) {
-        texts.insert((*name).to_owned(), String::from_utf8_lossy(&fs::read(folder.join(name))?).into_owned());
+    for name in &names {
+        let key = name.to_ascii_lowercase();
+        if READ.contains(&key.as_str()) {
+            texts.insert(key, String::from_utf8_lossy(&fs::read(folder.join(name))?).into_owned());
+        }
     }
     let room = rustix::fs::statvfs(folder)?;
     Ok(Contents {
@@ -277,7 +280,7 @@ pub fn folder_apply(folder: &Path, plan: &Plan) -> io::Result<()> {
         write(&path, &file.bytes)?;
     }
     for name in plan.in_root() {
-        fs::rename(waits(name), folder.join(name))?;
+        fs::rename(waits(name), held(folder, name)?)?;
     }
     if folder.join("bramble").exists() {
         fs::remove_dir_all(folder.join("bramble"))?;
@@ -286,10 +289,21 @@ pub fn folder_apply(folder: &Path, plan: &Plan) -> io::Result<()> {
     if let Some(line) = &plan.cmdline {
         let beside = folder.join("cmdline.new");
         write(&beside, line.as_bytes())?;
-        fs::rename(beside, folder.join(CMDLINE))?;
+        fs::rename(beside, held(folder, CMDLINE)?)?;
     }
     rustix::fs::syncfs(File::open(folder)?)?;
     Ok(())
+}
+
+/// A file's path in a folder where it may stand in capital letters: FAT makes no difference, the system that shows it may.
+fn held(folder: &Path, name: &str) -> io::Result<PathBuf> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().eq_ignore_ascii_case(name) {
+            return Ok(entry.path());
+        }
+    }
+    Ok(folder.join(name))
 }
 
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {

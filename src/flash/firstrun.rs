@@ -5,6 +5,8 @@
 
 use super::settings::{Settings, Wifi};
 
+/// The script's name on the boot partition; Raspberry Pi Imager gives its own the same.
+pub const NAME: &str = "firstrun.sh";
 const SCRIPT: &str = include_str!("first_boot/firstrun.sh");
 /// Bookworm, the first that mounts the boot partition at `/boot/firmware`, came out on this day.
 const BOOKWORM: &str = "2023-10-10";
@@ -24,13 +26,13 @@ pub fn mount(issue: &str) -> &'static str {
 /// What the kernel's command line says for it.
 #[must_use]
 pub fn command(mount: &str) -> String {
-    format!("systemd.run={mount}/firstrun.sh systemd.run_success_action=reboot systemd.unit=kernel-command-line.target")
+    format!("systemd.run={mount}/{NAME} systemd.run_success_action=reboot systemd.unit=kernel-command-line.target")
 }
 
 /// Paths on the boot partition, and contents.
 #[must_use]
 pub fn files(settings: &Settings) -> Vec<(String, String)> {
-    let mut files = vec![("firstrun.sh".to_owned(), SCRIPT.to_owned())];
+    let mut files = vec![(NAME.to_owned(), SCRIPT.to_owned())];
     let mut add = |name: &str, text: String| files.push((format!("bramble/{name}"), text));
     add("hostname", format!("{}\n", settings.name));
     if let Some(user) = &settings.user {

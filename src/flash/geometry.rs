@@ -136,6 +136,10 @@ impl Geometry {
                         folders.push(start);
                     } else if u32::from_le_bytes([s0, s1, s2, s3]) > 0 {
                         chain(&table, start, &mut named);
+                    } else if start != 0 {
+                        // A writer took space for it and got no further: the space is given back, and no name keeps it.
+                        disk.write_at(at + 20, &[0, 0])?;
+                        disk.write_at(at + 26, &[0, 0])?;
                     }
                 }
             }

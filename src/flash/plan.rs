@@ -16,9 +16,11 @@ use super::{cloud_init, firstrun};
 /// The kernel's command line, one line.
 pub const CMDLINE: &str = "cmdline.txt";
 /// Files of which the text counts.
-pub const READ: &[&str] = &[CMDLINE, "user-data", "meta-data", "network-config", "issue.txt"];
+pub const READ: &[&str] = &[CMDLINE, "user-data", "meta-data", "network-config", "issue.txt", firstrun::NAME];
 /// In each text file of ours that may stand where another's was.
 pub const MARK: &str = "Written by `bramble flash`";
+/// What the name of somebody's own file ends with when ours took its place.
+pub const KEPT: &str = ".old";
 const SCRIPT: &str = include_str!("first_boot/install.sh");
 const UNIT: &str = include_str!("../../systemd/bramble-agent.service");
 /// Waits with the rest, and tells the image's sort while its seed is being replaced.
@@ -31,7 +33,7 @@ const MEMORY: [&str; 2] = ["cgroup_memory=1", "cgroup_enable=memory"];
 pub struct Contents {
     /// The names in its root.
     pub names: BTreeSet<String>,
-    /// The text of those in [`READ`].
+    /// The text of those in [`READ`], by their names in lower case: FAT makes no difference.
     pub texts: BTreeMap<String, String>,
     /// What is free; `None`: not known.
     pub free_bytes: Option<u64>,
@@ -79,6 +81,9 @@ pub enum Refusal {
         /// The program's.
         agent: Machine,
     },
+    /// Nothing can be put at the end of the command line.
+    #[error("its cmdline.txt {0}")]
+    CommandLine(&'static str),
     /// The partition is too full.
     #[error("its boot partition has room for {free_bytes} bytes, and {needed_bytes} are needed")]
     Full {
@@ -127,7 +132,7 @@ impl Plan {
 /// What sort of image this is.
 ///
 /// # Errors
-/// [`Refusal::NotPi`].
+/// [`Refusal::NotPi`], [`Refusal::CommandLine`].
 pub fn image(contents: &Contents) -> Result<Image, Refusal> {
     let has = |name: &str| contents.names.iter().any(|held| held.eq_ignore_ascii_case(name));
     // Those that 64-bit images have too come last.
@@ -137,6 +142,13 @@ pub fn image(contents: &Contents) -> Result<Image, Refusal> {
     let missing: Vec<&str> = wanted.into_iter().filter(|(_, there)| !there).map(|(name, _)| name).collect();
     if !missing.is_empty() {
         return Err(Refusal::NotPi { missing });
+    }
+    // Without its root= the Pi would not start.
+    match contents.texts.get(CMDLINE).map(|text| text.lines().filter(|line| !line.trim_matches(is_blank).is_empty()).count()) {
+        Some(1) => {}
+        Some(0) => return Err(Refusal::CommandLine("is empty")),
+        Some(_) => return Err(Refusal::CommandLine("has more than one line, of which the Pi reads the first")),
+        None => return Err(Refusal::CommandLine("is no text file that can be read")),
     }
     let first_boot = if ["user-data", "meta-data", "network-config", BY_CLOUD_INIT].iter().any(|name| has(name)) {
         FirstBoot::CloudInit
@@ -150,7 +162,7 @@ pub fn image(contents: &Contents) -> Result<Image, Refusal> {
 /// first time.
 ///
 /// # Errors
-/// [`Refusal::Machine`], [`Refusal::Full`].
+/// [`Refusal::Machine`], [`Refusal::CommandLine`], [`Refusal::Full`].
 pub fn plan(image: Image, contents: &Contents, settings: &Settings, agent: &[u8], instance: &str) -> Result<Plan, Refusal> {
     let machine = Machine::of(agent);
     if machine != image.machine {
@@ -181,21 +193,34 @@ pub fn plan(image: Image, contents: &Contents, settings: &Settings, agent: &[u8]
             for (name, new) in seed {
                 // Somebody's own settings are kept beside.
                 if is_somebodys(text(name)) {
-                    plan.add(&format!("{name}.old"), text(name));
+                    plan.add(&format!("{name}{KEPT}"), text(name));
                 }
                 plan.add(name, new);
             }
             String::new()
         }
         FirstBoot::Script { mount } => {
+            let command = firstrun::command(mount);
+            let runs = |word: &&str| word.starts_with("systemd.run=");
+            // systemd would run both; and the line only ever gets more at its end, so the other's word cannot be taken out.
+            if text(CMDLINE).split_whitespace().filter(runs).any(|word| {
+                !command
+                    .split_whitespace()
+                    .any(|ours| ours == word || (contents.unfinished && ours.starts_with(word.trim_matches(is_blank))))
+            }) {
+                return Err(Refusal::CommandLine("has systemd run another's script at the first boot (`systemd.run=`)"));
+            }
+            if is_somebodys(text(firstrun::NAME)) {
+                plan.add(&format!("{}{KEPT}", firstrun::NAME), text(firstrun::NAME));
+            }
             for (path, text) in firstrun::files(settings) {
                 plan.add(&path, text);
             }
-            firstrun::command(mount)
+            command
         }
     };
     words.extend(run.split_whitespace());
-    let line = with_words(text(CMDLINE), &words);
+    let line = with_words(text(CMDLINE), &words, contents.unfinished);
     plan.cmdline = (line != text(CMDLINE)).then_some(line);
     match contents.free_bytes {
         Some(free_bytes) if free_bytes < plan.needed(contents.cluster_bytes) => {
@@ -210,9 +235,19 @@ fn is_somebodys(text: &str) -> bool {
     !text.contains(MARK) && text.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'))
 }
 
-/// The command line with these words at its end, those that it has already left where they are.
-fn with_words(line: &str, words: &[&str]) -> String {
-    let body = line.trim_end_matches(['\n', '\r', ' ']);
+/// What a line may end with; zeros where a writer got as far as its length.
+fn is_blank(c: char) -> bool {
+    c.is_whitespace() || c == '\0'
+}
+
+/// The command line with these words at its end, those that it has already left where they are. Of one that is `unfinished` the last word may be
+/// the beginning of one of them.
+fn with_words(line: &str, words: &[&str], unfinished: bool) -> String {
+    let mut body = line.trim_end_matches(is_blank);
+    let last = body.rsplit(is_blank).next().unwrap_or_default();
+    if unfinished && words.iter().any(|word| word.starts_with(last) && *word != last) {
+        body = body.strip_suffix(last).unwrap_or(body).trim_end_matches(is_blank);
+    }
     let had: BTreeSet<&str> = body.split_whitespace().collect();
     let more: Vec<&str> = words.iter().copied().filter(|word| !had.contains(word)).collect();
     if more.is_empty() { line.to_owned() } else { format!("{body} {}\n", more.join(" ")).trim_start().to_owned() }

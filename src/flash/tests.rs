@@ -142,6 +142,38 @@ fn an_image_without_cloud_init_gets_a_script_and_no_word_of_what_was_typed_is_in
 }
 
 #[test]
+fn a_command_line_that_cannot_be_continued_is_refused_and_another_s_script_is_kept() {
+    let names = ["config.txt", "kernel8.img"];
+    let why = |texts: &[(&str, &str)]| image(&contents(&names, texts)).unwrap_err().to_string();
+    assert_eq!(why(&[(CMDLINE, " \n")]), "its cmdline.txt is empty");
+    assert_eq!(why(&[(CMDLINE, "a\n\nb\n")]), "its cmdline.txt has more than one line, of which the Pi reads the first");
+    assert!(matches!(image(&contents(&["config.txt", "kernel8.img", CMDLINE], &[])), Err(Refusal::CommandLine(_))), "not read");
+    assert!(image(&contents(&names, &[(CMDLINE, "a\n\n")])).is_ok());
+
+    // Raspberry Pi Imager's.
+    let script = ("firstrun.sh", "#!/bin/bash\nset +e\n");
+    let with = |run: &str| contents(&names, &[(CMDLINE, &format!("{} {run}\n", LINE.trim_end())), script]);
+    let settings = typed().check().unwrap();
+    let there = with("systemd.run=/boot/firstrun.sh systemd.unit=kernel-command-line.target");
+    let refused = plan(image(&there).unwrap(), &there, &settings, &program(2, 183), "i");
+    assert!(matches!(refused, Err(Refusal::CommandLine(why)) if why.contains("another's script")), "{refused:?}");
+    let at_our_place = planned(&with("systemd.run=/boot/firmware/firstrun.sh"), &settings);
+    assert_eq!(file(&at_our_place, "firstrun.sh.old"), script.1);
+    assert_eq!(at_our_place.cmdline.unwrap().matches("systemd.run=").count(), 1);
+    // Ours is no one else's.
+    let ours = file(&planned(&contents(&names, &[(CMDLINE, LINE)]), &settings), "firstrun.sh").to_owned();
+    let again = planned(&contents(&names, &[(CMDLINE, LINE), ("firstrun.sh", &ours)]), &settings);
+    assert!(!paths(&again).contains(&"firstrun.sh.old"));
+}
+
+#[test]
+fn a_password_counts_for_an_account_that_the_image_has_already() {
+    let typed = Typed { password_hash: Some("$6$salt$hash".into()), ..person() };
+    let text = super::cloud_init::user_data(&typed.check().unwrap());
+    assert!(text.contains("  passwd: \"$6$salt$hash\"\n  hashed_passwd: \"$6$salt$hash\"\n"), "{text}");
+}
+
+#[test]
 fn the_key_of_a_network_is_that_of_the_standard() {
     // Source: IEEE 802.11-2020, J.4.2, test vector 1.
     let typed = Typed { ssid: Some("IEEE".into()), passphrase: Some("password".into()), country: Some("DE".into()), ..typed() };

@@ -101,10 +101,11 @@ impl<D: Disk> Volume<D> {
             let mut texts = std::collections::BTreeMap::new();
             for entry in root.iter() {
                 let entry = entry?;
-                if entry.is_file() && entry.len() <= TEXT && super::plan::READ.contains(&entry.file_name().as_str()) {
+                let name = entry.file_name().to_ascii_lowercase();
+                if entry.is_file() && entry.len() <= TEXT && super::plan::READ.contains(&name.as_str()) {
                     let mut bytes = Vec::new();
                     entry.to_file().read_to_end(&mut bytes)?;
-                    texts.insert(entry.file_name(), String::from_utf8_lossy(&bytes).into_owned());
+                    texts.insert(name, String::from_utf8_lossy(&bytes).into_owned());
                 }
             }
             let names = names(root).into_iter().chain(waiting).collect();
@@ -158,8 +159,11 @@ impl<D: Disk> Volume<D> {
             self.mark(true)?;
             self.overlay.flush(&tables, First::Within, &mut count)?;
             // The folder last: as long as it is there, what waits in it tells what sort of image this is.
-            self.with(|root| place(root, plan))?;
-            self.overlay.flush(&tables, First::Without, &mut count)?;
+            // What was somebody's own is safe before what replaces it comes.
+            for kept in [true, false] {
+                self.with(|root| place(root, plan, kept))?;
+                self.overlay.flush(&tables, First::Without, &mut count)?;
+            }
             self.with(replace)?;
             self.overlay.flush(&tables, First::Without, &mut count)?;
             if let Some(line) = &plan.cmdline {
@@ -226,9 +230,9 @@ fn gather<D: Disk>(root: &Dir<&mut Overlay<D>>, plan: &Plan) -> io::Result<()> {
     Ok(())
 }
 
-fn place<D: Disk>(root: &Dir<&mut Overlay<D>>, plan: &Plan) -> io::Result<()> {
+fn place<D: Disk>(root: &Dir<&mut Overlay<D>>, plan: &Plan, kept: bool) -> io::Result<()> {
     let folder = root.open_dir(NEW)?;
-    for name in plan.in_root() {
+    for name in plan.in_root().filter(|name| name.ends_with(super::plan::KEPT) == kept) {
         if has(root, name) {
             root.remove(name)?;
         }

@@ -175,6 +175,23 @@ fn what_cannot_be_used_is_told_with_what_to_do_and_nothing_is_written() {
     write("other", &fixture::program(2, 62, 100));
     write("old.img", b"somebody's");
     write("bad.toml", b"[leds]\nenabled = \"perhaps\"\n");
+    write("uid.toml", b"cluster_uid = \"u\"\n");
+    for (name, master) in [("node", "https://pi:6443"), ("wrong", "pi, I think")] {
+        std::fs::create_dir_all(at.join(name).join("bramble-agent/pki")).unwrap();
+        write(&format!("{name}/agent.toml"), format!("node = \"shed\"\n[join]\nmaster = \"{master}\"\n").as_bytes());
+        for file in ["join.json", "pki/ca.crt", "pki/node.crt", "pki/node.key"] {
+            write(&format!("{name}/bramble-agent/{file}"), b"x");
+        }
+    }
+    let line = |name: &str, text: &str| {
+        write(name, &whole);
+        fixture::put(&at.join(name), "cmdline.txt", text.as_bytes());
+    };
+    line("empty.img", "\n");
+    line("lines.img", &format!("{}\nquiet\n", fixture::LINE));
+    let imager = "systemd.run=/boot/firstrun.sh systemd.run_success_action=reboot systemd.unit=kernel-command-line.target";
+    write("imager.img", &std::fs::read(fixture::image(at, "script.img", Sort::Script)).unwrap());
+    fixture::put(&at.join("imager.img"), "cmdline.txt", format!("{} {imager}\n", fixture::LINE.trim_end()).as_bytes());
     write("secret", b"-----BEGIN OPENSSH PRIVATE KEY-----\nxyz\n");
     let cases: &[(&[&str], i32, &[&str])] = &[
         (&["none.img"], 1, &["cannot read none.img"]),
@@ -201,6 +218,13 @@ fn what_cannot_be_used_is_told_with_what_to_do_and_nothing_is_written() {
         (&["good.img", "--user", "anna"], 2, &["nobody could log in as anna"]),
         (&["good.img", "--user", "anna", "--ssh-key", "secret"], 2, &["expected a file of public keys"]),
         (&["good.img", "--config", "bad.toml"], 2, &["leds.enabled"]),
+        (&["good.img", "--master", "not a url"], 2, &["--master", "https://192.168.1.5:6443"]),
+        (&["good.img", "--config", "uid.toml", "--master", "https://pi:6443"], 2, &["a cluster_uid does not join"]),
+        (&["good.img", "--config", "uid.toml", "--node-dir", "node"], 2, &["a cluster_uid does not join"]),
+        (&["good.img", "--node-dir", "wrong"], 2, &["join.master"]),
+        (&["empty.img"], 1, &["cmdline.txt is empty"]),
+        (&["lines.img"], 1, &["more than one line"]),
+        (&["imager.img"], 1, &["another's script", "not set up by another tool"]),
         (&["good.img", "--node-dir", "."], 1, &["bramble node add"]),
         (&["."], 1, &["no Raspberry Pi OS"]),
     ];
@@ -223,6 +247,56 @@ fn what_cannot_be_used_is_told_with_what_to_do_and_nothing_is_written() {
         assert!(code == 2 && err.contains("this program does not run on a Raspberry Pi"), "{err}");
     }
     assert!(files(at) == before);
+}
+
+#[test]
+fn what_holds_keys_is_its_owner_s_only_and_the_help_shows_where_the_number_goes() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = folder_with_agent();
+    let at = folder.path();
+    let image = fixture::image(at, "pios.img", Sort::CloudInit);
+    std::fs::set_permissions(&image, PermissionsExt::from_mode(0o644)).unwrap();
+    good(at, &["pios.img", "--output", "shed.img", "--name", "shed", "--agent", "agent"]);
+    assert_eq!(at.join("shed.img").metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let help = good(at, &["--help"]);
+    assert!(help.contains("FILE-{n}") && help.contains("NAME-{n}"), "{help}");
+}
+
+/// Where no block device can be made this says so, and counts as not run.
+#[test]
+fn several_images_are_not_written_to_a_card() {
+    let folder = folder_with_agent();
+    let at = folder.path();
+    fixture::image(at, "pios.img", Sort::CloudInit);
+    // A number of which the kernel knows no device: it is never opened.
+    if !fixture::said("mknod", &[at.join("card2").to_str().unwrap(), "b", "240", "77"]).status.success() {
+        println!("NOT RUN: no block device can be made here");
+        return;
+    }
+    let (code, _, err) =
+        flash(at, &["pios.img", "--output", "card{n}", "--name", "shed-{n}", "--count", "2", "--agent", "agent", "--yes"]);
+    assert!(code == 2 && err.contains("card2 is a card") && err.contains("without --count"), "{err}");
+    assert!(!at.join("card1").exists());
+}
+
+#[test]
+fn a_folder_s_command_line_is_found_in_capital_letters_too() {
+    let folder = folder_with_agent();
+    let at = folder.path();
+    let boot = at.join("boot");
+    std::fs::create_dir(&boot).unwrap();
+    for (name, text) in [
+        ("CONFIG.TXT", ""),
+        ("kernel8.img", "k"),
+        ("CMDLINE.TXT", fixture::LINE),
+        ("User-Data", "#cloud-config\npackages: [vim]\n"),
+    ] {
+        std::fs::write(boot.join(name), text).unwrap();
+    }
+    good(at, &["boot", "--name", "shed", "--agent", "agent"]);
+    let text = |name: &str| std::fs::read_to_string(boot.join(name)).unwrap();
+    assert!(text("CMDLINE.TXT").starts_with(fixture::LINE.trim_end()) && !boot.join("cmdline.txt").exists());
+    assert!(text("user-data.old").contains("vim") && text("User-Data").contains("hostname"), "kept beside");
 }
 
 fn files(at: &Path) -> Vec<(std::ffi::OsString, Vec<u8>)> {

@@ -12,6 +12,8 @@ const HASH: &str = "$6$salt$abcdefgh";
 const PSK: &str = "f42c6fc52df0ebef9ebb4b90b38a5f902e83fe1b135a70e23aed762e9710a12e";
 /// What the scripts use of busybox.
 const APPLETS: &str = "cp chmod chown mv rm mkdir cat grep sed dirname find shred dd yes head wc cmp cut touch ls sync";
+/// The identity on the card; the agent writes its board into `serial`.
+const JOINED: &str = "{\n  \"serial\": \"\",\n  \"node\": \"shed\",\n  \"cluster\": \"SECRET\",\n  \"cluster_uid\": \"uid-1\",\n  \"broker\": \"mqtts://pi:8883\"\n}";
 /// What is not in it, or must not be done here.
 const STAND_INS: &str = "systemctl useradd usermod chpasswd getent rfkill raspi-config";
 
@@ -73,7 +75,8 @@ impl Root {
                 "chpasswd" => "/bin/busybox cat > /etc/shadow.stand-in\n",
                 _ => "",
             };
-            root.program(&format!("cut/{name}"), &format!("{counted}echo \"{name} $*\" >> /tmp/told\n{more}"));
+            let fails = format!("[ ! -e /tmp/fails/{name} ] || exit 1\n");
+            root.program(&format!("cut/{name}"), &format!("{counted}{fails}echo \"{name} $*\" >> /tmp/told\n{more}"));
         }
         root.program("cut/id", &format!("{counted}[ -d /home/\"$1\" ]\n"));
         root.program("cut/chown", &format!("{counted}echo \"chown $*\" >> /tmp/told\n"));
@@ -106,6 +109,11 @@ impl Root {
 
     /// `bramble flash` onto the boot partition, as if it were mounted here.
     fn flash(&self) {
+        self.flash_as("shed", Some(JOINED));
+    }
+
+    /// The same for another node; without an identity it joins by itself.
+    fn flash_as(&self, node: &str, joined: Option<&str>) {
         let inputs = tempfile::tempdir().unwrap();
         let file = |name: &str, bytes: &[u8]| {
             let path = inputs.path().join(name);
@@ -115,17 +123,18 @@ impl Root {
         };
         let agent = file("agent", &fixture::program(2, 183, 5000));
         let (key, wifi) = (file("key.pub", KEY.as_bytes()), file("wifi", b"password\n"));
-        file("node/agent.toml", b"node = \"shed\"\n");
-        for name in ["join.json", "pki/ca.crt", "pki/node.crt", "pki/node.key"] {
+        file("node/agent.toml", format!("node = \"{node}\"\n").as_bytes());
+        file("node/bramble-agent/join.json", joined.unwrap_or_default().as_bytes());
+        for name in ["pki/ca.crt", "pki/node.crt", "pki/node.key"] {
             file(&format!("node/bramble-agent/{name}"), format!("SECRET of {name}\n").as_bytes());
         }
-        let node = inputs.path().join("node").display().to_string();
+        let folder = inputs.path().join("node").display().to_string();
         let boot = self.path("boot/firmware").display().to_string();
-        let arguments = [
+        let mut arguments = vec![
             "flash",
             &boot,
             "--name",
-            "shed",
+            node,
             "--agent",
             &agent,
             "--user",
@@ -140,9 +149,10 @@ impl Root {
             &wifi,
             "--wifi-country",
             "DE",
-            "--node-dir",
-            &node,
         ];
+        if joined.is_some() {
+            arguments.extend(["--node-dir", &folder]);
+        }
         fixture::tool(program().to_str().unwrap(), &arguments);
     }
 
@@ -173,7 +183,8 @@ impl Root {
         assert!(self.text("etc/bramble/agent.toml").contains("node = \"shed\""), "{of}");
         assert!(self.text("etc/systemd/system/bramble-agent.service").contains("ExecStart=/usr/local/bin/bramble agent"), "{of}");
         let data = "var/lib/bramble-agent";
-        for name in ["join.json", "pki/ca.crt", "pki/node.crt", "pki/node.key"] {
+        assert_eq!(self.text(&format!("{data}/join.json")), JOINED, "{of}");
+        for name in ["pki/ca.crt", "pki/node.crt", "pki/node.key"] {
             assert_eq!(self.text(&format!("{data}/{name}")), format!("SECRET of {name}\n"), "{of}");
         }
         assert_eq!(
@@ -296,18 +307,92 @@ fn what_cloud_init_starts_is_cut_short_and_made_up_for_too_and_its_seed_stays_a_
     assert!(cut > 30, "{cut}");
 }
 
+/// What the agent makes of its identity at its first start, and a pod of its data directory.
+fn starts(root: &Root, joined: &str) {
+    root.write("var/lib/bramble-agent/join.json", &joined.replace("\"serial\": \"\"", "\"serial\": \"100000003d1d1c36\""));
+    root.write("var/lib/bramble-agent/volumes/photos/1", "a photo\n");
+}
+
 #[test]
-fn another_node_s_data_is_set_aside_and_the_same_node_s_is_kept() {
+fn a_node_that_is_flashed_again_after_it_ran_keeps_its_data() {
     let root = Root::new(true);
-    root.write("var/lib/bramble-agent/join.json", "of another\n");
-    root.write("var/lib/bramble-agent/share.json", "its pods\n");
     root.flash();
     root.run(BY_CLOUD_INIT, None);
-    root.expect_installed("over another node");
-    assert_eq!(root.text("var/lib/bramble-agent.old/share.json"), "its pods\n");
-    assert!(!root.path("var/lib/bramble-agent/share.json").exists());
-    root.write("var/lib/bramble-agent/share.json", "ours\n");
-    root.flash();
+    for _ in 0..2 {
+        starts(&root, JOINED);
+        root.flash();
+        root.run(BY_CLOUD_INIT, None);
+        root.expect_installed("again");
+        assert_eq!(root.text("var/lib/bramble-agent/volumes/photos/1"), "a photo\n");
+        assert!(!root.path("var/lib/bramble-agent.old").exists());
+    }
+}
+
+#[test]
+fn the_data_of_another_node_or_cluster_is_set_aside_each_time_and_never_removed() {
+    let root = Root::new(true);
+    let others = [("\"shed\"", "\"attic\""), ("uid-1", "uid-2"), (JOINED, "of nobody\n")];
+    for ((from, to), aside) in others.iter().zip(["", "-2", "-3"]) {
+        starts(&root, &JOINED.replace(from, to));
+        root.write("var/lib/bramble-agent/of", to);
+        root.flash();
+        root.run(BY_CLOUD_INIT, None);
+        root.expect_installed("over another node");
+        assert!(!root.path("var/lib/bramble-agent/volumes").exists());
+        assert_eq!(root.text(&format!("var/lib/bramble-agent.old{aside}/of")), *to);
+        assert_eq!(root.text(&format!("var/lib/bramble-agent.old{aside}/volumes/photos/1")), "a photo\n");
+    }
+}
+
+#[test]
+fn a_card_that_joins_by_itself_is_not_the_node_that_it_was_before_under_another_name() {
+    let root = Root::new(true);
+    starts(&root, JOINED);
+    root.flash_as("shed", None);
     root.run(BY_CLOUD_INIT, None);
-    assert_eq!(root.text("var/lib/bramble-agent/share.json"), "ours\n");
+    assert!(root.text("var/lib/bramble-agent/join.json").contains("shed"), "the same node stays in");
+    root.flash_as("attic", None);
+    root.run(BY_CLOUD_INIT, None);
+    assert!(root.text("etc/bramble/agent.toml").contains("node = \"attic\""));
+    assert!(!root.path("var/lib/bramble-agent/join.json").exists(), "it asks to be let in");
+    assert_eq!(root.text("var/lib/bramble-agent.old/volumes/photos/1"), "a photo\n");
+}
+
+#[test]
+fn a_step_that_fails_keeps_what_it_needs_and_nothing_else_that_is_secret_and_the_next_boot_makes_up_for_it() {
+    let root = Root::new(false);
+    root.flash();
+    std::fs::set_permissions(root.path("boot/firmware/firstrun.sh"), PermissionsExt::from_mode(0o755)).unwrap();
+    root.write("tmp/fails/useradd", "");
+    for _ in 0..2 {
+        root.run(FIRST_RUN, None);
+        let there = |name: &str| root.path(&format!("boot/firmware/bramble/{name}")).exists();
+        assert!(root.text("boot/firmware/cmdline.txt").contains("systemd.run="), "it is tried again");
+        assert!(root.text("boot/firmware/bramble-failed.txt").contains(": user. It is tried again"));
+        assert!(there("user") && there("password") && there("authorized_keys") && there("install.sh"));
+        assert!(!there("bramble-agent/pki/node.key") && !there("agent.toml") && !there("wifi.nmconnection"));
+        assert!(root.path("usr/local/bin/bramble").exists() && root.text("etc/hostname") == "shed\n");
+    }
+    std::fs::remove_file(root.path("tmp/fails/useradd")).unwrap();
+    root.run(FIRST_RUN, None);
+    root.expect_first_run("at the third boot");
+}
+
+#[test]
+fn after_three_boots_the_pi_starts_without_and_a_person_may_try_again() {
+    let root = Root::new(false);
+    root.flash();
+    std::fs::set_permissions(root.path("boot/firmware/firstrun.sh"), PermissionsExt::from_mode(0o755)).unwrap();
+    root.write("tmp/fails/systemctl", "");
+    for boot in 1..=3 {
+        root.run(FIRST_RUN, None);
+        assert_eq!(root.text("boot/firmware/cmdline.txt").contains("systemd."), boot < 3, "boot {boot}");
+        let there = |name: &str| root.path(&format!("boot/firmware/bramble/{name}")).exists();
+        assert!(there("bramble-agent/pki/node.key") && there("agent.toml") && !there("password"), "boot {boot}");
+    }
+    let told = root.text("boot/firmware/bramble-failed.txt");
+    assert!(told.contains("three boots: agent.") && told.contains("sudo sh /boot/firmware/firstrun.sh"), "{told}");
+    std::fs::remove_file(root.path("tmp/fails/systemctl")).unwrap();
+    root.run(&["/bin/sh", "/boot/firmware/firstrun.sh"], None);
+    root.expect_first_run("by hand");
 }

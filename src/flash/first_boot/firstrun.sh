@@ -1,6 +1,7 @@
 #!/bin/sh
 # Written by `bramble flash`. systemd runs it once, as the kernel's command line says: name, person, Wi-Fi, the agent; then it is gone, and the Pi
-# starts anew. Power may go at any line: the next boot runs it again. A step that fails leaves the others, and says so on the boot partition.
+# starts anew. Power may go at any line: the next boot runs it again. A step that fails leaves the others, keeps what it needs, says so on the boot
+# partition, and is tried at two more boots; after that the Pi starts without it, and a person may run this script.
 
 # A file in its place, whole or not at all: put FROM TO MODE.
 put() { cp "$1" "$2.new" && chmod "$3" "$2.new" && sync "$2.new" && mv -f "$2.new" "$2"; }
@@ -62,19 +63,53 @@ forget_this() {
   sed -e 's| systemd\.run[^ ]*||g' -e 's| systemd\.unit=kernel-command-line\.target||g' "$boot/cmdline.txt" > "$boot/cmdline.new" || return 1
   sync
   mv -f "$boot/cmdline.new" "$boot/cmdline.txt" && sync
-  rm -f "$boot/firstrun.sh"
-  sync
+}
+
+destroy() { shred -n 1 -u "$1" 2>/dev/null || rm -f "$1"; }
+
+# A step, until it went well once: step NAME FUNCTION SECRET... What is secret of it goes then, and no sooner.
+step() {
+  marker="$from/$1.done" run=$2
+  if [ ! -f "$marker" ]; then
+    if ! "$run" || ! echo done > "$marker" || ! sync; then
+      failed="$failed $1"
+      return 0
+    fi
+  fi
+  shift 2
+  for secret in "$@"; do
+    if [ -f "$from/$secret" ]; then destroy "$from/$secret"; fi
+  done
+}
+
+# Whether the next boot tries again. A try that cannot be counted is the last: else the Pi would start anew for ever.
+try_again() {
+  tries=$(cat "$from/tries" 2>/dev/null)
+  case $tries in 1) tries=2 ;; '') tries=1 ;; *) return 1 ;; esac
+  echo "$tries" > "$from/tries" && sync
 }
 
 main() {
   boot=$(dirname "$0") from=$(dirname "$0")/bramble failed=
-  if [ -d "$from" ] && [ ! -f "$from/installed" ]; then
-    set_hostname || failed="$failed host-name"
-    set_user || failed="$failed user"
-    set_wifi || failed="$failed wifi"
+  if [ -d "$from" ]; then
+    step host-name set_hostname
+    step user set_user password
+    step wifi set_wifi wifi.nmconnection wpa_supplicant.conf
   fi
-  if [ -f "$from/install.sh" ]; then sh "$from/install.sh" "$boot" later || failed="$failed agent"; fi
-  if [ -n "$failed" ]; then echo "Did not go well at the first boot:$failed. See journalctl -b -1." > "$boot/bramble-failed.txt"; fi
+  if [ -f "$from/install.sh" ]; then
+    sh "$from/install.sh" "$boot" later ${failed:+keep} || failed="$failed agent"
+  fi
+  if [ -z "$failed" ]; then
+    rm -f "$boot/bramble-failed.txt"
+    forget_this && rm -f "$boot/firstrun.sh" && sync
+    return
+  fi
+  if try_again; then
+    echo "Did not go well at the first boot:$failed. It is tried again, three times in all. See journalctl -b -1." > "$boot/bramble-failed.txt"
+    sync
+    return 0
+  fi
+  echo "Did not go well at three boots:$failed. See journalctl -b -1. To try again: sudo sh $0" > "$boot/bramble-failed.txt"
   forget_this
 }
 

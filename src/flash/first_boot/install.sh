@@ -1,5 +1,6 @@
 #!/bin/sh
-# Written by `bramble flash`. install.sh BOOT start|later: puts the agent from the boot partition into place, once, and takes what is secret off it.
+# Written by `bramble flash`. install.sh BOOT start|later [keep]: puts the agent from the boot partition into place, once, and takes what is secret off
+# it; with `keep` only what is the agent's, since something else is to be tried again.
 #
 # Power may go at any line: it is run again at the next boot, and goes on. Nothing is taken off BOOT before all of it is on the disk.
 
@@ -9,6 +10,31 @@ put() {
   cp "$1" "$2.new" && chmod "$3" "$2.new" && sync "$2.new" && mv -f "$2.new" "$2"
 }
 
+# The first text of this name in a file of JSON or TOML: text FILE NAME.
+text() { sed -n -e "s/^[[:space:]{]*\"\{0,1\}$2\"\{0,1\}[[:space:]]*[:=][[:space:]]*\"\([^\"]*\)\".*/\1/p" "$1" | head -n 1; }
+
+# Whether the node whose data is here is the one on the card. The agent writes its board into join.json, so the files are never the same.
+is_this_node() {
+  here=$(text $data/join.json node)
+  if [ -f "$from/bramble-agent/join.json" ]; then
+    uid=$(text $data/join.json cluster_uid)
+    [ -n "$here" ] && [ "$here" = "$(text "$from/bramble-agent/join.json" node)" ] &&
+      [ -n "$uid" ] && [ "$uid" = "$(text "$from/bramble-agent/join.json" cluster_uid)" ]
+  else
+    [ "$here" = "$(text "$from/agent.toml" node)" ]
+  fi
+}
+
+# Moves the data of another node aside, to a name that is free: volumes of its pods may be in it.
+set_aside() {
+  old=$data.old number=1
+  while [ -e "$old" ]; do
+    number=$((number + 1))
+    old=$data.old-$number
+  done
+  mv $data "$old"
+}
+
 install_agent() {
   mkdir -p /usr/local/bin /etc/bramble /etc/systemd/system || return 1
   put "$from/bramble" /usr/local/bin/bramble 0755 || return 1
@@ -16,11 +42,9 @@ install_agent() {
   # It may hold a token.
   put "$from/agent.toml" /etc/bramble/agent.toml 0600 || return 1
   data=/var/lib/bramble-agent
+  # From before the card was flashed again.
+  if [ -f $data/join.json ] && ! is_this_node; then set_aside || return 1; fi
   if [ -f "$from/bramble-agent/join.json" ]; then
-    # Another node's data, from before the card was flashed again, is kept aside.
-    if [ -f $data/join.json ] && ! cmp -s "$from/bramble-agent/join.json" $data/join.json; then
-      rm -rf $data.old && mv $data $data.old || return 1
-    fi
     mkdir -p $data/pki && chmod 0700 $data $data/pki || return 1
     put "$from/bramble-agent/pki/ca.crt" $data/pki/ca.crt 0644 || return 1
     put "$from/bramble-agent/pki/node.crt" $data/pki/node.crt 0644 || return 1
@@ -58,18 +82,19 @@ main() {
   [ -d "$from" ] || return 0
   if [ ! -f "$from/installed" ]; then
     install_agent || { echo "bramble: the agent was not installed"; return 1; }
-    : > "$from/installed" && sync
+    echo done > "$from/installed" && sync
     if [ "$2" = start ]; then
       if [ -f "$from/ssh" ]; then systemctl start --no-block ssh.service || true; fi
       systemctl start --no-block bramble-agent.service || true
     fi
   fi
-  for name in bramble-agent/pki/node.key agent.toml password wifi.nmconnection wpa_supplicant.conf; do
+  for name in bramble-agent/pki/node.key agent.toml; do
     if [ -f "$from/$name" ]; then destroy "$from/$name"; fi
   done
   sync
+  if [ "$3" = keep ]; then return 0; fi
   # This script last: as long as it is there, the next boot runs it.
-  find "$from" -type f ! -name install.sh ! -name installed -exec rm -f {} +
+  find "$from" -type f ! -name install.sh ! -name installed ! -name '*.done' -exec rm -f {} +
   sync
   blank_seed
   rm -rf "$from"
