@@ -12,7 +12,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// For all of it.
-const DEADLINE: Duration = Duration::from_secs(180);
+const DEADLINE: Duration = Duration::from_secs(420);
 
 /// Runs those tests of this program that are left to a guest, by a part of their names; what it said.
 ///
