@@ -104,9 +104,7 @@ impl Taken {
 
     /// The kernel has it again, as it had it before.
     fn give_back(&self, led: &ClassLed) {
-        // What an agent that died left is not what the kernel showed.
-        let left = self.trigger == "none" || was_left(&self.trigger, led);
-        let trigger = if left { led.trigger.as_str() } else { self.trigger.as_str() };
+        let trigger = if self.trigger == "none" { led.trigger.as_str() } else { self.trigger.as_str() };
         // Nobody is left to hear of a failure.
         let _ = std::fs::write(self.folder.join("brightness"), "0");
         if trigger == "none" {
@@ -122,7 +120,9 @@ fn take(class: &Path, led: &ClassLed) -> io::Result<Taken> {
     let read = |name: &str| std::fs::read_to_string(folder.join(name));
     let most = read("max_brightness")?.trim().parse().unwrap_or(1).max(1);
     let colours = read("multi_index").map(|text| text.split_whitespace().map(str::to_owned).collect()).unwrap_or_default();
-    let (trigger, brightness) = (current(&read("trigger")?).to_owned(), read("brightness")?.trim().to_owned());
+    let (triggers, brightness) = (read("trigger")?, read("brightness")?.trim().to_owned());
+    // What an agent that died left is not what the kernel showed.
+    let trigger = if was_left(&triggers, led) { "none" } else { current(&triggers) }.to_owned();
     std::fs::write(folder.join("trigger"), "none")?;
     Ok(Taken { folder, most, colours, trigger, brightness, shown: None })
 }
@@ -167,9 +167,13 @@ pub(super) fn leave_to_the_kernel<'a>(root: &Path, leds: impl IntoIterator<Item 
 /// Shown after an agent that died by a kernel that has not the trigger which the board file names.
 const FALLBACK: &str = "heartbeat";
 
-/// Whether an agent that died left this trigger.
-fn was_left(trigger: &str, led: &ClassLed) -> bool {
-    led.died.as_ref().is_some_and(|died| died.trigger == trigger || (trigger == FALLBACK && led.trigger != FALLBACK))
+/// Whether an agent that died left the trigger that is set among these.
+fn was_left(triggers: &str, led: &ClassLed) -> bool {
+    let set = current(triggers);
+    led.died.as_ref().is_some_and(|died| {
+        let has = triggers.split_whitespace().any(|word| word.trim_matches(['[', ']']) == died.trigger);
+        died.trigger == set || (set == FALLBACK && !has && led.trigger != FALLBACK)
+    })
 }
 
 fn die(folder: &Path, died: &Died) -> io::Result<()> {
@@ -188,7 +192,7 @@ pub(super) fn wake_up<'a>(root: &Path, leds: impl IntoIterator<Item = &'a ClassL
     for led in leds {
         let Ok(folder) = find(&root.join(CLASS), led) else { continue };
         let triggers = std::fs::read_to_string(folder.join("trigger")).unwrap_or_default();
-        if was_left(current(&triggers), led) {
+        if was_left(&triggers, led) {
             let _ = set_trigger(&folder, &led.trigger);
         }
     }
@@ -255,7 +259,7 @@ pub(super) mod tests {
 
     #[test]
     fn what_an_agent_that_died_left_is_not_put_back() {
-        for left in ["none mmc0 [timer]", "[none] mmc0"] {
+        for left in ["none mmc0 [timer]", "[none] mmc0", "none mmc0 [heartbeat]"] {
             let root = tree(&[("ACT", left, "255")]);
             let mut part = part(root.path());
             part.show(&[Light::DARK], Attempt::Open).unwrap();

@@ -220,6 +220,7 @@ mod tests {
             std::fs::write(folder.join("name"), told).unwrap();
         }
         std::fs::create_dir_all(root.path().join("dev")).unwrap();
+        std::fs::write(root.path().join("dev/fb1"), "").unwrap();
         let bench = Arc::new(Bench::default());
         let mut lights = [Light::DARK; 64];
         lights[2] = Light { red: 0, green: 0, blue: 255 };
