@@ -245,11 +245,13 @@ fn taken_by_the_agent(settings: &Settings) -> Result<(), Report> {
         let written = written.and_then(|mut file| file.write_all(settings.agent_toml.as_bytes()));
         let file = Some((path.as_path(), crate::config::FileMay::NotBeMissing));
         let loaded = written.map(|()| crate::agent::config::AgentConfig::load(file, [], &[]));
+        // It was never made, or it is the owner's alone, among temporary files: what was found counts.
         let _ = std::fs::remove_file(&path);
         if let Err(wrong) = loaded.map_err(|error| cannot("write", &path, error))? {
             return Err(faults(vec![format!("the agent would not take its configuration:\n{wrong}")]));
         }
     }
+    // Without the agent nobody here knows what it takes; its node says so then.
     #[cfg(not(feature = "agent"))]
     let _ = settings;
     Ok(())

@@ -180,7 +180,7 @@ impl Tree {
             }
         };
         if let Err(source) = replace(&real, content, old.as_ref().map(|(_, like)| like)) {
-            // Nothing was changed, so nothing can be put back.
+            // Nothing was changed, so nothing can be put back; a copy that stays harms nobody.
             if let Some((beside, _)) = backup {
                 let _ = std::fs::remove_file(beside);
             }
@@ -302,6 +302,7 @@ fn replace(path: &Path, content: &[u8], like: Option<&std::fs::Metadata>) -> io:
 }
 
 fn write_beside(beside: &Path, content: &[u8], like: Option<&std::fs::Metadata>) -> io::Result<()> {
+    // Left over, or not there: `create_new` fails if it stays.
     let _ = std::fs::remove_file(beside);
     let mode = like.map_or(0o644, std::fs::Metadata::mode) & 0o7777;
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(beside)?;

@@ -115,8 +115,8 @@ mod tests {
             (Who::ThoseWhoAsk, &["x y@b", "x y"], "a: b: c:"),
         ] {
             let mut places = Places::default();
-            for now in history {
-                places.arrange(&pods(now), &LEDS, who);
+            for present in history {
+                places.arrange(&pods(present), &LEDS, who);
             }
             assert_eq!(told(&places), expected, "{who:?} {history:?}");
         }

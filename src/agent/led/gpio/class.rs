@@ -24,7 +24,7 @@ struct Slot {
     taken: Result<Taken, DriverError>,
 }
 
-/// One that is ours for now.
+/// An LED that we took from its trigger, until it is given back.
 struct Taken {
     folder: PathBuf,
     most: u32,
@@ -155,6 +155,7 @@ fn refused(name: &str, led: &ClassLed, error: &io::Error) -> DriverError {
 pub(super) fn leave_to_the_kernel<'a>(root: &Path, leds: impl IntoIterator<Item = &'a ClassLed>) {
     for led in leds {
         let Ok(folder) = find(&root.join(CLASS), led) else { continue };
+        // The unit's end: what one LED refuses is no reason to leave the others, and nobody is left to hear of it.
         let _ = std::fs::write(folder.join("trigger"), "none");
         let _ = std::fs::write(folder.join("brightness"), "0");
         let _ = match &led.died {
@@ -193,6 +194,7 @@ pub(super) fn wake_up<'a>(root: &Path, leds: impl IntoIterator<Item = &'a ClassL
         let Ok(folder) = find(&root.join(CLASS), led) else { continue };
         let triggers = std::fs::read_to_string(folder.join("trigger")).unwrap_or_default();
         if was_left(&triggers, led) {
+            // It is the kernel's: one that refuses goes on as it is.
             let _ = set_trigger(&folder, &led.trigger);
         }
     }
