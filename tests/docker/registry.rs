@@ -240,9 +240,10 @@ fn busybox(own: &str) -> Vec<u8> {
     tar.finish()
 }
 
-/// A file system with a program for 64-bit ARM: the head of one is enough.
+/// A file system with a program for another machine: the head of one is enough. It is one for IA-64, whatever the image says of
+/// itself: a host may have QEMU registered (`binfmt_misc`) for each machine that Bramble knows, and would start a program for ARM.
 fn foreign(own: &str) -> Vec<u8> {
-    let mut program = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\xb7\0\x01\0\0\0".to_vec();
+    let mut program = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x32\0\x01\0\0\0".to_vec();
     program.resize(256, 0);
     let mut tar = Tar::default();
     tar.directory("bin", 0o755);
