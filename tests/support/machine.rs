@@ -241,8 +241,9 @@ impl Groups {
             let group = parent.join(name);
             // One that may not be written is shared, as all of them are for systemd-nspawn by itself.
             if group.is_dir() || std::fs::create_dir(&group).is_ok() {
-                // Of cgroup v1: nobody gets into one without a processor.
-                for file in ["cpuset.cpus", "cpuset.mems"].iter().filter(|file| group.join(file).exists()) {
+                // In cgroup v1 nobody gets into one without a processor.
+                let empty = |file: &&str| kind[0] == "cgroup" && group.join(file).exists();
+                for file in ["cpuset.cpus", "cpuset.mems"].into_iter().filter(empty) {
                     std::fs::copy(parent.join(file), group.join(file)).unwrap();
                 }
                 groups.push(group);
@@ -262,7 +263,7 @@ impl Groups {
     /// Those of all who are dead go; the kernel may still be busy with that.
     fn remove(&self) {
         let until = std::time::Instant::now() + Duration::from_secs(5);
-        while !self.0.iter().map(|group| without_groups(group)).fold(true, |all, gone| all && gone) {
+        while !self.0.iter().all(|group| without_groups(group)) {
             if std::time::Instant::now() > until {
                 eprintln!("control groups are left: {:?}", self.0);
                 return;
