@@ -1,12 +1,16 @@
 //! The Debian package: what is in it, and what it does to a machine with a real systemd.
 //!
-//! Needs: dpkg-dev's dpkg-deb, lintian; for what runs: root, systemd-container, mmdebstrap, binutils.
+//! Needs: dpkg-dev's dpkg-deb, lintian; for what runs: root, systemd-container, mmdebstrap, binutils; for Pis' own: what `foreign` says.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::disallowed_methods)] // a test; it waits in real time
 
+#[path = "package/foreign.rs"]
+mod foreign;
 #[path = "package/installed.rs"]
 mod installed;
 #[path = "support/machine.rs"]
 mod machine;
+#[path = "support/shipped.rs"]
+mod shipped;
 mod support;
 
 use std::collections::BTreeMap;

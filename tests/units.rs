@@ -3,6 +3,8 @@
 //! Needs: systemd (its `systemd-analyze`); for those that run: root, systemd-container, mmdebstrap, binutils, kubectl.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::disallowed_methods)] // a test; it waits in real time
 
+#[path = "units/docker.rs"]
+mod docker;
 #[path = "units/kernel.rs"]
 mod kernel;
 #[path = "support/machine.rs"]

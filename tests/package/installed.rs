@@ -7,10 +7,10 @@ use crate::machine::{Machine, Root, stripped};
 use crate::package;
 use crate::support::{Said, skipped, wait_until};
 
-const SOON: Duration = Duration::from_secs(60);
-const AGENT: &str = "bramble-agent.service";
+pub const SOON: Duration = Duration::from_secs(60);
+pub const AGENT: &str = "bramble-agent.service";
 
-fn install(machine: &Machine, deb: &Path) -> Said {
+pub fn install(machine: &Machine, deb: &Path) -> Said {
     machine.run(["dpkg", "--install", "--force-confold", deb.to_str().unwrap()])
 }
 
@@ -20,8 +20,13 @@ fn state(machine: &Machine, unit: &str) -> (String, String) {
 }
 
 #[track_caller]
-fn assert_state(machine: &Machine, unit: &str, enabled: &str, active: &str) {
+pub fn assert_state(machine: &Machine, unit: &str, enabled: &str, active: &str) {
     assert_eq!(state(machine, unit), (enabled.to_owned(), active.to_owned()), "{unit}");
+}
+
+/// Everything on it that bears the name, but what is logged and what dpkg remembers.
+pub fn left(machine: &Machine) -> String {
+    machine.shell("find / -xdev \\( -path /proc -o -path /sys -o -path /var/log -o -path /var/lib/dpkg -o -path /var/cache -o -path /tmp \\) -prune -o -iname '*bramble*' -print | sort")
 }
 
 /// Packages of two versions of the program of this build, with the master in them.
@@ -107,8 +112,7 @@ fn it_is_installed_upgraded_removed_and_purged() {
     machine.shell("mkdir -p /var/lib/bramble-agent/volumes/photos && echo cat >/var/lib/bramble-agent/volumes/photos/1.jpg");
     let said = machine.run(["dpkg", "--purge", "bramble"]).expect();
     assert!(said.contains("/var/lib/bramble-agent/volumes is kept"), "{said}");
-    let left = machine.shell("find / -xdev \\( -path /proc -o -path /sys -o -path /var/log -o -path /var/lib/dpkg -o -path /var/cache -o -path /tmp \\) -prune -o -iname '*bramble*' -print | sort");
-    assert_eq!(left, "/var/lib/bramble-agent\n");
+    assert_eq!(left(&machine), "/var/lib/bramble-agent\n");
     assert_eq!(machine.shell("cat /var/lib/bramble-agent/volumes/photos/1.jpg; ls -A /var/lib/bramble-agent"), "cat\nvolumes\n");
     assert_eq!(machine.shell("systemctl list-unit-files --no-legend 'bramble*' || true"), "");
 }

@@ -14,7 +14,12 @@ pub const CONFIG: &str = "runtime = \"simulated\"\nnode = \"shed\"\n[join]\nmast
 
 /// A machine with the program and the agent's unit as they stand in systemd/, and this configuration.
 pub fn root(config: &str) -> Root {
-    let root = Root::debian();
+    root_of(&[], config)
+}
+
+/// The same with these packages of Debian's too.
+pub fn root_of(packages: &[&str], config: &str) -> Root {
+    let root = Root::debian_with(packages);
     root.install("/usr/local/bin/bramble");
     for name in ["bramble-agent.service", "bramble-master.service"] {
         root.write(&format!("/etc/systemd/system/{name}"), &unit(name));
@@ -27,13 +32,13 @@ pub fn root(config: &str) -> Root {
 }
 
 /// Lines of the journal that have these fields.
-fn journal(machine: &Machine, matches: &[&str]) -> Vec<Value> {
+pub fn journal(machine: &Machine, matches: &[&str]) -> Vec<Value> {
     let arguments = ["journalctl", "--no-pager", "-o", "json"];
     let said = machine.run(arguments.iter().chain(matches)).expect();
     said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
-fn messages(lines: &[Value]) -> Vec<&str> {
+pub fn messages(lines: &[Value]) -> Vec<&str> {
     lines.iter().filter_map(|line| line["MESSAGE"].as_str()).collect()
 }
 
