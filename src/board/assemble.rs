@@ -3,8 +3,7 @@
 //! In:       a [`Board`] and the [`Hat`]s on it, in the order of the setting `leds.hats`.
 //! Out:      the board with their LEDs, or every clash.
 
-use super::claim::{Claim, clashes};
-use super::file::off_header;
+use super::claim::{Claim, clashes, missing, with_pins};
 use super::keys::Fault;
 use super::{Board, BoardError, Hat, Led, Place, Shows};
 
@@ -17,14 +16,15 @@ impl Board {
     /// * A name that is taken is put behind its HAT's name: `blinkt-pod-1`.
     ///
     /// # Errors
-    /// With every pin, chip and LED of the kernel's that is used twice, and every pin that the header does not have.
+    /// With every pin, bus, chip and LED of the kernel's that is used twice, and every pin and bus that the header does not have.
     pub fn with_hats(mut self, hats: &[Hat]) -> Result<Self, BoardError> {
         let own = format!("board {:?}", self.name);
         let claims = self.claims.iter().map(|claim| Claim { file: own.clone(), ..claim.clone() });
         let claims: Vec<Claim> = claims.chain(hats.iter().flat_map(claims_of)).collect();
-        let mut faults = clashes(&claims);
+        let taken = |claims: &[Claim]| with_pins(claims, &self.gpio_chips);
+        let mut faults = clashes(&taken(&claims));
         let of_hats: Vec<Claim> = hats.iter().flat_map(claims_of).collect();
-        faults.extend(off_header(&of_hats, &self.header_pins));
+        faults.extend(missing(&taken(&of_hats), &self.header_pins, &self.gpio_chips));
         faults.extend(twice(hats));
         if !faults.is_empty() {
             return Err(BoardError::Content(faults));

@@ -1,12 +1,13 @@
-//! What LEDs take, so that no two take the same: pins, chips on a bus, names of the LED class.
+//! What LEDs take, so that no two take the same: pins, chips on a bus, whole buses, names of the LED class.
 //!
-//! In:       the claims of a board and of the HATs on it.
-//! Out:      a [`Fault`] for each thing that is taken twice.
+//! In:       the claims of a board and of the HATs on it, and the chip that its header hangs on.
+//! Out:      a [`Fault`] for each thing that is taken twice, or is not there.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use super::keys::{Fault, Keys};
+use super::spi::{self, Device};
 
 /// What can be taken once.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,8 +16,8 @@ pub(crate) enum Resource {
     Pin(u8),
     /// A chip: bus and address.
     I2c(u8, u8),
-    /// A device on SPI: bus and chip select.
-    Spi(u8, u8),
+    /// An SPI bus, by a device on it that leaves no room for another.
+    Spi(Device),
     /// An LED of the kernel's class.
     Class(String),
 }
@@ -42,7 +43,11 @@ impl Claim {
     }
 
     pub(super) fn of_bus(keys: &Keys<'_, '_>, key: &str, pin: u8, bus: String) -> Self {
-        Self { bus: Some(bus), ..Self::new(keys, key, Resource::Pin(pin)) }
+        Self::new(keys, key, Resource::Pin(pin)).on_bus(bus)
+    }
+
+    fn on_bus(self, bus: String) -> Self {
+        Self { bus: Some(bus), ..self }
     }
 
     pub(super) fn fault(&self, what: String) -> Fault {
@@ -50,12 +55,43 @@ impl Claim {
     }
 }
 
+/// What these claims take of a header: with the pins of the SPI buses, which differ from chip to chip. `chips`: the labels that the chip
+/// with the header may have.
+pub(super) fn with_pins(claims: &[Claim], chips: &[String]) -> Vec<Claim> {
+    let pins = |claim: &Claim| {
+        let Resource::Spi(device) = claim.resource else { return Vec::new() };
+        let pin = |pin| Claim { resource: Resource::Pin(pin), ..claim.clone() }.on_bus(format!("spi{}", device.bus));
+        spi::pins(device, chips).into_iter().map(pin).collect()
+    };
+    claims.iter().flat_map(|claim| std::iter::once(claim.clone()).chain(pins(claim))).collect()
+}
+
+/// Claims of what this header does not have: a pin, a bus. `chips` as in [`with_pins`], which made the claims whole.
+pub(super) fn missing(claims: &[Claim], header: &[u8], chips: &[String]) -> Vec<Fault> {
+    let missing = claims.iter().filter_map(|claim| match claim.resource {
+        Resource::Pin(pin) if !header.contains(&pin) => Some(claim.fault(format!("this board's header has no pin {pin}"))),
+        Resource::Spi(device) if !spi::is_there(device, chips) => Some(claim.fault(format!(
+            "this board has no spidev{}.{} (its GPIO chip is {})",
+            device.bus,
+            device.select,
+            chips.join(" or ")
+        ))),
+        _ => None,
+    });
+    missing.collect()
+}
+
 /// What is taken twice.
-pub(super) fn clashes<'a>(claims: impl IntoIterator<Item = &'a Claim>) -> Vec<Fault> {
-    let mut taken: BTreeMap<&Resource, &Claim> = BTreeMap::new();
+pub(super) fn clashes(claims: &[Claim]) -> Vec<Fault> {
+    // Of a bus there is one, whatever its devices' chip selects are.
+    let once = |resource: &Resource| match resource {
+        Resource::Spi(device) => Resource::Spi(Device { select: 0, ..*device }),
+        other => other.clone(),
+    };
+    let mut taken: BTreeMap<Resource, &Claim> = BTreeMap::new();
     let mut faults = Vec::new();
     for claim in claims {
-        match taken.entry(&claim.resource) {
+        match taken.entry(once(&claim.resource)) {
             Entry::Vacant(free) => {
                 free.insert(claim);
             }
@@ -64,18 +100,20 @@ pub(super) fn clashes<'a>(claims: impl IntoIterator<Item = &'a Claim>) -> Vec<Fa
                 if claim.bus.is_some() && claim.bus == first.bus {
                     continue;
                 }
-                let what = match &claim.resource {
-                    Resource::Pin(pin) => format!("pin {pin}"),
-                    Resource::I2c(bus, address) => format!("address {address:#04x} on i2c-{bus}"),
-                    Resource::Spi(bus, select) => format!("spidev{bus}.{select}"),
-                    Resource::Class(name) => format!("the LED {name:?} of the kernel's class"),
+                let (what, why) = match &claim.resource {
+                    Resource::Pin(pin) => (format!("pin {pin}"), ""),
+                    Resource::I2c(bus, address) => (format!("address {address:#04x} on i2c-{bus}"), ""),
+                    Resource::Spi(device) => {
+                        (format!("SPI bus {}", device.bus), "; a WS2812 looks at no chip select, so it has the bus for itself")
+                    }
+                    Resource::Class(name) => (format!("the LED {name:?} of the kernel's class"), ""),
                 };
                 let by = if first.by.is_empty() { "it".to_owned() } else { first.by.trim_end_matches(": ").to_owned() };
                 let at = match first.file.as_str() {
                     "" => format!("line {}", first.line),
                     file => format!("{file}, line {}", first.line),
                 };
-                faults.push(claim.fault(format!("{what} is used twice: {by} has it already ({at})")));
+                faults.push(claim.fault(format!("{what} is used twice: {by} has it already ({at}){why}")));
             }
         }
     }

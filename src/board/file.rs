@@ -4,11 +4,12 @@
 //! Out:      a [`Board`] or a [`Hat`], or everything that is wrong with it, each with its line.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
-use super::claim::{Claim, Resource, clashes};
+use super::claim::{Claim, Resource, clashes, missing, with_pins};
 use super::keys::{Fault, Found, Keys, flag, list, number, text, whole, word};
 use super::{
     Board, BoardError, COLOUR_WORDS, COLOURS, ClassLed, Colour, Died, HIGHEST_PIN, Hat, Led, Place, Reserved, Shows, Simulated,
@@ -23,6 +24,14 @@ const MOST_BYTES: usize = 64 << 10;
 const MOST_TABLES: usize = 64;
 /// Source: the labels that Linux' drivers give the chips of the Pi's header, by generation.
 const GPIO_CHIPS: [&str; 3] = ["pinctrl-bcm2835", "pinctrl-bcm2711", "pinctrl-rp1"];
+/// Below, a Pi is hot when it idles; above, no processor works.
+const HOT_CELSIUS: RangeInclusive<f32> = 40.0..=120.0;
+/// Cores of the largest machine that runs an agent.
+const MOST_CPUS: u64 = 1024;
+/// 16 TiB.
+const MOST_MIB: u64 = 16 << 20;
+/// An hour.
+const MOST_PULL_MILLISECONDS: u64 = 3_600_000;
 const NAME: &str = "a name of letters, digits, - and _, at most 40";
 
 /// A file of either kind.
@@ -98,9 +107,9 @@ pub(super) fn board(text: &str) -> Result<Board, BoardError> {
     let name = keys.required("name", NAME, name);
     let title = keys.required("title", "a text", self::text);
     let instance_type = keys.required("instance_type", "a label's value: letters, digits, -, _ and .", label);
-    let matches = keys.required("match", "a list of the device tree's compatible strings", list(32, self::text));
+    let matches = keys.optional("match", "a list of the device tree's compatible strings", list(32, self::text));
     let target = keys.required("target", "a Rust target like \"aarch64-unknown-linux-musl\"", self::text);
-    let hot_celsius = keys.required("hot_celsius", "a number of °C", number);
+    let hot_celsius = keys.required("hot_celsius", "a number of °C from 40 to 120", number(HOT_CELSIUS));
     let gpio_chips =
         keys.optional("gpio_chips", "a list of labels of GPIO chips, like [\"pinctrl-bcm2711\"]", list(8, self::text));
     let header_pins = keys.optional("header_pins", "a list of BCM numbers from 0 to 27", pins());
@@ -109,36 +118,41 @@ pub(super) fn board(text: &str) -> Result<Board, BoardError> {
     let faults = keys.finish();
     let reserved = reserved.map(|table| {
         let mut keys = Keys::under(text, table, "reserved.".to_owned(), faults);
-        let reserved =
-            (keys.required("cpu_milli", "thousandths of a core", amount()), keys.required("memory_mib", "MiB", amount()));
+        let reserved = (
+            keys.required("cpu_milli", "thousandths of a core, 0 to 1024000", whole(0..=MOST_CPUS * 1000)),
+            keys.required("memory_mib", "MiB, 0 to 16777216", whole(0..=MOST_MIB)),
+        );
         keys.finish();
         reserved
     });
     let simulated = simulated.map(|table| {
         let mut keys = Keys::under(text, table, "simulated.".to_owned(), faults);
         let simulated = (
-            keys.required("cpus", "a number of cores", amount()),
-            keys.required("memory_mib", "MiB", amount()),
-            keys.required("pull_milliseconds", "milliseconds", amount()),
+            keys.required("cpus", "a number of cores from 1 to 1024", whole(1..=MOST_CPUS)),
+            keys.required("memory_mib", "MiB, 1 to 16777216", whole(1..=MOST_MIB)),
+            keys.required("pull_milliseconds", "milliseconds, 0 to 3600000", whole(0..=MOST_PULL_MILLISECONDS)),
         );
         keys.finish();
         simulated
     });
-    let Lights { leds, strips, claims } = lights(text, lines, strips, Vec::new(), faults);
     let header_pins = header_pins.unwrap_or_else(|| (0..=HIGHEST_PIN).collect());
-    faults.extend(off_header(&claims, &header_pins));
+    let gpio_chips = gpio_chips.unwrap_or_else(of_all_pis);
+    let Lights { leds, strips, claims } = lights(text, lines, strips, Vec::new(), faults);
+    let taken = with_pins(&claims, &gpio_chips);
+    faults.extend(clashes(&taken));
+    faults.extend(missing(&taken, &header_pins, &gpio_chips));
     let made = || {
         let ((cpu_milli, memory_mib), (cpus, memory, pull)) = (reserved?, simulated?);
         Some(Board {
             name: name?,
             title: title?,
             instance_type: instance_type?,
-            matches: matches?,
+            matches: matches.unwrap_or_default(),
             target: target?,
             hot_celsius: hot_celsius?,
             reserved: Reserved { cpu_milli: cpu_milli?, memory_mib: memory_mib? },
             simulated: Simulated { cpus: cpus?, memory_mib: memory?, pull_milliseconds: pull? },
-            gpio_chips: gpio_chips.unwrap_or_else(|| GPIO_CHIPS.map(str::to_owned).to_vec()),
+            gpio_chips,
             header_pins,
             leds,
             strips,
@@ -176,6 +190,8 @@ pub(super) fn hat(text: &str) -> Result<Hat, BoardError> {
     let (lines, strips) = (keys.tables("led", MOST_TABLES), keys.tables("strip", MOST_TABLES));
     let faults = keys.finish();
     let Lights { leds, strips, claims } = lights(text, lines, strips, claims, faults);
+    // Which board it will be on is not known yet.
+    faults.extend(clashes(&with_pins(&claims, &of_all_pis())));
     let made = name.zip(title).map(|(name, title)| Hat {
         name,
         title,
@@ -251,7 +267,6 @@ fn lights<'t>(
             made.strips.push(strip);
         }
     }
-    faults.extend(clashes(&made.claims));
     made
 }
 
@@ -320,17 +335,8 @@ fn died<'t>(keys: &mut Keys<'_, 't>, text: &'t str, table: Found<DeTable<'t>>) -
     Some(Died { trigger: trigger?, blink })
 }
 
-/// Claims of pins that this header does not have.
-pub(super) fn off_header(claims: &[Claim], header: &[u8]) -> Vec<Fault> {
-    let off = claims.iter().filter_map(|claim| match claim.resource {
-        Resource::Pin(pin) if !header.contains(&pin) => Some(claim.fault(format!("this board's header has no pin {pin}"))),
-        _ => None,
-    });
-    off.collect()
-}
-
-fn amount() -> impl Fn(&DeValue<'_>) -> Option<u64> {
-    whole(0..=1 << 40)
+fn of_all_pis() -> Vec<String> {
+    GPIO_CHIPS.map(str::to_owned).to_vec()
 }
 
 /// What may be a file's name below a folder of the kernel's.

@@ -3,6 +3,7 @@
 //! In:       a TOML table whose parts know where they stand.
 //! Out:      values, or [`Fault`]s.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 
@@ -214,12 +215,15 @@ pub(super) fn whole<N: TryFrom<u64> + Copy>(range: RangeInclusive<u64>) -> impl 
     }
 }
 
-/// A number, whole or not.
-pub(super) fn number(value: &DeValue<'_>) -> Option<f32> {
-    match value {
-        DeValue::Integer(number) => number.as_str().parse().ok(),
-        DeValue::Float(number) => number.as_str().parse().ok().filter(|number: &f32| number.is_finite()),
-        _ => None,
+/// A number within a range, whole or not.
+pub(super) fn number(range: RangeInclusive<f32>) -> impl Fn(&DeValue<'_>) -> Option<f32> {
+    move |value| {
+        match value {
+            DeValue::Integer(_) => whole::<u16>(0..=u64::from(u16::MAX))(value).map(f32::from),
+            DeValue::Float(number) => number.as_str().parse().ok(),
+            _ => None,
+        }
+        .filter(|number| range.contains(number))
     }
 }
 
@@ -243,6 +247,12 @@ pub(super) fn list<T>(most: usize, read: impl Fn(&DeValue<'_>) -> Option<T>) -> 
 pub(super) fn listed<T>(most: usize, read: impl Fn(&DeValue<'_>) -> Option<T>) -> impl Fn(&DeValue<'_>) -> Option<Vec<T>> {
     let read = list(most, read);
     move |value| read(value).filter(|list| !list.is_empty())
+}
+
+/// Whether nothing is there twice.
+pub(super) fn different<T: Ord>(things: impl IntoIterator<Item = T>) -> bool {
+    let mut seen = BTreeSet::new();
+    things.into_iter().all(|thing| seen.insert(thing))
 }
 
 /// A word that is the name of something.

@@ -12,6 +12,7 @@ mod assemble;
 mod claim;
 mod file;
 mod keys;
+mod spi;
 mod strip;
 
 use std::time::Duration;

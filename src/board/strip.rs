@@ -4,12 +4,11 @@
 //! Out:      a [`Strip`] and the LEDs that it makes.
 //! Never:    talks to the chip (`agent/led/gpio/`); what is said to it is `agent/led/protocol/`.
 
-use std::collections::BTreeSet;
-
 use toml::de::DeValue;
 
 use super::claim::{Claim, Resource};
-use super::keys::{Keys, flag, list, listed, text, whole, word};
+use super::keys::{Keys, different, flag, list, listed, text, whole, word};
+use super::spi::{self, Device};
 use super::{COLOUR_WORDS, COLOURS, Colour, HIGHEST_PIN, Led, Place, Shows, name};
 
 /// As many pixels as one strip may have: a frame of so many is 6 ms on the wire of a WS2812.
@@ -165,25 +164,24 @@ fn driver(keys: &mut Keys<'_, '_>, kind: Kind, claims: &mut Vec<Claim>) -> Optio
             Some((StripDriver::Apa102 { data: data?, clock: clock? }, pixels?))
         }
         Kind::Ws2812 => {
-            let spi = keys.required("spi", "an SPI device like \"0.0\" for /dev/spidev0.0", spi);
+            let device = |value: &DeValue<'_>| text(value).and_then(|text| spi::device(&text));
+            let device = keys.required("spi", "an SPI device that a Pi has, like \"0.0\" for /dev/spidev0.0", device);
             let order = keys.optional("order", "one of rgb, grb, bgr", word(ORDERS)).unwrap_or(Order::Grb);
-            let (bus, select) = spi?;
-            claims.push(Claim::new(keys, "spi", Resource::Spi(bus, select)));
-            // Source: the Pi's device trees: spi0 on BCM 7 to 11, spi1 on BCM 16 to 21.
-            let pins: &[u8] = match bus {
-                0 => &[7, 8, 9, 10, 11],
-                1 => &[16, 17, 18, 19, 20, 21],
-                _ => &[],
-            };
-            claims.extend(pins.iter().map(|pin| Claim::of_bus(keys, "spi", *pin, format!("spi{bus}"))));
+            let device = device?;
+            // Its pins are known with the board.
+            claims.push(Claim::new(keys, "spi", Resource::Spi(device)));
+            let Device { bus, select } = device;
             Some((StripDriver::Ws2812 { bus, select, order }, pixels?))
         }
         Kind::Is31fl3731 => {
             let at = address(keys, 0x74, claims);
             let channels = keys.required(
                 "channels",
-                "for each pixel a list of its red, green and blue LED, each from 0 to 143",
-                listed(48, |value| list(3, whole::<u8>(0..=143))(value).and_then(|three| <[u8; 3]>::try_from(three).ok())),
+                "for each pixel a list of its red, green and blue LED, each from 0 to 143 and there once",
+                |value| {
+                    let three = |value: &DeValue<'_>| <[u8; 3]>::try_from(list(3, whole::<u8>(0..=143))(value)?).ok();
+                    listed(48, three)(value).filter(|channels| different(channels.iter().flatten()))
+                },
             )?;
             let pixels = channels.len();
             Some((StripDriver::Is31fl3731 { at: at?, channels }, pixels))
@@ -192,8 +190,7 @@ fn driver(keys: &mut Keys<'_, '_>, kind: Kind, claims: &mut Vec<Claim>) -> Optio
         Kind::Pca9554 => {
             let at = address(keys, 0x20, claims);
             let bits = keys.required("bits", "a list of different outputs, each from 0 to 7", |value| {
-                let bits = listed(8, whole::<u8>(0..=7))(value)?;
-                (bits.iter().collect::<BTreeSet<_>>().len() == bits.len()).then_some(bits)
+                listed(8, whole::<u8>(0..=7))(value).filter(|bits| different(bits))
             });
             let active_low = keys.optional("active_low", "true or false", flag).unwrap_or_default();
             let bits = bits?;
@@ -215,11 +212,4 @@ fn address(keys: &mut Keys<'_, '_>, usual: u8, claims: &mut Vec<Claim>) -> Optio
     };
     claims.extend(pins.iter().map(|pin| Claim::of_bus(keys, "i2c", *pin, format!("i2c{bus}"))));
     Some(I2cAddress { bus, address })
-}
-
-fn spi(value: &DeValue<'_>) -> Option<(u8, u8)> {
-    let text = text(value)?;
-    let (bus, select) = text.split_once('.')?;
-    let digit = |text: &str| text.parse().ok().filter(|number: &u8| text.len() == 1 && *number <= 9);
-    Some((digit(bus)?, digit(select)?))
 }

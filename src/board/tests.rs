@@ -193,9 +193,24 @@ fn a_file_needs_no_format_and_no_kind_and_its_leds_come_in_order() {
 }
 
 #[test]
+fn a_file_that_a_setting_names_needs_no_match_and_those_that_are_embedded_say_theirs() {
+    let own = Board::parse(&GOOD.replacen("match = []\n", "", 1)).unwrap();
+    assert!(own.matches.is_empty());
+    for (name, text) in EMBEDDED {
+        assert!(
+            text.lines().any(|line| line.starts_with("match = ")),
+            "{name}: without it nobody knows whether it was forgotten"
+        );
+    }
+}
+
+#[test]
 fn each_fault_names_its_line_and_its_key() {
     for (changes, expected) in [
-        (("hot_celsius = 80", "hot_celsius = \"warm\""), "line 6: hot_celsius: expected a number of °C, found the text \"warm\""),
+        (
+            ("hot_celsius = 80", "hot_celsius = \"warm\""),
+            "line 6: hot_celsius: expected a number of °C from 40 to 120, found the text \"warm\"",
+        ),
         (("pin = 5", "pin = 21"), "line 25: LED \"pod-1\": pin: pin 21 is used twice: LED \"node\" has it already (line 19)"),
         (("pin = 5", "pin = 28"), "line 25: LED \"pod-1\": pin: expected a pin of the header, BCM 0 to 27, found the number 28"),
         (("pin = 5", "pin = -1"), "line 25: LED \"pod-1\": pin: expected a pin of the header, BCM 0 to 27, found the number -1"),
@@ -213,7 +228,7 @@ fn each_fault_names_its_line_and_its_key() {
         (("target = \"t\"\n", ""), "line 1: target: missing"),
         (
             ("cpu_milli = 1", "cpu_milli = \"x\""),
-            "line 9: reserved.cpu_milli: expected thousandths of a core, found the text \"x\"",
+            "line 9: reserved.cpu_milli: expected thousandths of a core, 0 to 1024000, found the text \"x\"",
         ),
         (("[simulated]", "[simulatedd]"), "line 1: simulated: missing; expected a table"),
         (("class = [\"ACT\"]", "class = [\"../ACT\"]"), "line 31: LED \"act\": class: expected names"),
@@ -235,6 +250,25 @@ fn each_fault_names_its_line_and_its_key() {
             "line 1: format: this program reads format 1; a newer Bramble may read format 2",
         ),
         (("match = []", "match = []\nheader_pins = [5, 21, 23]"), "strip \"pixel\": clock: this board's header has no pin 24"),
+        (
+            ("hot_celsius = 80", "hot_celsius = 800.5"),
+            "hot_celsius: expected a number of °C from 40 to 120, found the number 800.5",
+        ),
+        (("cpus = 1", "cpus = 0"), "simulated.cpus: expected a number of cores from 1 to 1024, found the number 0"),
+        (
+            (
+                "driver = \"apa102\"\nname = \"pixel\"\ndata = 23\nclock = 24",
+                "driver = \"ws2812\"\nname = \"pixel\"\nspi = \"7.0\"",
+            ),
+            "strip \"pixel\": spi: expected an SPI device that a Pi has, like \"0.0\" for /dev/spidev0.0, found the text \"7.0\"",
+        ),
+        (
+            (
+                "driver = \"apa102\"\nname = \"pixel\"\ndata = 23\nclock = 24",
+                "driver = \"ws2812\"\nname = \"first\"\nspi = \"5.0\"\npixels = 1\n[[strip]]\ndriver = \"ws2812\"\nname = \"pixel\"\nspi = \"5.1\"",
+            ),
+            "strip \"pixel\": spi: SPI bus 5 is used twice: strip \"first\" has it already (line 37)",
+        ),
     ] {
         let told = broken(&[changes]);
         assert!(told.iter().any(|line| line.contains(expected)), "{changes:?}: {expected}\nin {told:#?}");
@@ -328,6 +362,37 @@ fn nothing_is_taken_twice_between_a_board_and_its_hats() {
         ),
         "{told}"
     );
+    // A WS2812 has the bus for itself, whatever the chip select.
+    let ws2812 = |spi: &str| format!("[[strip]]\nname = \"w\"\ndriver = \"ws2812\"\npixels = 8\nspi = \"{spi}\"\n");
+    let told = refused(pi(), &[hat("one", &ws2812("0.0")), hat("two", &ws2812("0.1"))]);
+    assert!(
+        told.contains("HAT \"two\", line 4: strip \"w\": spi: SPI bus 0 is used twice: strip \"w\" has it already (HAT \"one\"")
+            && told.contains("so it has the bus for itself")
+            && told.lines().count() == 1,
+        "{told}"
+    );
+    assert!(pi().with_hats(&[hat("one", &ws2812("0.0")), hat("two", &ws2812("1.0"))]).is_ok());
+    // Which pins a bus has, and whether it is there, the board tells.
+    let on_pin = |pin: u8| hat("led", &format!("[[led]]\nname = \"x\"\ncolour = \"red\"\nshows = \"pod\"\npin = {pin}\n"));
+    for (spi, board, pin, words) in [
+        ("0.0", "rpi-4b", 7, "pin 7 is used twice"),
+        ("1.0", "rpi-zero", 17, ""),
+        ("1.1", "rpi-zero", 17, "pin 17 is used twice"),
+        ("3.0", "rpi-4b", 2, "pin 2 is used twice"),
+        ("3.0", "rpi-5", 2, ""),
+        ("3.1", "rpi-5", 25, "pin 25 is used twice"),
+        ("6.1", "rpi-cm4", 27, "pin 27 is used twice"),
+        ("3.0", "rpi-3b", 2, "spi: this board has no spidev3.0 (its GPIO chip is pinctrl-bcm2835)"),
+        ("6.0", "rpi-5", 20, "spi: this board has no spidev6.0 (its GPIO chip is pinctrl-rp1)"),
+        ("5.0", "generic", 13, "pin 13 is used twice"),
+    ] {
+        let told = Board::named(board).unwrap().with_hats(&[hat("w", &ws2812(spi)), on_pin(pin)]);
+        let told = told.map_or_else(|error| error.to_string(), |_| String::new());
+        assert!(
+            told.contains(words) && told.lines().count() == usize::from(!words.is_empty()),
+            "{spi} and pin {pin} on {board}: {told}"
+        );
+    }
     // Two chips share a bus, but not an address; and nothing else may be on the bus' pins.
     let strip = |address: &str| {
         format!("[[strip]]\nname = \"x\"\ndriver = \"pca9554\"\ncolour = \"red\"\nbits = [0]\naddress = {address}\n")
@@ -402,6 +467,17 @@ fn what_the_schema_refuses_the_parser_refuses_and_the_other_way_round() {
     for (text, from, to) in [
         (GOOD, "hot_celsius = 80", "hot_celsius = 'warm'"),
         (GOOD, "hot_celsius = 80\n", ""),
+        (GOOD, "hot_celsius = 80", "hot_celsius = 39.9"),
+        (GOOD, "hot_celsius = 80", "hot_celsius = 0"),
+        (GOOD, "hot_celsius = 80", "hot_celsius = 121"),
+        (GOOD, "hot_celsius = 80", "hot_celsius = -80"),
+        (GOOD, "cpus = 1", "cpus = 0"),
+        (GOOD, "cpus = 1", "cpus = 1025"),
+        (GOOD, "cpu_milli = 1", "cpu_milli = 1024001"),
+        (GOOD, "memory_mib = 1\n\n[sim", "memory_mib = 16777217\n\n[sim"),
+        (GOOD, "memory_mib = 1\npull", "memory_mib = 0\npull"),
+        (GOOD, "memory_mib = 1\npull", "memory_mib = 16777217\npull"),
+        (GOOD, "pull_milliseconds = 1", "pull_milliseconds = 3600001"),
         (GOOD, "name = \"b\"", "name = \"\""),
         (GOOD, "name = \"b\"", "name = \"a b\""),
         (GOOD, "name = \"b\"", "name = 3"),
@@ -450,14 +526,21 @@ fn what_the_schema_refuses_the_parser_refuses_and_the_other_way_round() {
         (hat, "title = \"Eight plain LEDs\"", "title = \"x\"\ntarget = \"x\""),
         (shim, "[118, 69, 85]", "[118, 69]"),
         (shim, "[118, 69, 85]", "[118, 69, 144]"),
+        (shim, "[118, 69, 85]", "[118, 69, 69]"),
+        (shim, "[117, 68, 101]", "[118, 69, 85]"),
         (shim, "address = 0x75", "address = 0x78"),
         (shim, "i2c = 1", "i2c = 'one'"),
         (ws2812, "spi = \"0.0\"", "spi = \"0\""),
         (ws2812, "spi = \"0.0\"", "spi = \"10.0\""),
+        (ws2812, "spi = \"0.0\"", "spi = \"7.0\""),
+        (ws2812, "spi = \"0.0\"", "spi = \"0.2\""),
+        (ws2812, "spi = \"0.0\"", "spi = \"1.3\""),
+        (ws2812, "spi = \"0.0\"", "spi = \"4.2\""),
         (ws2812, "order = \"grb\"", "order = \"gbr\""),
         (ws2812, "pixels = 8", "pixels = 257"),
         (cluster, "bits = [6]", "bits = []"),
         (cluster, "bits = [6]", "bits = [8]"),
+        (cluster, "bits = [6]", "bits = [6, 6]"),
         (cluster, "colour = \"red\"\n", ""),
     ] {
         assert!(text.contains(from), "{from}");
@@ -466,10 +549,16 @@ fn what_the_schema_refuses_the_parser_refuses_and_the_other_way_round() {
         assert!(schema.takes(&text).is_err(), "the schema takes {to:?} for {from:?}");
     }
     // What goes beyond the form of one value is the parser's alone.
-    for (from, to) in
-        [("pin = 5", "pin = 21"), ("\"pod-1\"", "\"node\""), ("clock = 24", "clock = 5"), ("pixels = 8", "pixels = 8\nnode = 9")]
-    {
-        let text = GOOD.replacen(from, to, 1);
+    for (text, from, to) in [
+        (GOOD, "pin = 5", "pin = 21"),
+        (GOOD, "\"pod-1\"", "\"node\""),
+        (GOOD, "clock = 24", "clock = 5"),
+        (GOOD, "pixels = 8", "pixels = 8\nnode = 9"),
+        (shim, "[117, 68, 101]", "[117, 68, 85]"),
+        (ws2812, "[[strip]]", "[[strip]]\ndriver = \"ws2812\"\nname = \"x\"\nspi = \"0.1\"\npixels = 1\n[[strip]]"),
+    ] {
+        assert!(text.contains(from), "{from}");
+        let text = text.replacen(from, to, 1);
         assert!(schema.takes(&text).is_ok() && File::parse(&text).is_err(), "{to}");
     }
 }

@@ -12,9 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::config::{self, AgentConfig};
 use crate::agent::health::sysinfo::Sensors;
+use crate::agent::led::gpio::{self, Claim};
 use crate::agent::led::pattern::Pattern;
 use crate::agent::led::shelf::Picture;
-use crate::agent::led::{DriverError, Light, disk, gpio};
+use crate::agent::led::{DriverError, Light, disk};
 use crate::board::{Board, Colour, File, Place};
 use crate::clock::{Clock, SystemClock, Tick};
 use crate::config::FileMay;
@@ -166,6 +167,8 @@ fn test(board: Option<&str>, hats: &[String]) -> Result<(), Report> {
         return Err(Report::failed(format!("board {} has LEDs in messages only, and no pins to light", board.name))
             .fix("see them with `bramble leds show`"));
     }
+    // Held until all is dark again.
+    let _claim = claim_of(Claim::take_patiently())?;
     let (mut driver, _) = gpio::driver(&board);
     if !driver.works() {
         let words = driver.fault().map_or(String::new(), |fault| fault.words);
@@ -181,8 +184,21 @@ fn test(board: Option<&str>, hats: &[String]) -> Result<(), Report> {
         std::thread::sleep(EACH);
     }
     let fault = driver.fault();
-    driver.leave();
+    driver.leave().wait();
     fault.map_or(Ok(()), |fault| Err(unlit(fault)))
+}
+
+/// The claim on this machine's LEDs, or who has it.
+fn claim_of(taken: std::io::Result<Option<Claim>>) -> Result<Claim, Report> {
+    let failed = || Report::failed("the LEDs cannot be tested now");
+    match taken {
+        Ok(Some(claim)) => Ok(claim),
+        Ok(None) => Err(failed().because("a Bramble agent, or another `bramble leds test`, drives them").fix(
+            "see what they show with `bramble leds show`, or let the board blink with `bramble identify NODE`; to light them one by one, \
+             stop the agent first: `sudo systemctl stop bramble-agent`",
+        )),
+        Err(error) => Err(failed().because(error).fix("this machine is short of memory or of open files")),
+    }
 }
 
 /// Never fails: the agent has failed already, and its unit is to start it again.
@@ -446,6 +462,14 @@ mod tests {
         }
         assert_eq!(test(Some("toaster"), &[]).unwrap_err().exit.code(), 2);
         assert_eq!(test(Some("rpi-4b"), &["toaster".to_owned()]).unwrap_err().exit.code(), 2);
+    }
+
+    #[test]
+    fn leds_are_not_tested_beside_an_agent_that_drives_them() {
+        let told = claim_of(Ok(None)).unwrap_err();
+        assert!(told.exit.code() == 1 && told.fix.unwrap().contains("stop the agent first"));
+        let told = claim_of(Err(std::io::Error::other("none"))).unwrap_err();
+        assert!(told.exit.code() == 1 && told.fix.is_some());
     }
 
     #[test]

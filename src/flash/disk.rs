@@ -43,8 +43,13 @@ pub enum Packing {
     Xz,
     /// gzip.
     Gzip,
-    /// Something that has to be unpacked by its own tool, which is named.
-    Other(&'static str),
+    /// In a way that is not read here.
+    Other {
+        /// What it is, for a person.
+        format: &'static str,
+        /// The command that unpacks it.
+        tool: &'static str,
+    },
 }
 
 /// Looks at a path.
@@ -66,8 +71,10 @@ pub fn kind(path: &Path) -> io::Result<Kind> {
     Ok(Kind::File(match begin.as_slice() {
         [0xfd, b'7', b'z', b'X', b'Z', 0] => Packing::Xz,
         [0x1f, 0x8b, ..] => Packing::Gzip,
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Packing::Other("unzstd"),
-        [b'P', b'K', 3, 4, ..] => Packing::Other("unzip"),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Packing::Other { format: "packed by zstd", tool: "unzstd" },
+        [b'P', b'K', 3, 4, ..] => Packing::Other { format: "a ZIP archive", tool: "unzip" },
+        [b'B', b'Z', b'h', b'1'..=b'9', ..] => Packing::Other { format: "packed by bzip2", tool: "bunzip2 -k" },
+        [b'7', b'z', 0xbc, 0xaf, 0x27, 0x1c] => Packing::Other { format: "a 7-Zip archive", tool: "7z x" },
         _ => Packing::None,
     }))
 }
@@ -160,7 +167,7 @@ pub fn unpack(from: &Path, packing: Packing, to: &Path, told: &mut dyn FnMut(u64
     let mut reader: Box<dyn Read> = match packing {
         Packing::Xz => Box::new(lzma_rust2::XzReader::new(counted, true)),
         Packing::Gzip => Box::new(flate2::read::MultiGzDecoder::new(counted)),
-        Packing::None | Packing::Other(_) => Box::new(counted),
+        Packing::None | Packing::Other { .. } => Box::new(counted),
     };
     let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(to)?;
     let mut block = vec![0; BLOCK];

@@ -60,7 +60,12 @@ fn where_the_processors_registers_are_refused_the_kernel_drives_the_leds_and_who
     let agent = pi.start_agent("hat", "bramble agent --config /etc/bramble/hat.toml");
     println!("by the character device, without a master: {:?}", pi.trace.wait_pattern(NODE, from, LONG_SHORT, 3, SOON));
     eight_outputs(&pi, before);
+    // While it drives them nobody else does, and what it shows goes on.
+    let (code, told) = pi.run("bramble leds test --hat plain");
+    assert!(code == 1 && told.contains("a Bramble agent") && told.contains("bramble leds show"), "{code}: {told}");
+    pi.trace.wait_pattern(NODE, Instant::now(), LONG_SHORT, 2, SOON);
     ends_dark(&mut pi, agent, before);
+    println!("one by one, when the agent has ended: {}", pi.good("bramble leds test --hat plain"));
 
     // The board by itself has only its own LED, by the LED class; the kernel's trigger comes back.
     let trigger = "sed 's/.*\\[\\(.*\\)\\].*/\\1/' /sys/class/leds/ACT/trigger";

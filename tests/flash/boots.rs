@@ -254,6 +254,17 @@ impl Machine {
         })
     }
 
+    /// cloud-init has done all of it, and found nothing to warn of: neither in what was flashed, nor in that with the image's own settings.
+    fn expect_cloud_init_content(&self) {
+        assert!(self.ssh("cloud-init status --wait").contains("status: done"), "{}", self.said());
+        let log = self.ssh("sudo grep -E 'schema.py|WARNING|ERROR' /var/log/cloud-init.log");
+        let faults: Vec<&str> = log.lines().filter(|line| line.contains("WARNING") || line.contains("ERROR")).collect();
+        assert!(faults.is_empty(), "{}", faults.join("\n"));
+        assert!(!self.said().contains("Invalid cloud-config"), "{}", self.said());
+        let told = self.ssh("sudo cloud-init schema --system");
+        assert!(told.contains("Valid cloud-config"), "{told}");
+    }
+
     /// Waits until it ends by itself.
     fn wait_end(mut self) {
         wait_until("the machine's end", END, || {
@@ -306,6 +317,7 @@ fn a_card_with_a_certificate_is_a_node_from_its_first_start_and_after_the_next()
         "{left}"
     );
     assert!(left.ends_with("L\n"), "no password lets anybody in: {left}");
+    machine.expect_cloud_init_content();
     machine.ssh("sudo systemctl poweroff");
     machine.wait_end();
     expect_sound(&card);
@@ -323,6 +335,7 @@ fn a_card_with_a_certificate_is_a_node_from_its_first_start_and_after_the_next()
     let mut machines = [Machine::start(&desk, &card)];
     desk.wait(&["shed"], "Ready", &mut machines);
     assert_eq!(machines[0].ssh("hostname; id -un"), "shed\nanna\n");
+    machines[0].expect_cloud_init_content();
 }
 
 #[test]

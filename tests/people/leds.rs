@@ -360,7 +360,7 @@ fn board_and_hat_files_are_checked_whole_and_a_machine_without_pins_says_so() {
             &good,
             &[("hot_celsius = 80.0", "hot_celsius = \"warm\""), ("target =", "targett ="), ("[\"ACT\", \"led0\"]", "[]")],
             &[
-                "line 10: hot_celsius: expected a number of °C, found the text \"warm\"",
+                "line 10: hot_celsius: expected a number of °C from 40 to 120, found the text \"warm\"",
                 "targett: unknown key",
                 "target: missing",
                 "LED \"node\": class",

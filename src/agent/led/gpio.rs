@@ -6,9 +6,10 @@
 //!                       └─▶ thread: strips.rs   one for each strip; what is said to it: led/protocol/
 //! ```
 //!
-//! One part that fails does not darken the others. Pins and buses are reached through `Hardware`: rppal and the kernel's character
+//! One part that fails does not darken the others, and of two programs one drives LEDs (`claim.rs`). Pins and buses are reached through `Hardware`: rppal and the kernel's character
 //! device, or a test's bench.
 
+mod claim;
 mod class;
 #[cfg_attr(not(feature = "gpio"), path = "gpio/absent.rs")]
 mod hardware;
@@ -18,11 +19,17 @@ mod worker;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::protocol::{Bytes, I2c, Output};
-use super::{Driver, DriverError, Light, NoPins};
+use super::{Driver, DriverError, Leaving, Light, NoPins};
 use crate::board::{Board, ClassLed, I2cAddress, Led, Place};
+use crate::clock::{Clock, SystemClock};
+pub use claim::Claim;
 use worker::{Part, Worker};
+
+/// How long the end waits for LEDs to be dark, of all parts together: a bus may hang for a second.
+const DARK_WITHIN: Duration = Duration::from_millis(1500);
 
 /// The pins and buses of a board.
 pub(crate) trait Hardware: Send + Sync {
@@ -46,7 +53,10 @@ pub fn driver(board: &Board) -> (Box<dyn Driver>, Option<String>) {
         let words = (board.name != "simulated").then(|| format!("board {}: no LEDs; pods run without", board.name));
         return (Box::new(NoPins), words);
     }
-    (Box::new(Composite::start(parts(board, &hardware(board), root))), None)
+    let mut composite = Composite::start(parts(board, &hardware(board), root));
+    composite.claims = Claims::Wanted;
+    composite.claim();
+    (Box::new(composite), None)
 }
 
 /// No LEDs, because the owner wants none: the kernel's own show what they show without us, also after an agent that died.
@@ -69,7 +79,7 @@ fn died_on(board: &Board, hardware: &Arc<dyn Hardware>, root: &Path) -> Vec<Stri
     let others = Board { leds: others, ..board.clone() };
     let mut composite = Composite::start(parts(&others, hardware, root));
     let faults = composite.parts.iter().filter_map(|part| part.fault().map(|fault| fault.words)).collect();
-    composite.leave();
+    composite.leave().wait();
     faults
 }
 
@@ -122,16 +132,37 @@ fn parts(board: &Board, hardware: &Arc<dyn Hardware>, root: &Path) -> Vec<(Box<d
 /// All parts of a board.
 struct Composite {
     parts: Vec<Worker>,
+    claims: Claims,
+}
+
+/// How it stands with the claim on the machine's LEDs.
+enum Claims {
+    /// Not for those who come after an agent that died.
+    Needless,
+    /// Somebody else has it, who was asked to test LEDs and will be done soon.
+    Wanted,
+    Held(#[allow(dead_code)] Claim), // what counts is that it is there
 }
 
 impl Composite {
     fn start(parts: Vec<(Box<dyn Part>, Vec<usize>)>) -> Self {
-        Self { parts: parts.into_iter().map(|(part, lights)| Worker::start(part, lights)).collect() }
+        let parts = parts.into_iter().map(|(part, lights)| Worker::start(part, lights)).collect();
+        Self { parts, claims: Claims::Needless }
+    }
+
+    /// Tells other programs that these LEDs are in use. Whoever has told so first does not keep an agent from its LEDs.
+    fn claim(&mut self) {
+        if matches!(self.claims, Claims::Wanted)
+            && let Ok(Some(claim)) = Claim::take()
+        {
+            self.claims = Claims::Held(claim);
+        }
     }
 }
 
 impl Driver for Composite {
     fn show(&mut self, frame: &[Light]) -> Result<(), DriverError> {
+        self.claim();
         self.parts.iter_mut().for_each(|part| part.post(frame));
         self.fault().map_or(Ok(()), Err)
     }
@@ -145,13 +176,19 @@ impl Driver for Composite {
         self.parts.iter().any(Worker::works)
     }
 
-    fn leave(&mut self) {
+    fn leave(&mut self) -> Leaving {
+        // All at once, so that one that hangs costs the others nothing.
         self.parts.iter().for_each(Worker::end);
-        for part in &self.parts {
-            if !part.ended() {
-                tracing::warn!("a bus hangs: its LEDs stay as they are");
+        let (parts, claim) = (std::mem::take(&mut self.parts), std::mem::replace(&mut self.claims, Claims::Needless));
+        Leaving::by(move || {
+            let clock = SystemClock::start();
+            let until = clock.now().tick.after(DARK_WITHIN);
+            let hanging = parts.iter().filter(|part| !part.ended_within(until.since(clock.now().tick))).count();
+            if hanging > 0 {
+                tracing::warn!(hanging, "a bus hangs: its LEDs stay as they are");
             }
-        }
+            drop(claim);
+        })
     }
 }
 
@@ -275,7 +312,7 @@ mod tests {
         bench.chip.gone.store(false, std::sync::atomic::Ordering::SeqCst);
         until("the chip burns", || bench.chip.registers.lock().unwrap().get(&1) == Some(&0b0100_0000));
         until("no fault is left", || driver.fault().is_none());
-        driver.leave();
+        driver.leave().wait();
         assert_eq!((bench.levels(), reads(root.path(), "ACT/trigger")), (vec![(17, false)], "mmc0".to_owned()));
         assert_eq!((bench.chip.registers.lock().unwrap()[&1], reads(root.path(), "PWR/trigger").as_str()), (0, "[default-on]"));
     }
@@ -288,7 +325,7 @@ mod tests {
         let mut driver = Composite::start(parts(&board(&[]), &hardware, root.path()));
         driver.show(&[Light::white(255); 2]).unwrap();
         until("both burn", || ["led0", "led1"].iter().all(|led| reads(root.path(), &format!("{led}/brightness")) == "255"));
-        driver.leave();
+        driver.leave().wait();
         assert!(bench.levels().is_empty() && bench.chip.take().is_empty());
     }
 
@@ -326,6 +363,42 @@ mod tests {
             "{told}"
         );
         assert_eq!(none.show(&[Light::white(255); 8]).unwrap_err().words, told);
-        none.leave();
+        none.leave().wait();
+    }
+
+    /// A bus that does not come back once it is spoken to.
+    struct Hangs;
+
+    impl Part for Hangs {
+        fn show(&mut self, lights: &[Light], _attempt: worker::Attempt) -> Result<(), DriverError> {
+            if lights.iter().any(|light| light.is_lit()) {
+                std::thread::sleep(DARK_WITHIN * 4);
+            }
+            Ok(())
+        }
+
+        fn works(&self) -> bool {
+            true
+        }
+
+        fn leave(&mut self) {}
+    }
+
+    #[test]
+    fn several_buses_that_hang_cost_the_end_no_more_than_one_and_the_caller_nothing() {
+        let bench = Arc::new(Bench::default());
+        let on_pin = pins::PinPart::new(bench.clone(), vec![("x".to_owned(), 17, false)]);
+        let mut all: Vec<(Box<dyn Part>, Vec<usize>)> = (0..3).map(|_| (Box::new(Hangs) as Box<dyn Part>, vec![0])).collect();
+        all.push((Box::new(on_pin), vec![0]));
+        let mut driver = Composite::start(all);
+        driver.show(&[Light::white(255)]).unwrap();
+        until("it burns", || bench.levels() == [(17, true)]);
+        let from = Instant::now();
+        let leaving = driver.leave();
+        assert!(from.elapsed() < DARK_WITHIN / 2, "the caller waited: {:?}", from.elapsed());
+        until("what does not hang is dark, though nobody waits", || bench.levels() == [(17, false)]);
+        leaving.wait();
+        let took = from.elapsed();
+        assert!(took > DARK_WITHIN / 2 && took < DARK_WITHIN * 2, "three that hang: {took:?}");
     }
 }

@@ -90,8 +90,27 @@ pub trait Driver: Send {
         false
     }
 
-    /// The agent ends in order: all dark, and what was taken is given back.
-    fn leave(&mut self);
+    /// The agent ends in order: all goes dark, and what was taken is given back. Must not block: who has to be sure waits for it.
+    fn leave(&mut self) -> Leaving;
+}
+
+/// LEDs on their way to the dark. They get there without anybody's waiting, as long as the process lives.
+#[must_use = "the process may end before the LEDs are dark"]
+#[derive(Default)]
+pub struct Leaving(Option<Box<dyn FnOnce() + Send>>);
+
+impl Leaving {
+    /// `wait` blocks until all is dark, or for as long as a bus may hang.
+    pub fn by(wait: impl FnOnce() + Send + 'static) -> Self {
+        Self(Some(Box::new(wait)))
+    }
+
+    /// Blocks until all is dark, not for long: not for a thread that has other work.
+    pub fn wait(self) {
+        if let Some(wait) = self.0 {
+            wait();
+        }
+    }
 }
 
 /// A board without LEDs that could be driven.
@@ -106,5 +125,7 @@ impl Driver for NoPins {
         false
     }
 
-    fn leave(&mut self) {}
+    fn leave(&mut self) -> Leaving {
+        Leaving::default()
+    }
 }

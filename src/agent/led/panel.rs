@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Driver, DriverError, Light};
+use super::{Driver, DriverError, Leaving, Light};
 use crate::clock::Tick;
 
 /// So long all has to burn until a trouble is another one.
@@ -69,18 +69,16 @@ impl Panel {
         self.trouble.as_ref()
     }
 
-    /// All dark, for good.
-    pub fn leave(&mut self) {
-        if !std::mem::replace(&mut self.left, true) {
-            self.driver.leave();
-        }
+    /// All dark, for good. Does not block.
+    pub fn leave(&mut self) -> Leaving {
+        if std::mem::replace(&mut self.left, true) { Leaving::default() } else { self.driver.leave() }
     }
 }
 
 impl Drop for Panel {
     fn drop(&mut self) {
-        // A task that dies, or is cut off, leaves no LED burning either.
-        self.leave();
+        // A task that dies, or is cut off, leaves no LED burning either. This may be a thread of the runtime: it does not wait.
+        drop(self.leave());
     }
 }
 
@@ -108,8 +106,10 @@ mod tests {
             Some(DriverError { words: format!("no LED {count}") })
         }
 
-        fn leave(&mut self) {
+        fn leave(&mut self) -> Leaving {
             self.0.lock().unwrap().push("leave".to_owned());
+            let told = self.clone();
+            Leaving::by(move || told.0.lock().unwrap().push("dark".to_owned()))
         }
     }
 
@@ -122,11 +122,13 @@ mod tests {
         let driver = Told::default();
         let mut panel = Panel::new(Box::new(driver.clone()));
         panel.show(&[Light::white(9)], Tick(0));
-        panel.leave();
+        let leaving = panel.leave();
         panel.show(&[Light::white(9)], Tick(0));
-        panel.leave();
+        panel.leave().wait();
         drop(panel);
-        assert_eq!(told(&driver), ["show 1", "leave"]);
+        assert_eq!(told(&driver), ["show 1", "leave"], "nobody has waited yet");
+        leaving.wait();
+        assert_eq!(told(&driver), ["show 1", "leave", "dark"]);
     }
 
     #[tokio::test]

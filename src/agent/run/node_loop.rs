@@ -210,7 +210,11 @@ impl Agent {
             self.tell_local_pods();
             self.tell();
         }
-        self.panel.leave();
+        let leaving = self.panel.leave();
+        // A bus may hang for a second: not on a thread that others need.
+        if let Err(error) = tokio::task::spawn_blocking(|| leaving.wait()).await {
+            tracing::error!(%error, "leaving the LEDs died");
+        }
     }
 
     /// Tells whoever asks which pods have which addresses, when that is something else than before.

@@ -24,7 +24,7 @@ use super::{firmware, hardware};
 use crate::agent::disk;
 use crate::agent::health::hardware::{Boot, Flag, Hardware};
 use crate::agent::health::strain::{Judge, Strain};
-use crate::agent::health::wear::{Kept, Stops, Wear};
+use crate::agent::health::wear::{Kept, Stops, Wear, Word};
 use crate::clock::{Clock, SystemClock};
 use crate::error::Chain;
 use crate::link::message::Health;
@@ -102,8 +102,6 @@ pub struct Watch {
     files: Arc<Files>,
     judge: Judge,
     wear: Option<Wear>,
-    /// Keeping it failed: said once.
-    unkept: bool,
 }
 
 impl Watch {
@@ -116,7 +114,7 @@ impl Watch {
         let device = if parts.boot.card_serial.is_empty() { &parts.boot.device } else { &parts.boot.card_serial };
         let wear = first.disk_written_bytes.map(|bytes| Wear::new(kept(&parts.data_dir), device, &parts.boot_id, bytes));
         let judge = Judge::new(parts.hot_celsius, parts.clears);
-        let mut watch = Self { parts, files, judge, wear, unkept: false };
+        let mut watch = Self { parts, files, judge, wear };
         let seen = watch.judge(first);
         (watch, seen)
     }
@@ -165,7 +163,8 @@ impl Watch {
     /// Keeps what was written, if it has grown enough.
     async fn keep(&mut self, stops: Stops) {
         let Some(wear) = &mut self.wear else { return };
-        let Some(kept) = wear.to_keep(stops).cloned() else { return };
+        let now = self.parts.clock.now().tick;
+        let Some(kept) = wear.to_keep(stops, now).cloned() else { return };
         let total = kept.total_bytes;
         let data_dir = self.parts.data_dir.clone();
         let saved = tokio::task::spawn_blocking(move || {
@@ -174,13 +173,20 @@ impl Watch {
             disk::replace(&data_dir, WRITTEN, &bytes)
         });
         match saved.await {
-            Ok(Ok(())) => wear.kept(total),
+            Ok(Ok(())) => {
+                if wear.kept(total) == Some(Word::KeptAgain) {
+                    tracing::info!("how much was written is kept again");
+                }
+            }
             Ok(Err(error)) => {
-                if !std::mem::replace(&mut self.unkept, true) {
+                if wear.not_kept(now) == Some(Word::Unkept) {
                     tracing::warn!(error = %Chain(&error), "how much was written cannot be kept: after the next boot it is counted from less");
                 }
             }
-            Err(error) => tracing::error!(%error, "keeping how much was written died"),
+            Err(error) => {
+                wear.not_kept(now);
+                tracing::error!(%error, "keeping how much was written died");
+            }
         }
     }
 }

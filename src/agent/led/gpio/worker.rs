@@ -18,9 +18,6 @@ use crate::clock::{Clock, SystemClock};
 const FIRST: Duration = Duration::from_secs(1);
 /// The longest: a HAT that is plugged in later burns after so long at most.
 const LONGEST: Duration = Duration::from_secs(30);
-/// How long the end waits for LEDs to be dark: a bus may hang for a second.
-const DARK_WITHIN: Duration = Duration::from_millis(1500);
-
 /// Whether what is not open may be opened: that may take as long as a bus takes to give up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Attempt {
@@ -122,10 +119,10 @@ impl Worker {
         self.shared.bell.notify_all();
     }
 
-    /// Waits until it ended, not for long.
-    pub(super) fn ended(&self) -> bool {
+    /// Waits until it ended, so long at most.
+    pub(super) fn ended_within(&self, most: Duration) -> bool {
         let state = self.shared.lock();
-        let waited = self.shared.bell.wait_timeout_while(state, DARK_WITHIN, |state| !state.ended);
+        let waited = self.shared.bell.wait_timeout_while(state, most, |state| !state.ended);
         waited.is_ok_and(|(state, _)| state.ended)
     }
 }
@@ -233,7 +230,7 @@ mod tests {
         worker.post(&[Light::white(7), Light::white(100)]);
         assert!(told.recv_timeout(Duration::from_millis(100)).is_err(), "its own light did not change");
         worker.end();
-        assert!(worker.ended());
+        assert!(worker.ended_within(LONG));
         assert_eq!(told.recv_timeout(LONG).unwrap(), [], "it left");
     }
 
@@ -246,7 +243,7 @@ mod tests {
         worker.post(&[Light::white(2)]);
         worker.end();
         go.send(()).unwrap();
-        assert!(worker.ended());
+        assert!(worker.ended_within(LONG));
         assert_eq!(told.try_iter().collect::<Vec<_>>(), [Vec::new()]);
     }
 
@@ -260,7 +257,7 @@ mod tests {
         // After a second, without another frame.
         assert_eq!(told.recv_timeout(LONG).unwrap(), [Light::white(9)]);
         worker.end();
-        assert!(worker.ended());
+        assert!(worker.ended_within(LONG));
         assert_eq!(worker.fault(), None);
     }
 }
