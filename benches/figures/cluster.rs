@@ -76,7 +76,8 @@ impl Cluster {
     /// A token that lets a node in.
     pub fn token(&self) -> anyhow::Result<String> {
         let said = self.run_command(["token", "create"], ["-o", "json"])?;
-        let made: Value = serde_json::from_slice(&said.stdout).with_context(|| String::from_utf8_lossy(&said.stderr).into_owned())?;
+        let made: Value =
+            serde_json::from_slice(&said.stdout).with_context(|| String::from_utf8_lossy(&said.stderr).into_owned())?;
         Ok(made.get("token").and_then(Value::as_str).context("no token")?.to_owned())
     }
 

@@ -69,8 +69,9 @@ fn on(setup: &Setup, table: &mut Table, board: &str, qemu: &[&str], program: &Pa
         command.args(qemu.iter().skip(1)).arg(program).args(["agent", "--config"]).arg(folder.path().join("agent.toml"));
         let begun = Instant::now();
         let agent = Alone::spawn(&mut command, folder.path())?;
-        let ready =
-            api::await_event(&events, "the node is ready", |event| api::name(&event.object) == node && is(&event.object, "Ready"));
+        let ready = api::await_event(&events, "the node is ready", |event| {
+            api::name(&event.object) == node && is(&event.object, "Ready")
+        });
         let ready = ready.map_err(|error| error.context(Alone::log(folder.path())))?;
         times.push(ready.at.duration_since(begun));
         work.push(process::cpu(agent.pid())?);

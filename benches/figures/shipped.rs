@@ -21,7 +21,10 @@ pub fn program(board: &str) -> Result<PathBuf, String> {
     let target = Board::named(board).ok_or_else(|| format!("no board {board}"))?.target;
     // target/release/bramble
     let folder = Path::new(env!("CARGO_BIN_EXE_bramble")).ancestors().nth(2).unwrap_or(Path::new("target"));
-    there(folder.join(target).join("small/bramble"), format!("`cross/build.sh {board}` makes it, or {VARIABLE} names a folder that has it"))
+    there(
+        folder.join(target).join("small/bramble"),
+        format!("`cross/build.sh {board}` makes it, or {VARIABLE} names a folder that has it"),
+    )
 }
 
 /// What a program is: `static, aarch64`. `None`: no ELF file.

@@ -96,7 +96,8 @@ pub fn measure(setup: &Setup, table: &mut Table) -> anyhow::Result<()> {
 /// The next call that shows another light than that of a pod that is ready.
 fn changed(shown: &Receiver<Shown>, led: usize) -> anyhow::Result<Shown> {
     loop {
-        let call = shown.recv_timeout(PATIENCE).with_context(|| format!("LED {led} does not show that its container was killed"))?;
+        let call =
+            shown.recv_timeout(PATIENCE).with_context(|| format!("LED {led} does not show that its container was killed"))?;
         if call.led == led && call.light != READY {
             return Ok(call);
         }

@@ -92,10 +92,11 @@ impl Lamps {
             for (file, text) in files {
                 fs::write(at.join(file), text)?;
             }
-            let (colour, shows) =
-                (if *kind == Kind::Rgb { "rgb" } else { "green" }, if led == 0 { "node" } else { "pod" });
+            let (colour, shows) = (if *kind == Kind::Rgb { "rgb" } else { "green" }, if led == 0 { "node" } else { "pod" });
             let name = Self::name(led);
-            board.push_str(&format!("\n[[led]]\nname = \"{name}\"\nclass = [\"{name}\"]\ncolour = \"{colour}\"\nshows = \"{shows}\"\n"));
+            board.push_str(&format!(
+                "\n[[led]]\nname = \"{name}\"\nclass = [\"{name}\"]\ncolour = \"{colour}\"\nshows = \"{shows}\"\n"
+            ));
         }
         fs::write(lamps.board(), board)?;
         Ok(lamps)

@@ -68,7 +68,8 @@ pub fn measure(setup: &Setup, table: &mut Table) -> anyhow::Result<()> {
         let calls = listen(&shown, FIRST + STEP * u32::try_from(AT_ONCE)? + Duration::from_secs(5));
         let ended = ends(&Alone::log(folder.path()))?;
         for (number, uid) in uids.iter().enumerate() {
-            let end = ended.get(uid).with_context(|| format!("the runtime did not tell that pod {number} of turn {turn} ended"))?;
+            let end =
+                ended.get(uid).with_context(|| format!("the runtime did not tell that pod {number} of turn {turn} ended"))?;
             let call = calls.iter().find(|call| call.led == number + 1 && call.at >= *end);
             let call = call.with_context(|| format!("no LED shows that pod {number} of turn {turn} ended"))?;
             samples.entry(Sort::of(number)).or_default().push(call.at.duration_since(*end)?);
