@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::Receiver;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process};
@@ -13,7 +13,7 @@ use crate::Setup;
 use crate::api::Client;
 use crate::cluster::Cluster;
 use crate::engine::{Engine, IMAGE};
-use crate::table::{Table, quantiles};
+use crate::table::Table;
 
 /// So many pods at once.
 const AT_ONCE: usize = 20;
@@ -24,7 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(120);
 struct Container {
     pid: i32,
     started: SystemTime,
-    finished: SystemTime,
 }
 
 /// Turns of twenty pods: all are started at once, and then killed one by one.
@@ -36,7 +35,7 @@ pub fn measure(setup: &Setup, table: &mut Table) -> anyhow::Result<()> {
     cluster.wait_nodes(1)?;
     let agent = lamps.agent(setup, &cluster, folder.path(), "", "info")?;
     let shown = lamps.watch()?;
-    let (mut starts, mut kills, mut told) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut starts, mut kills, mut ours) = (Vec::new(), Vec::new(), Vec::new());
     for turn in 0..setup.choose(13, 2) {
         let name = |number: usize| format!("killed-{turn}-{number}");
         let mut client = Client::connect(&cluster.address()?)?;
@@ -51,7 +50,7 @@ pub fn measure(setup: &Setup, table: &mut Table) -> anyhow::Result<()> {
             }
         }
         let running = containers(&engine, &name)?;
-        let mut killed = Vec::new();
+        let (since, mut killed) = (SystemTime::now(), Vec::new());
         for number in 0..AT_ONCE {
             let container = running.get(&number).with_context(|| format!("no container of {}", name(number)))?;
             let seen = ready.get(&(number + 1)).context("every LED was seen")?;
@@ -63,11 +62,10 @@ pub fn measure(setup: &Setup, table: &mut Table) -> anyhow::Result<()> {
             kills.push(call.at.duration_since(at)?);
             killed.push(call.at);
         }
-        let over = containers(&engine, &name)?;
+        let told = deaths(&engine, since)?;
         for (number, at) in killed.into_iter().enumerate() {
-            let container = over.get(&number).with_context(|| format!("no container of {}", name(number)))?;
-            // Docker may write down the end after it has told of it.
-            told.push(at.duration_since(container.finished).unwrap_or_default());
+            let told = told.get(&name(number)).with_context(|| format!("Docker told nothing of {}", name(number)))?;
+            ours.push(at.duration_since(*told)?);
         }
         clear(&cluster, AT_ONCE, name)?;
         while shown.try_recv().is_ok() {}
@@ -79,9 +77,9 @@ pub fn measure(setup: &Setup, table: &mut Table) -> anyhow::Result<()> {
         &judged(&kills),
         &format!(
             "{} containers, one after the other; from the KILL of its process to the write of the driver for the kernel's LEDs (files here); \
-             from the end as Docker gives it: {}",
+             of that from Docker's own event `die` on: {}",
             kills.len(),
-            quantiles(&told)
+            judged(&ours)
         ),
     );
     table.row(
@@ -107,17 +105,32 @@ fn changed(shown: &Receiver<Shown>, led: usize) -> anyhow::Result<Shown> {
 /// The pods' own containers by the number of their pods, not the sandboxes.
 fn containers(engine: &Engine, name: impl Fn(usize) -> String) -> anyhow::Result<BTreeMap<usize, Container>> {
     let ids = engine.docker(&["ps", "--all", "--quiet", "--no-trunc", "--filter", "label=bramble/container=main"])?;
-    let format = "{{index .Config.Labels \"bramble/pod-name\"}} {{.State.Pid}} {{.State.StartedAt}} {{.State.FinishedAt}}";
+    let format = "{{index .Config.Labels \"bramble/pod-name\"}} {{.State.Pid}} {{.State.StartedAt}}";
     let mut arguments = vec!["inspect", "--format", format];
     arguments.extend(ids.lines());
     let mut found = BTreeMap::new();
     for line in engine.docker(&arguments)?.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let [pod, pid, started, finished] = words[..] else { anyhow::bail!("docker inspect said {line:?}") };
+        let [pod, pid, started] = words[..] else { anyhow::bail!("docker inspect said {line:?}") };
         if let Some(number) = (0..AT_ONCE).find(|number| name(*number) == pod) {
-            let container = Container { pid: pid.parse()?, started: moment(started)?, finished: moment(finished)? };
+            let container = Container { pid: pid.parse()?, started: moment(started)? };
             anyhow::ensure!(found.insert(number, container).is_none(), "two containers of {pod}");
         }
     }
     Ok(found)
+}
+
+/// When Docker told of the ends of the pods' own containers, by their pods' names. It remembers its last 256 events.
+fn deaths(engine: &Engine, since: SystemTime) -> anyhow::Result<BTreeMap<String, SystemTime>> {
+    let unix = |at: SystemTime| anyhow::Ok(format!("{:.9}", at.duration_since(UNIX_EPOCH)?.as_secs_f64()));
+    let (since, until) = (unix(since)?, unix(SystemTime::now())?);
+    let format = "{{.TimeNano}} {{index .Actor.Attributes \"bramble/pod-name\"}}";
+    let only = ["--filter", "event=die", "--filter", "label=bramble/container=main", "--format", format];
+    let said = engine.docker(&[&["events", "--since", &since, "--until", &until], &only[..]].concat())?;
+    let mut deaths = BTreeMap::new();
+    for line in said.lines() {
+        let (nanoseconds, pod) = line.split_once(' ').with_context(|| format!("docker events said {line:?}"))?;
+        deaths.insert(pod.to_owned(), UNIX_EPOCH + Duration::from_nanos(nanoseconds.parse()?));
+    }
+    Ok(deaths)
 }
