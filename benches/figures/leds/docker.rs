@@ -49,7 +49,7 @@ pub fn measure(setup: &Setup, table: &mut Table) -> anyhow::Result<()> {
                 ready.entry(call.led).or_insert(call.at);
             }
         }
-        let running = containers(&engine, &name)?;
+        let running = containers(&engine, name)?;
         let (since, mut killed) = (SystemTime::now(), Vec::new());
         for number in 0..AT_ONCE {
             let container = running.get(&number).with_context(|| format!("no container of {}", name(number)))?;
