@@ -17,11 +17,18 @@ pub struct Alone(Child);
 impl Alone {
     /// The agent of a cluster's only node, as the program that goes onto a Pi if that was given.
     pub fn agent(setup: &Setup, cluster: &Cluster, folder: &tempfile::TempDir) -> anyhow::Result<Self> {
-        let running = cluster.agents()?.first().copied().context("no agent")?;
-        let (program, config) = (setup.agent.as_ref().unwrap_or(&setup.program), Self::config(cluster));
-        let agent = Self::instead_of(running, program, &["agent", "--config"], &config, folder)?;
+        let program = Self::vacate(setup, cluster, folder.path())?;
+        let agent = Self::start(&program, &["agent", "--config"], &Self::config(cluster), folder)?;
         cluster.wait_nodes(1)?;
         Ok(agent)
+    }
+
+    /// Ends the agent of a cluster's only node, if it runs; gives a copy of the program that is to take its seat.
+    pub fn vacate(setup: &Setup, cluster: &Cluster, folder: &Path) -> anyhow::Result<PathBuf> {
+        if let Some(running) = cluster.agents()?.first() {
+            end(*running)?;
+        }
+        copied(setup.agent.as_ref().unwrap_or(&setup.program), folder)
     }
 
     /// The configuration of a cluster's only node.
@@ -49,19 +56,32 @@ impl Alone {
         config: &Path,
         folder: &tempfile::TempDir,
     ) -> anyhow::Result<Self> {
-        process::signal(pid, "TERM")?;
-        wait("the daemon ends", Duration::from_secs(20), || Ok(!process::lives(pid)))?;
+        end(pid)?;
         let program = copied(program, folder.path())?;
         Self::start(&program, arguments, config, folder)
     }
 
     /// Starts it.
     pub fn start(program: &Path, arguments: &[&str], config: &Path, folder: &tempfile::TempDir) -> anyhow::Result<Self> {
-        let log = std::fs::File::create(folder.path().join("log"))?;
-        let mut command = Command::new(program);
-        command.args(arguments).arg(config).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        Ok(Self(command.spawn()?))
+        Self::spawn(Command::new(program).args(arguments).arg(config), folder.path())
     }
+
+    /// Starts a command whose process is the daemon.
+    pub fn spawn(command: &mut Command, folder: &Path) -> anyhow::Result<Self> {
+        let log = std::fs::File::create(folder.join("log"))?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        Ok(Self(command.spawn().with_context(|| format!("cannot run {command:?}"))?))
+    }
+
+    /// What the daemon that was started last in this folder has logged.
+    pub fn log(folder: &Path) -> String {
+        std::fs::read_to_string(folder.join("log")).unwrap_or_default()
+    }
+}
+
+fn end(pid: u32) -> anyhow::Result<()> {
+    process::signal(pid, "TERM")?;
+    wait("the daemon ends", Duration::from_secs(20), || Ok(!process::lives(pid)))
 }
 
 impl Drop for Alone {

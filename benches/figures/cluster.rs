@@ -68,10 +68,22 @@ impl Cluster {
         Ok(pids)
     }
 
+    /// The API's URL.
+    pub fn api(&self) -> anyhow::Result<String> {
+        Ok(self.status()?.get("api").and_then(Value::as_str).context("status without api")?.to_owned())
+    }
+
+    /// A token that lets a node in.
+    pub fn token(&self) -> anyhow::Result<String> {
+        let said = self.run_command(["token", "create"], ["-o", "json"])?;
+        let made: Value =
+            serde_json::from_slice(&said.stdout).with_context(|| String::from_utf8_lossy(&said.stderr).into_owned())?;
+        Ok(made.get("token").and_then(Value::as_str).context("no token")?.to_owned())
+    }
+
     /// Where the API is, and who may use it.
     pub fn address(&self) -> anyhow::Result<Address> {
-        let status = self.status()?;
-        let api = status.get("api").and_then(Value::as_str).context("status without api")?;
+        let api = self.api()?;
         let port = api.rsplit(':').next().and_then(|port| port.parse().ok()).with_context(|| format!("no port in {api}"))?;
         Address::open(&self.dir().join("pki"), port)
     }
@@ -116,9 +128,19 @@ impl Cluster {
     }
 
     fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> anyhow::Result<Output> {
-        let mut command = Command::new(&self.program);
         let mut arguments = arguments.into_iter();
-        command.args(arguments.next()).arg("--data-dir").arg(self.dir()).args(arguments);
+        let command = arguments.by_ref().take(1).collect::<Vec<S>>();
+        self.run_command(command, arguments)
+    }
+
+    /// A command of one word or more, with its flags.
+    fn run_command<S: AsRef<OsStr>>(
+        &self,
+        words: impl IntoIterator<Item = S>,
+        flags: impl IntoIterator<Item = S>,
+    ) -> anyhow::Result<Output> {
+        let mut command = Command::new(&self.program);
+        command.args(words).arg("--data-dir").arg(self.dir()).args(flags);
         command.env("HOME", self.home.path()).env("KUBECONFIG", self.home.path().join("kubeconfig"));
         match &self.docker {
             Some(host) => command.env("DOCKER_HOST", host),
@@ -234,4 +256,10 @@ pub fn deployment(name: &str, replicas: usize, image: &str, probes: Probes) -> V
 pub fn pod(name: &str, image: &str, probes: Probes) -> Value {
     let metadata = serde_json::json!({"name": name, "labels": {"app": name}});
     serde_json::json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec(image, probes)})
+}
+
+/// The same pod with annotations.
+pub fn annotated(mut pod: Value, annotations: Value) -> Value {
+    pod["metadata"]["annotations"] = annotations;
+    pod
 }

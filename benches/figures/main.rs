@@ -17,6 +17,7 @@ mod adopt;
 mod alone;
 mod api;
 mod cluster;
+mod emulated;
 mod engine;
 mod leds;
 mod memory;
@@ -24,6 +25,7 @@ mod network;
 mod pods;
 mod process;
 mod scheduling;
+mod shipped;
 mod size;
 mod startup;
 mod store;
@@ -61,12 +63,12 @@ const FIGURES: &[(&str, &str, Figure)] = &[
     ("store", "writes a second, time and bytes of a durable write", store::measure),
     ("memory", "PSS and idle CPU of master and agents, simulated, at 1 and at 10 nodes", memory::simulated),
     ("link", "what one more connected node costs the master", memory::link),
-    (
-        "docker",
-        "PSS and idle CPU of a whole node: agent, dockerd, containerd, shims, at 0, 10 and 50 probed pods",
-        memory::docker,
-    ),
-    ("leds", "how often an agent wakes with steady and with blinking LEDs", leds::measure),
+    ("docker-idle", "PSS and idle CPU of a whole node without pods: agent, dockerd, containerd", memory::docker_idle),
+    ("docker-pods", "the same and its shims, at 10 and 50 probed pods, and at 10 others", memory::docker_pods),
+    ("leds-wakes", "how often an agent wakes without LEDs, with steady and with blinking ones", leds::wakes::measure),
+    ("leds-latency", "from a simulated container's end to the call of the LED driver", leds::latency::measure),
+    ("leds-docker", "from a container's start and its kill in Docker to the call of the LED driver", leds::docker::measure),
+    ("emulated", "the agents for boards under user emulation: start to joined, memory", emulated::measure),
     ("writes", "bytes written to disk while nodes idle, and while ten probed pods run", writes::measure),
     ("pods", "create to running and to ready, against `docker run`", pods::measure),
     ("adopt", "an agent that is killed and started again: time until it has reported 50 running pods as ready", adopt::measure),

@@ -101,13 +101,21 @@ pub fn link(setup: &Setup, table: &mut Table) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One node with Docker: without pods, with 10 and 50 that are probed by HTTP, with 10 that are probed otherwise.
-pub fn docker(setup: &Setup, table: &mut Table) -> anyhow::Result<()> {
+/// One node with Docker, without pods.
+pub fn docker_idle(setup: &Setup, table: &mut Table) -> anyhow::Result<()> {
     let engine = Engine::start()?;
     let folder = tempfile::tempdir()?;
     let cluster = Cluster::docker(setup, &engine, 1)?;
     let agent = Alone::agent(setup, &cluster, &folder)?;
-    node(setup, table, &engine, &cluster, &agent, 0, Probes::None)?;
+    node(setup, table, &engine, &cluster, &agent, 0, Probes::None)
+}
+
+/// One node with Docker, with 10 and 50 pods that are probed by HTTP, with 10 that are probed otherwise.
+pub fn docker_pods(setup: &Setup, table: &mut Table) -> anyhow::Result<()> {
+    let engine = Engine::start()?;
+    let folder = tempfile::tempdir()?;
+    let cluster = Cluster::docker(setup, &engine, 1)?;
+    let agent = Alone::agent(setup, &cluster, &folder)?;
     cluster.deploy("few", 10, 10, IMAGE, Probes::Http(10))?;
     node(setup, table, &engine, &cluster, &agent, 10, Probes::Http(10))?;
     cluster.deploy("many", 40, 50, IMAGE, Probes::Http(10))?;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::Setup;
+use crate::shipped;
 use crate::table::{Table, mib};
 
 /// As they are shipped: stripped, optimised for size.
@@ -11,14 +12,18 @@ pub fn measure(setup: &Setup, table: &mut Table) -> anyhow::Result<()> {
     if let Some(agent) = &setup.agent {
         row(table, "the agent's program", agent)?;
     }
+    for board in shipped::BOARDS {
+        match shipped::program(board) {
+            Ok(program) => row(table, &format!("the agent's program for {board}"), &program)?,
+            Err(why) => eprintln!("the agent's program for {board} is not measured: {why}"),
+        }
+    }
     Ok(())
 }
 
 fn row(table: &mut Table, what: &str, program: &Path) -> anyhow::Result<()> {
-    let bytes = std::fs::metadata(program)?.len();
-    let bytes_of = std::fs::read(program)?;
-    // An ELF file names its interpreter when it is dynamic.
-    let linked = if bytes_of.windows(8).any(|part| part == b"/ld-linu") { "dynamic" } else { "static" };
-    table.row(what, "", &mib(bytes / 1024), &format!("{bytes} bytes, {linked}, {}", std::env::consts::ARCH));
+    let bytes = std::fs::read(program)?;
+    let kind = shipped::kind(&bytes).unwrap_or_else(|| "no ELF file".to_owned());
+    table.row(what, "", &mib(bytes.len() as u64 / 1024), &format!("{} bytes, {kind}", bytes.len()));
     Ok(())
 }

@@ -15,7 +15,7 @@ use super::pages::{Pages, Turn};
 use super::palette::{State, level};
 use super::places::{Places, Who};
 use super::settings::{Overflow, Settings};
-use crate::board::{Board, Colour, Shows};
+use crate::board::{Board, Colour, Led, Shows};
 use crate::clock::{Now, Tick};
 use crate::step::Machine;
 
@@ -92,11 +92,27 @@ pub struct Shelf {
     link: bool,
     driven: bool,
     identify_until: Option<Tick>,
-    /// What each LED tells, and since when.
-    slots: Vec<(State, Tick)>,
+    /// What each LED tells.
+    slots: Vec<Slot>,
     frame: Vec<Light>,
     drawn_at: Tick,
     picture: Option<Picture>,
+}
+
+/// What one LED tells.
+#[derive(Clone, Copy)]
+struct Slot {
+    state: State,
+    since: Tick,
+    /// How far into its pattern it began.
+    ahead: Duration,
+}
+
+impl Slot {
+    /// Whether it burns at this moment, and how long that stays so; `None`: for ever.
+    fn at(&self, now: Tick) -> (bool, Option<Duration>) {
+        self.state.pattern().at(now.since(self.since) + self.ahead)
+    }
 }
 
 /// What one LED is about.
@@ -138,7 +154,7 @@ impl Shelf {
             link: false,
             driven: true,
             identify_until: None,
-            slots: vec![(State::Nothing, Tick(0)); count],
+            slots: vec![Slot { state: State::Nothing, since: Tick(0), ahead: Duration::ZERO }; count],
             frame: vec![Light::DARK; count],
             drawn_at: Tick(0),
             picture: None,
@@ -223,11 +239,12 @@ impl Shelf {
             let pattern = state.pattern();
             leds.push(LedPicture { name: led.name.clone(), colour: led.colour, pattern, shows, pods, rgb });
         }
-        for (slot, state) in self.slots.iter_mut().zip(tells) {
-            if slot.0 != state {
-                *slot = (state, now.tick);
-            }
-        }
+        let burning = self.board.leds.iter().zip(&self.frame);
+        let slots = self.slots.iter().zip(tells).zip(burning).map(|((slot, state), (led, burns))| match slot.state == state {
+            true => *slot,
+            false => self.begun(state, now.tick, led.colour, *burns),
+        });
+        self.slots = slots.collect();
         // First the light: messages are for who is far away.
         self.draw(now, out);
         let page = PageNumber { number: self.turn.page() + 1, of: self.pages.count() };
@@ -244,6 +261,21 @@ impl Shelf {
         }
     }
 
+    /// An LED that tells something else from now on. A pattern that begins with the light that burns already would not be seen to begin, for
+    /// half a second at worst: it begins with its first dark time. To identify a board all its LEDs blink together.
+    fn begun(&self, state: State, since: Tick, colour: Colour, burns: Light) -> Slot {
+        let light = self.light(state, colour);
+        let unseen = light.is_lit() && light == burns && state != State::Identify;
+        let lit = state.pattern().at(Duration::ZERO).1.filter(|_| unseen);
+        Slot { state, since, ahead: lit.unwrap_or_default() }
+    }
+
+    /// How an LED of this colour burns that tells this, while it is lit.
+    fn light(&self, state: State, colour: Colour) -> Light {
+        let level = self.level(state);
+        if colour == Colour::Rgb { state.hue(self.settings.palette).light(level) } else { Light::white(level) }
+    }
+
     /// How bright an LED burns that tells this: 0 to 255.
     fn level(&self, state: State) -> u8 {
         let settings = &self.settings;
@@ -257,15 +289,10 @@ impl Shelf {
 
     fn draw(&mut self, now: Now, out: &mut Vec<ShelfEffect>) {
         self.drawn_at = now.tick;
-        let light = |((state, since), colour): (&(State, Tick), Colour)| {
-            if !state.pattern().at(now.tick.since(*since)).0 {
-                return Light::DARK;
-            }
-            let level = self.level(*state);
-            if colour == Colour::Rgb { state.hue(self.settings.palette).light(level) } else { Light::white(level) }
+        let light = |(slot, led): (&Slot, &Led)| {
+            if slot.at(now.tick).0 { self.light(slot.state, led.colour) } else { Light::DARK }
         };
-        let colours = self.board.leds.iter().map(|led| led.colour);
-        let frame: Vec<Light> = self.slots.iter().zip(colours).map(light).collect();
+        let frame: Vec<Light> = self.slots.iter().zip(&self.board.leds).map(light).collect();
         if frame != self.frame {
             self.frame.clone_from(&frame);
             out.push(ShelfEffect::Show(frame));
@@ -318,8 +345,8 @@ impl Machine for Shelf {
             .slots
             .iter()
             // What is dark by night does not blink.
-            .filter(|(state, _)| self.driven && self.level(*state) > 0)
-            .filter_map(|(state, since)| state.pattern().at(self.drawn_at.since(*since)).1)
+            .filter(|slot| self.driven && self.level(slot.state) > 0)
+            .filter_map(|slot| slot.at(self.drawn_at).1)
             .min()
             .map(|lasts| self.drawn_at.after(lasts));
         [blink, self.identify_until, self.pages.next_wake(), self.night.next_wake()].into_iter().flatten().min()

@@ -56,6 +56,7 @@ fn a_blink_wakes_at_its_edges_and_a_steady_shelf_never() {
     shelf.handle(at(10), ShelfInput::Pods(vec![light("d/a", None, PodState::Ready)]), &mut out);
     assert_eq!(shelf.next_wake(), None);
     shelf.handle(at(1000), ShelfInput::Pods(vec![light("d/a", None, PodState::CrashLoop)]), &mut out);
+    assert!(!shelf.frame[1].is_lit(), "it burned: it begins with the dark");
     let mut edges = Vec::new();
     for _ in 0..4 {
         let wake = shelf.next_wake().unwrap();
@@ -64,7 +65,32 @@ fn a_blink_wakes_at_its_edges_and_a_steady_shelf_never() {
         let [ShelfEffect::Show(frame)] = out.as_slice() else { panic!("a frame an edge: {out:?}") };
         edges.push((wake.0, frame[1].is_lit()));
     }
-    assert_eq!(edges, [(1100, false), (1200, true), (1300, false), (1400, true)]);
+    assert_eq!(edges, [(1100, true), (1200, false), (1300, true), (1400, false)]);
+}
+
+#[test]
+fn a_change_to_a_blink_is_seen_at_once_on_an_led_that_burns_and_on_one_that_is_dark() {
+    use PodState::{CrashLoop, NotReady, Ready, Starting};
+    for colour in [Colour::Green, Colour::Rgb] {
+        for (before, after) in
+            [(Ready, Starting), (Ready, NotReady), (Ready, CrashLoop), (Starting, CrashLoop), (NotReady, Starting)]
+        {
+            for dark in [false, true] {
+                let mut shelf = shelf_with(1, colour, Settings::default());
+                handled(&mut shelf, at(0), ShelfInput::Pods(vec![light("d/a", None, before)]));
+                // Patterns that begin from dark burn for 150 ms at least, and are dark 600 ms after their begin.
+                let (wall, moment) = (0, if dark && before != Ready { 600 } else { 100 });
+                watched(&mut shelf, wall, moment);
+                let burned = shelf.frame[1];
+                let out = handled(&mut shelf, at(moment), ShelfInput::Pods(vec![light("d/a", None, after)]));
+                let seen = out.iter().any(|effect| matches!(effect, ShelfEffect::Show(frame) if frame[1] != burned));
+                assert!(seen, "{before:?} ({burned:?}) to {after:?}: {out:?}");
+            }
+        }
+    }
+    let mut shelf = shelf_with(1, Colour::Green, Settings::default());
+    let out = handled(&mut shelf, at(10), ShelfInput::Link(false));
+    assert!(out.iter().any(|effect| matches!(effect, ShelfEffect::Show(frame) if !frame[0].is_lit())), "{out:?}");
 }
 
 #[test]
@@ -157,7 +183,7 @@ fn pages_come_in_turn_with_a_dark_mark_in_which_a_crash_loop_still_blinks() {
     pods[2].state = PodState::CrashLoop;
     handled(&mut shelf, at(5500), ShelfInput::Pods(pods));
     let mark: Vec<(u64, String)> = watched(&mut shelf, 0, 7800).into_iter().map(|(time, frame)| (time, lit(&frame))).collect();
-    let blinks = [(7200, "##."), (7300, "#.."), (7400, "##."), (7500, "#.."), (7600, "##."), (7700, "#..")];
+    let blinks = [(7200, "#.."), (7300, "##."), (7400, "#.."), (7500, "##."), (7600, "#.."), (7700, "##.")];
     assert_eq!(mark[..], blinks.map(|(time, frame)| (time, frame.to_owned())));
 }
 
@@ -297,7 +323,7 @@ mod properties {
                 shelf.wake(at(next.0), &mut out);
                 seen.extend(shown(&shelf));
                 if next.0 < 2600 {
-                    alarms.extend((0..=leds).filter(|led| shelf.slots[*led].0 == State::CrashLoop));
+                    alarms.extend((0..=leds).filter(|led| shelf.slots[*led].state == State::CrashLoop));
                 }
             }
             for pod in &all {

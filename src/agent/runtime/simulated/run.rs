@@ -75,14 +75,20 @@ impl SimulatedRuntime {
         if let Some(input) = input {
             model.machine.handle(now, input, &mut effects);
         }
+        let ordered = effects.len();
         model.machine.wake(now, &mut effects);
         let moved = !effects.is_empty();
-        for effect in effects {
+        for (number, effect) in effects.into_iter().enumerate() {
             match effect {
                 Effect::Outcome { id, result } => {
                     model.outcomes.insert(id, result);
                 }
-                Effect::Changed(uid) => model.watchers.retain(|watcher| watcher.try_send(Changed::Pod(uid.clone())).is_ok()),
+                Effect::Changed(uid) => {
+                    if number >= ordered {
+                        tracing::trace!(%uid, "a container changed by itself");
+                    }
+                    model.watchers.retain(|watcher| watcher.try_send(Changed::Pod(uid.clone())).is_ok());
+                }
             }
         }
         let machine = &model.machine;
