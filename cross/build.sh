@@ -38,6 +38,8 @@ with_zig() {
   fi
   rustup component list --installed | grep -qx rust-src || rustup component add rust-src >&2
   export PATH=$tools/$edition/bin:$PATH RUSTC_BOOTSTRAP=1
+  # Build scripts look at RUSTC_BOOTSTRAP: in one folder each board's build would have the other's made anew.
+  export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/zig
   export ZIG_GLOBAL_CACHE_DIR=$tools/zig-cache ZIG_LOCAL_CACHE_DIR=$tools/zig-cache
   # Only the program itself is linked with zig's start files: build scripts are this machine's.
   cargo-zigbuild rustc "${what[@]}" --bin bramble -Z build-std=std,panic_abort -- -C link-self-contained=no >&2

@@ -175,8 +175,17 @@ fn a_configuration_is_checked_on(board: &str) {
         std::fs::write(&file, text).unwrap();
         words(&arm(&program, [OsStr::new("agent"), "--check".as_ref(), "--config".as_ref(), file.as_ref()]).output().unwrap())
     };
-    let good = "node = \"shed\"\ncluster_uid = \"u\"\nboard = \"rpi-4b\"\nleds.hats = [\"plain\", \"/etc/bramble/mine.toml\"]\n\n[mqtt]\nbroker = \"mqtts://192.0.2.1:8883\"\n";
-    assert_eq!(check(good), (Some(0), "the configuration is good\n".to_owned(), String::new()));
+    // The files that it names are read too.
+    let hat = folder.path().join("mine.toml");
+    let good = format!(
+        "node = \"shed\"\ncluster_uid = \"u\"\nboard = \"rpi-4b\"\nleds.hats = [\"plain\", {:?}]\n\n[mqtt]\nbroker = \"mqtts://192.0.2.1:8883\"\n",
+        hat
+    );
+    let (code, _, told) = check(&good);
+    assert!(code == Some(2) && told.contains("there is no HAT") && told.contains("mine.toml"), "{told}");
+    let led = "format = 1\nkind = \"hat\"\nname = \"mine\"\ntitle = \"One LED\"\n\n[[led]]\nname = \"lamp\"\npin = 23\ncolour = \"red\"\nshows = \"pod\"\n";
+    std::fs::write(&hat, led).unwrap();
+    assert_eq!(check(&good), (Some(0), "the configuration is good\n".to_owned(), String::new()));
     let (code, _, told) = check("node = \"Shed Pi\"\nruntime = \"podman\"\n\n[mqtt]\nbrocker = \"x\"\n\n[capacity]\ncpus = 0\n");
     assert_eq!(code, Some(2), "{told}");
     for fault in ["4 faults", "node: expected", "runtime: expected", "did you mean `mqtt.broker`?", "capacity.cpus: expected"] {
