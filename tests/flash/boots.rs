@@ -47,7 +47,7 @@ fn image(kind: &str) -> (PathBuf, std::fs::File) {
         println!("makes the root file system in {}: some minutes, once", rootfs.display());
         fixture::tool(here().join("rootfs.sh").to_str().unwrap(), &[rootfs.to_str().unwrap()]);
     }
-    let image = cache.join(format!("{kind}-{}.img", hash(&["rootfs.sh", "image.sh", "init"])));
+    let image = cache.join(format!("{kind}-{}.img", hash(&["rootfs.sh", "image.sh", "init", "raspberry-pi.cfg"])));
     if !image.exists() {
         let part = cache.join(format!("{kind}.part"));
         fixture::tool(here().join("image.sh").to_str().unwrap(), &[rootfs.to_str().unwrap(), part.to_str().unwrap(), kind]);
@@ -254,6 +254,17 @@ impl Machine {
         })
     }
 
+    /// cloud-init has done all of it, and has nothing to say against what was flashed, nor against that with the image's own settings.
+    fn expect_cloud_init_content(&self) {
+        assert!(self.ssh("cloud-init status --wait").contains("status: done"), "{}", self.said());
+        // Its checker, and who puts the settings together.
+        let faults = self.ssh("sudo grep -E '(schema|cloud_config)\\.py.(WARNING|ERROR)' /var/log/cloud-init.log");
+        assert_eq!(faults, "");
+        assert!(!self.said().contains("Invalid cloud-config"), "{}", self.said());
+        let told = self.ssh("sudo cloud-init schema --system");
+        assert!(told.contains("Valid cloud-config"), "{told}");
+    }
+
     /// Waits until it ends by itself.
     fn wait_end(mut self) {
         wait_until("the machine's end", END, || {
@@ -306,6 +317,7 @@ fn a_card_with_a_certificate_is_a_node_from_its_first_start_and_after_the_next()
         "{left}"
     );
     assert!(left.ends_with("L\n"), "no password lets anybody in: {left}");
+    machine.expect_cloud_init_content();
     machine.ssh("sudo systemctl poweroff");
     machine.wait_end();
     expect_sound(&card);
@@ -323,6 +335,7 @@ fn a_card_with_a_certificate_is_a_node_from_its_first_start_and_after_the_next()
     let mut machines = [Machine::start(&desk, &card)];
     desk.wait(&["shed"], "Ready", &mut machines);
     assert_eq!(machines[0].ssh("hostname; id -un"), "shed\nanna\n");
+    machines[0].expect_cloud_init_content();
 }
 
 #[test]

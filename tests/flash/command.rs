@@ -10,6 +10,9 @@ use super::support::wait_until;
 
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl anna\n";
 
+/// With the files of [`folder_with_agent`].
+const FOR_ANNA: [&str; 6] = ["--agent", "agent", "--user", "anna", "--ssh-key", "key.pub"];
+
 /// What `bramble flash` said: exit code, standard output, standard error.
 fn flash(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_bramble"))
@@ -46,24 +49,8 @@ fn one_packed_image_gives_as_many_nodes_as_are_asked_for_and_stays_as_it_was() {
     fixture::tool("gzip", &["-1", "-k", image.to_str().unwrap()]);
     for packed in ["pios.img.xz", "pios.img.gz", "pios.img"] {
         let before = std::fs::read(at.join(packed)).unwrap();
-        let said = good(
-            at,
-            &[
-                packed,
-                "--output",
-                "shed-{n}.img",
-                "--name",
-                "shed-{n}",
-                "--count",
-                "3",
-                "--agent",
-                "agent",
-                "--user",
-                "anna",
-                "--ssh-key",
-                "key.pub",
-            ],
-        );
+        let said =
+            good(at, &[&[packed, "--output", "shed-{n}.img", "--name", "shed-{n}", "--count", "3"], &FOR_ANNA[..]].concat());
         assert!(said.contains("node shed-2 is on") && said.contains("shed-3.img is node shed-3's card"), "{said}");
         assert!(said.contains("100 %"), "it shows how far it is: {said}");
         assert!(std::fs::read(at.join(packed)).unwrap() == before, "{packed} is as it was");
@@ -97,27 +84,9 @@ fn an_image_is_flashed_in_its_place_twice_and_its_seed_is_valid_for_cloud_init()
     let image = fixture::image(at, "pios.img", Sort::CloudInit);
     std::fs::write(at.join("wifi"), "password\n").unwrap();
     let hash = "$6$salt$abc";
-    let arguments = [
-        "pios.img",
-        "--name",
-        "shed",
-        "--agent",
-        "agent",
-        "--user",
-        "anna",
-        "--ssh-key",
-        "key.pub",
-        "--password-hash",
-        hash,
-        "--wifi",
-        "IEEE \"5\" GHz: #1",
-        "--wifi-passphrase-file",
-        "wifi",
-        "--wifi-country",
-        "DE",
-        "--token",
-        "k7wq2h.x3v8m2c9d4f6h7j5",
-    ];
+    let wifi = ["--wifi", "IEEE \"5\" GHz: #1", "--wifi-passphrase-file", "wifi", "--wifi-country", "DE"];
+    let more = ["--password-hash", hash, "--token", "k7wq2h.x3v8m2c9d4f6h7j5"];
+    let arguments = [&["pios.img", "--name", "shed"], &FOR_ANNA[..], &wifi, &more].concat();
     let said = good(at, &arguments);
     assert!(said.contains("it joins by its token"), "{said}");
     let (first, listing) = (fixture::text(&image, "meta-data"), fixture::listing(&image));
@@ -128,22 +97,60 @@ fn an_image_is_flashed_in_its_place_twice_and_its_seed_is_valid_for_cloud_init()
     assert_eq!(fixture::faults(&image), "");
 
     // As cloud-init's own checker sees it; a fault in it is found.
-    let seed = at.join("user-data");
-    let checked = |text: &str| {
-        std::fs::write(&seed, text).unwrap();
-        fixture::said("cloud-init", &["schema", "--config-file", seed.to_str().unwrap()])
-    };
     let text = fixture::text(&image, "user-data");
-    let output = checked(&text);
-    let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && told.contains("Valid"), "{text}\n{told}");
-    assert!(!checked(&text.replace("bootcmd:", "bootcmd: yes\nbootcmds:")).status.success(), "the checker can fail");
+    assert_eq!(fixture::invalid_for_cloud_init(&text), None);
+    for (from, to) in [
+        ("bootcmd:", "bootcmd: yes\nbootcmds:"),
+        ("hostname:", "locale: false\nhostname:"),
+        ("hostname: \"shed\"\n", "hostname: 3\n"),
+    ] {
+        assert!(text.contains(from), "{from}");
+        assert!(fixture::invalid_for_cloud_init(&text.replacen(from, to, 1)).is_some(), "the checker takes {to:?}");
+    }
     let network = fixture::text(&image, "network-config");
+    let netplan = fixture::by_cloud_init_for_netplan(&network).unwrap();
+    assert!(netplan.contains("'IEEE \"5\" GHz: #1':") && netplan.contains("regulatory-domain: DE"), "{netplan}");
+    assert!(fixture::by_cloud_init_for_netplan(&network.replace("version: 2", "version: 9")).is_err(), "the converter can fail");
     assert!(
         network.contains("\"IEEE \\\"5\\\" GHz: #1\": {password: \"") && network.contains("regulatory-domain: \"DE\""),
         "{network}"
     );
     assert!(!network.contains("{password: \"password\"}"), "the passphrase itself is not there: {network}");
+}
+
+#[test]
+fn whatever_is_asked_for_cloud_init_finds_it_valid() {
+    let folder = folder_with_agent();
+    let at = folder.path();
+    let image = fixture::image(at, "pios.img", Sort::CloudInit);
+    std::fs::write(at.join("two.pub"), format!("{KEY}{KEY}")).unwrap();
+    std::fs::write(at.join("wifi"), "password\n").unwrap();
+    let person = ["--user", "anna"];
+    let (key, keys, hash) = (["--ssh-key", "key.pub"], ["--ssh-key", "two.pub"], ["--password-hash", "$6$salt$a/b.c"]);
+    let (open, closed) = (["--wifi", "café", "--wifi-country", "FR"], ["--wifi-passphrase-file", "wifi"]);
+    let cases: &[&[&[&str]]] = &[
+        &[],
+        &[&person, &key],
+        &[&person, &keys],
+        &[&person, &hash],
+        &[&person, &keys, &hash],
+        &[&open],
+        &[&person, &key, &open, &closed],
+    ];
+    for case in cases {
+        let asked = case.concat();
+        good(at, &[&["pios.img", "--name", "shed", "--agent", "agent"], &asked[..]].concat());
+        let user_data = fixture::text(&image, "user-data");
+        assert_eq!(fixture::invalid_for_cloud_init(&user_data), None, "{asked:?}");
+        // A boot checks it together with the image's own settings.
+        let of_image = include_str!("raspberry-pi.cfg");
+        assert_eq!(fixture::invalid_for_cloud_init(&format!("{user_data}{of_image}")), None, "{asked:?}");
+        if asked.contains(&"--wifi") {
+            let netplan = fixture::by_cloud_init_for_netplan(&fixture::text(&image, "network-config")).unwrap();
+            let locked = asked.contains(&"--wifi-passphrase-file");
+            assert!(netplan.contains("caf") && netplan.contains("password: ") == locked, "{asked:?}: {netplan}");
+        }
+    }
 }
 
 #[test]
@@ -172,6 +179,10 @@ fn what_cannot_be_used_is_told_with_what_to_do_and_nothing_is_written() {
     let packed = std::fs::read(at.join("good.img.xz")).unwrap();
     write("cut.img.xz", &packed[..packed.len() / 2]);
     write("a.zip", b"PK\x03\x04xx");
+    // As the tools themselves begin their files.
+    write("good.img.zst", b"\x28\xb5\x2f\xfdxx");
+    write("good.img.bz2", b"BZh91AY&SY");
+    write("good.7z", b"7z\xbc\xaf\x27\x1cxx");
     write("other", &fixture::program(2, 62, 100));
     write("old.img", b"somebody's");
     write("bad.toml", b"[leds]\nenabled = \"perhaps\"\n");
@@ -204,14 +215,20 @@ fn what_cannot_be_used_is_told_with_what_to_do_and_nothing_is_written() {
         (&["tiny.img"], 1, &["shorter than one sector"]),
         (&["zero.img"], 1, &["no partition table"]),
         (&["partition.img"], 1, &["one FAT partition, not a whole card", "mount the partition"]),
-        (&["gpt.img"], 1, &["GPT"]),
+        (&["gpt.img"], 1, &["GPT", "Raspberry Pi OS as its makers offer it", "docs/installing.md"]),
+        (&["gpt.img", "--output", "new.img"], 1, &["gpt.img cannot be used; nothing was written", "GPT"]),
         (&["broken.img"], 1, &["not FAT32, or is damaged"]),
         (&["linux.img"], 1, &["no Raspberry Pi OS", "no cmdline.txt"]),
         (&["narrow.img"], 1, &["32-bit Raspberry Pi OS", "cross/build.sh rpi-zero-w"]),
         (&["good.img.xz"], 2, &["is packed", "--output good.img"]),
         (&["cut.img.xz", "--output", "new.img"], 1, &["cannot unpack cut.img.xz", "cut short or damaged"]),
         (&["short.img", "--output", "new.img"], 1, &["short.img cannot be used"]),
-        (&["a.zip", "--output", "new.img"], 2, &["unzip a.zip"]),
+        (&["a.zip"], 2, &["a.zip is not unpacked here", "a ZIP archive", "`unzip a.zip`, and give the image"]),
+        (&["a.zip", "--output", "new.img"], 2, &["a.zip is not unpacked here", "`unzip a.zip`"]),
+        (&["good.img.zst"], 2, &["good.img.zst is not unpacked here", "zstd", "`unzstd good.img.zst`, and give the image"]),
+        (&["good.img.zst", "--output", "new.img"], 2, &["`unzstd good.img.zst`"]),
+        (&["good.img.bz2"], 2, &["`bunzip2 -k good.img.bz2`"]),
+        (&["good.7z"], 2, &["`7z x good.7z`"]),
         (&["good.img", "--output", "old.img"], 2, &["old.img is there already"]),
         (&["good.img", "--output", "."], 2, &["is a folder"]),
         (&["good.img", "--count", "2", "--output", "x.img"], 2, &["--count", "shed-{n}"]),

@@ -26,7 +26,7 @@ pub fn said(program: &str, arguments: &[&str]) -> Output {
         .env("PATH", path)
         .stdin(Stdio::null())
         .output()
-        .unwrap_or_else(|error| panic!("{program}: {error}; Debian: dosfstools mtools fdisk e2fsprogs"))
+        .unwrap_or_else(|error| panic!("{program}: {error}; Debian: dosfstools mtools fdisk e2fsprogs cloud-init"))
 }
 
 /// What the boot partition of an image holds.
@@ -76,6 +76,46 @@ pub fn put(image: &Path, name: &str, bytes: &[u8]) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bytes).unwrap();
     tool("mcopy", &["-o", "-i", &partition(image), file.path().to_str().unwrap(), &format!("::{name}")]);
+}
+
+/// What cloud-init's own checker has against a user-data; `None`: nothing. Deprecations count.
+pub fn invalid_for_cloud_init(user_data: &str) -> Option<String> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), user_data).unwrap();
+    let output = said("cloud-init", &["schema", "--config-file", file.path().to_str().unwrap()]);
+    let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let valid = output.status.success() && told.contains("Valid") && !told.contains("deprecat");
+    (!valid).then(|| format!("{user_data}\n{told}"))
+}
+
+/// What cloud-init makes of a network-config for netplan, or why it cannot.
+pub fn by_cloud_init_for_netplan(network_config: &str) -> Result<String, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("network-config");
+    std::fs::write(&file, network_config).unwrap();
+    let (from, to) = (file.to_str().unwrap(), folder.path().to_str().unwrap());
+    let output = said(
+        "cloud-init",
+        &[
+            "devel",
+            "net-convert",
+            "--network-data",
+            from,
+            "--kind",
+            "yaml",
+            "--distro",
+            "debian",
+            "--directory",
+            to,
+            "--output-kind",
+            "netplan",
+        ],
+    );
+    let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if !output.status.success() || told.contains("WARN") {
+        return Err(told);
+    }
+    std::fs::read_to_string(folder.path().join("etc/netplan/50-cloud-init.yaml")).map_err(|error| format!("{error}\n{told}"))
 }
 
 /// Reads a file of the boot partition, by mtools. `None`: it is not there.

@@ -83,6 +83,14 @@ impl Root {
         root
     }
 
+    /// One without cloud-init, flashed; FAT lets every file be run.
+    fn with_first_run() -> Self {
+        let root = Self::new(false);
+        root.flash();
+        std::fs::set_permissions(root.path("boot/firmware/firstrun.sh"), PermissionsExt::from_mode(0o755)).unwrap();
+        root
+    }
+
     fn path(&self, path: &str) -> PathBuf {
         self.folder.path().join(path)
     }
@@ -242,10 +250,8 @@ const BY_CLOUD_INIT: &[&str] =
 
 #[test]
 fn the_first_boot_without_cloud_init_does_all_of_it_and_takes_what_is_secret_away() {
-    let root = Root::new(false);
-    root.flash();
+    let root = Root::with_first_run();
     assert!(root.text("boot/firmware/cmdline.txt").contains("systemd.run=/boot/firmware/firstrun.sh"));
-    std::fs::set_permissions(root.path("boot/firmware/firstrun.sh"), PermissionsExt::from_mode(0o755)).unwrap();
     root.run(FIRST_RUN, None);
     root.expect_first_run("in one go");
     let commands = root.text("tmp/commands").len();
@@ -258,9 +264,7 @@ fn power_that_goes_before_any_command_of_the_first_boot_is_made_up_for_by_the_ne
     let mut cut = 0;
     loop {
         cut += 1;
-        let root = Root::new(false);
-        root.flash();
-        std::fs::set_permissions(root.path("boot/firmware/firstrun.sh"), PermissionsExt::from_mode(0o755)).unwrap();
+        let root = Root::with_first_run();
         if root.run(FIRST_RUN, Some(cut)) {
             break;
         }
@@ -292,10 +296,12 @@ fn what_cloud_init_starts_is_cut_short_and_made_up_for_too_and_its_seed_stays_a_
         assert_eq!((length("user-data"), length("network-config")), before, "{of}");
         assert_eq!(root.text("boot/firmware/meta-data"), meta_data, "{of}: the same machine as before");
         let seed = root.text("boot/firmware/user-data");
-        assert!(
-            seed.starts_with("#cloud-config\n") && seed.lines().all(|line| line.is_empty() || line.starts_with('#')),
-            "{of}: {seed}"
-        );
+        let says = |text: &str| text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect::<String>();
+        assert!(seed.starts_with("#cloud-config\n") && says(&seed) == "{}", "{of}: {seed}");
+        assert_eq!(says(&root.text("boot/firmware/network-config")), "", "{of}");
+        if done {
+            assert_eq!(fixture::invalid_for_cloud_init(&seed), None);
+        }
         let told = root.text("tmp/told");
         assert!(!told.contains("useradd"), "{of}: the person is cloud-init's to make");
         if done {
@@ -360,9 +366,7 @@ fn a_card_that_joins_by_itself_is_not_the_node_that_it_was_before_under_another_
 
 #[test]
 fn a_step_that_fails_keeps_what_it_needs_and_nothing_else_that_is_secret_and_the_next_boot_makes_up_for_it() {
-    let root = Root::new(false);
-    root.flash();
-    std::fs::set_permissions(root.path("boot/firmware/firstrun.sh"), PermissionsExt::from_mode(0o755)).unwrap();
+    let root = Root::with_first_run();
     root.write("tmp/fails/useradd", "");
     for _ in 0..2 {
         root.run(FIRST_RUN, None);
@@ -380,9 +384,7 @@ fn a_step_that_fails_keeps_what_it_needs_and_nothing_else_that_is_secret_and_the
 
 #[test]
 fn after_three_boots_the_pi_starts_without_and_a_person_may_try_again() {
-    let root = Root::new(false);
-    root.flash();
-    std::fs::set_permissions(root.path("boot/firmware/firstrun.sh"), PermissionsExt::from_mode(0o755)).unwrap();
+    let root = Root::with_first_run();
     root.write("tmp/fails/systemctl", "");
     for boot in 1..=3 {
         root.run(FIRST_RUN, None);

@@ -64,12 +64,14 @@ install_agent() {
 }
 
 # What cloud-init read has done its work, and is kept by it on the disk: a password's hash and the network's key need not stay here. Each file is
-# written over in its place, at its length, so that there is never none: cloud-init would take that for another machine.
+# written over in its place, at its length, so that there is never none: cloud-init would take that for another machine. Settings that say nothing
+# are `{}`: of a file of comments alone cloud-init warns at each boot.
 blank_seed() {
   for name in user-data network-config; do
     if grep -q 'Written by `bramble flash`' "$boot/$name" 2>/dev/null; then
       size=$(wc -c < "$boot/$name")
-      { echo '#cloud-config'; echo '# Written by `bramble flash`; the first boot took it over.'; yes '' | head -c "$size"; } 2>/dev/null |
+      case $name in user-data) nothing='{}' ;; *) nothing='' ;; esac
+      { echo '#cloud-config'; echo '# Written by `bramble flash`; the first boot took it over.'; echo "$nothing"; yes '' | head -c "$size"; } 2>/dev/null |
         head -c "$size" | dd of="$boot/$name" bs=64k iflag=fullblock conv=notrunc,fsync 2>/dev/null
     fi
   done
