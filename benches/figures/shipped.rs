@@ -21,6 +21,8 @@ pub fn program(board: &str) -> Result<PathBuf, String> {
     let target = Board::named(board).ok_or_else(|| format!("no board {board}"))?.target;
     // target/release/bramble
     let folder = Path::new(env!("CARGO_BIN_EXE_bramble")).ancestors().nth(2).unwrap_or(Path::new("target"));
+    // As cross/build.sh has it: zig builds in a folder of its own.
+    let folder = if target.starts_with("aarch64") { folder.to_owned() } else { folder.join("zig") };
     there(
         folder.join(target).join("small/bramble"),
         format!("`cross/build.sh {board}` makes it, or {VARIABLE} names a folder that has it"),

@@ -140,7 +140,11 @@ fn whatever_is_asked_for_cloud_init_finds_it_valid() {
     for case in cases {
         let asked = case.concat();
         good(at, &[&["pios.img", "--name", "shed", "--agent", "agent"], &asked[..]].concat());
-        assert_eq!(fixture::invalid_for_cloud_init(&fixture::text(&image, "user-data")), None, "{asked:?}");
+        let user_data = fixture::text(&image, "user-data");
+        assert_eq!(fixture::invalid_for_cloud_init(&user_data), None, "{asked:?}");
+        // A boot checks it together with the image's own settings.
+        let of_image = include_str!("raspberry-pi.cfg");
+        assert_eq!(fixture::invalid_for_cloud_init(&format!("{user_data}{of_image}")), None, "{asked:?}");
         if asked.contains(&"--wifi") {
             let netplan = fixture::by_cloud_init_for_netplan(&fixture::text(&image, "network-config")).unwrap();
             let locked = asked.contains(&"--wifi-passphrase-file");

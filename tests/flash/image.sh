@@ -32,12 +32,11 @@ root=$work/root
 mkdir -p "$root/boot/firmware" "$root/etc/cloud/cloud.cfg.d"
 printf 'LABEL=rootfs / ext4 defaults,noatime 0 1\nLABEL=bootfs /boot/firmware vfat defaults,x-systemd.device-timeout=900 0 2\n' > "$root/etc/fstab"
 ln -sf /lib/systemd/system/systemd-networkd.service "$root/etc/systemd/system/multi-user.target.wants/systemd-networkd.service"
-# As pi-gen has it (stage2/04-cloud-init): the seed is on the boot partition. Raspberry Pi OS makes its host keys by another service.
-printf 'datasource_list: [ NoCloud, None ]\ndatasource:\n  NoCloud:\n    seedfrom: file:///boot/firmware/\nssh_deletekeys: false\nssh_genkeytypes: [ed25519]\n' > "$root/etc/cloud/cloud.cfg.d/99_raspberry-pi.cfg"
+cp "$(dirname "$0")/raspberry-pi.cfg" "$root/etc/cloud/cloud.cfg.d/99_raspberry-pi.cfg"
 # To make a locale takes an emulated machine minutes. (`locale: false` would spare them too; but Debian 12's cloud-init, which obeys it, finds it invalid
 # by its own schema, and warns at each boot.)
+if ! grep -q '^ - locale$' "$root/etc/cloud/cloud.cfg"; then echo "image.sh: cloud.cfg lists no module locale as it did" >&2; exit 1; fi
 sed -i '/^ - locale$/d' "$root/etc/cloud/cloud.cfg"
-grep -q '^ - keyboard$' "$root/etc/cloud/cloud.cfg" && ! grep -q '^ - locale$' "$root/etc/cloud/cloud.cfg"
 # These wait long for what an emulated machine has not.
 for unit in systemd-networkd-wait-online.service apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer e2scrub_reap.service wpa_supplicant.service; do ln -sf /dev/null "$root/etc/systemd/system/$unit"; done
 if [ "$kind" = firstrun ]; then
