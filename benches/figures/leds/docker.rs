@@ -20,6 +20,9 @@ const AT_ONCE: usize = 20;
 /// A container that was made, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// After the starts, and between two kills: Docker has tidied up by then.
+const CALM: [Duration; 2] = [Duration::from_secs(3), Duration::from_millis(300)];
+
 /// A container of ours, as Docker knows it.
 struct Container {
     pid: i32,
@@ -50,6 +53,7 @@ pub fn measure(setup: &Setup, table: &mut Table) -> anyhow::Result<()> {
             }
         }
         let running = containers(&engine, name)?;
+        std::thread::sleep(CALM[0]);
         let (since, mut killed) = (SystemTime::now(), Vec::new());
         for number in 0..AT_ONCE {
             let container = running.get(&number).with_context(|| format!("no container of {}", name(number)))?;
@@ -61,6 +65,7 @@ pub fn measure(setup: &Setup, table: &mut Table) -> anyhow::Result<()> {
             let call = changed(&shown, number + 1)?;
             kills.push(call.at.duration_since(at)?);
             killed.push(call.at);
+            std::thread::sleep(CALM[1]);
         }
         let told = deaths(&engine, since)?;
         for (number, at) in killed.into_iter().enumerate() {
@@ -76,9 +81,10 @@ pub fn measure(setup: &Setup, table: &mut Table) -> anyhow::Result<()> {
         "p99 100 ms",
         &judged(&kills),
         &format!(
-            "{} containers, one after the other; from the KILL of its process to the write of the driver for the kernel's LEDs (files here); \
+            "{} containers, one after the other with {} ms between; from the KILL of its process to the write of the driver for the kernel's LEDs (files here); \
              of that from Docker's own event `die` on: {}",
             kills.len(),
+            CALM[1].as_millis(),
             judged(&ours)
         ),
     );
