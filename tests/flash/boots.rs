@@ -18,10 +18,10 @@ use super::home::Home;
 use super::shipped;
 use super::support::{skipped, wait_until};
 
-/// From QEMU's start to a node in the cluster: a minute on a quiet machine; this runs beside other tests.
-const BOOT: Duration = Duration::from_secs(800);
+/// From QEMU's start to a node in the cluster: a minute on a quiet machine; this runs beside other tests, on what they leave.
+const BOOT: Duration = Duration::from_secs(1800);
 /// A first boot that ends with a restart, or a machine that is told to end.
-const END: Duration = Duration::from_secs(600);
+const END: Duration = Duration::from_secs(1200);
 
 fn here() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/flash"))
