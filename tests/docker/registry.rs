@@ -555,7 +555,9 @@ async fn images_that_bramble_fetched_go_when_nobody_uses_them_and_others_stay() 
     }
     let told = listed.wait_for(|images| images.iter().any(|one| one.names.contains(&image("unused"))));
     let told = tokio::time::timeout(Duration::from_secs(20), told).await.expect("the node tells of it").unwrap().clone();
-    assert!(told.iter().all(|one| one.size_bytes > 0) && told.len() <= 50);
+    // Another test may have one of nothing on this engine.
+    let mut own = told.iter().filter(|one| one.names.iter().any(|name| all.contains(name)));
+    assert!(own.all(|one| one.size_bytes > 0) && told.len() <= 50, "{told:?}");
     agent.want(share(&pods[..1])).await;
     let filter = "label=bramble/pod-uid=uid-unused";
     let deadline = std::time::Instant::now() + Duration::from_secs(60);
