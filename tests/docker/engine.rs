@@ -55,6 +55,11 @@ impl Kind {
         self.pick(true, false)
     }
 
+    /// Whether it tells of a kill for memory itself: else the node must have had the time to ask the kernel for it (docs/engines.md).
+    pub fn tells_of_kills_for_memory(self) -> bool {
+        self.pick(true, false)
+    }
+
     /// Whether capabilities that were added are those of a user who is not root as well, and not only within its reach.
     pub fn hands_capabilities_to_users(self) -> bool {
         self.pick(false, true)
