@@ -144,6 +144,7 @@ fn check(files: &[PathBuf]) -> Result<(), Report> {
 
 /// In words: on which of the boards that come with the program these HATs go together.
 fn boards_for(hats: &[Hat]) -> Result<String, Report> {
+    const NOWHERE: &str = "these HATs do not go together on any board that comes with Bramble";
     let boards = EMBEDDED.iter().filter_map(|(name, _)| Board::named(name));
     let (good, bad): (Vec<Board>, Vec<Board>) = boards.partition(|board| board.clone().with_hats(hats).is_ok());
     let names = |boards: &[Board]| boards.iter().map(|board| board.name.clone()).collect::<Vec<_>>().join(", ");
@@ -151,8 +152,8 @@ fn boards_for(hats: &[Hat]) -> Result<String, Report> {
         [] => Ok("every board that comes with Bramble".to_owned()),
         _ if !good.is_empty() => Ok(format!("{}; not on {}: name the board to see why", names(&good), names(&bad))),
         [first, ..] => Err(match disk::together(first.clone(), hats) {
-            Err(report) => report,
-            Ok(_) => Report::failed("these HATs go together on no board"),
+            Err(report) => Report { what: NOWHERE.to_owned(), ..report },
+            Ok(_) => Report::usage(NOWHERE),
         }),
     }
 }

@@ -19,12 +19,11 @@ const EEPROM: &str = "proc/device-tree/hat";
 pub fn of_node(config: &AgentConfig, root: &Path) -> Result<Board, Report> {
     let hats = match &config.hats {
         None if config.runtime == Runtime::Simulated => Ok(Vec::new()),
-        names => hats(names.as_deref(), root),
+        names => each(names.as_deref(), root),
     };
     match (board_alone(config, root), hats) {
         (Ok(board), Ok(hats)) => together(board, &hats),
-        (Err(report), Ok(_)) | (Ok(_), Err(report)) => Err(report),
-        (Err(board), Err(hats)) => Err(all_of(vec![board, hats])),
+        (board, hats) => Err(all_of(board.err().into_iter().chain(hats.err().unwrap_or_default()).collect())),
     }
 }
 
@@ -89,6 +88,11 @@ pub fn board(name: Option<&str>, root: &Path) -> Result<Board, Report> {
 /// # Errors
 /// When there is none of a name, or its file is wrong.
 pub fn hats(names: Option<&[String]>, root: &Path) -> Result<Vec<Hat>, Report> {
+    each(names, root).map_err(all_of)
+}
+
+/// [`hats`], with a report for each that is wrong.
+fn each(names: Option<&[String]>, root: &Path) -> Result<Vec<Hat>, Vec<Report>> {
     let Some(names) = names else {
         return Ok(told(root).into_iter().collect());
     };
@@ -106,7 +110,7 @@ pub fn hats(names: Option<&[String]>, root: &Path) -> Result<Vec<Hat>, Report> {
     };
     let mut reports = Vec::new();
     let hats = names.iter().filter_map(|name| hat(name).map_err(|report| reports.push(report)).ok()).collect();
-    if reports.is_empty() { Ok(hats) } else { Err(all_of(reports)) }
+    if reports.is_empty() { Ok(hats) } else { Err(reports) }
 }
 
 /// A board with HATs on it.
@@ -220,10 +224,10 @@ mod tests {
             ("leds.hats = ['nofile', 'blinkt', 'none']", "rpi-5", "", "there is no HAT \"nofile\"; there is no HAT \"none\""),
             ("board = 'toaster'\nleds.hats = ['blinkt']", "rpi-5", "", "there is no board \"toaster\""),
             (
-                "board = 'toaster'\nleds.hats = ['nofile']",
+                "board = 'toaster'\nleds.hats = ['nofile', 'none']",
                 "rpi-5",
                 "",
-                "there is no board \"toaster\"; there is no HAT \"nofile\"",
+                "there is no board \"toaster\"; there is no HAT \"nofile\"; there is no HAT \"none\"",
             ),
             ("runtime = 'simulated'\nleds.hats = ['nofile']", "simulated", "", "there is no HAT \"nofile\""),
         ] {
