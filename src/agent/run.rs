@@ -198,7 +198,7 @@ pub fn spawn(config: &AgentConfig, clock: SystemClock, supervisor: &mut Supervis
     if let Some((watched, _)) = watched {
         supervisor.spawn("board", watched.run(see, stop.clone()));
     }
-    let (driver, words) = if config.leds_enabled { gpio::driver(&board) } else { gpio::none(&board) };
+    let (driver, words) = if config.leds_enabled { gpio::driver(&board, None) } else { gpio::none(&board) };
     let driven = driver.is_there();
     let (zone, zone_words) = zone(config);
     for words in words.iter().chain(&zone_words) {

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use super::i2c;
 use super::keys::{Fault, Keys};
 use super::spi::{self, Device};
 
@@ -16,6 +17,8 @@ pub(crate) enum Resource {
     Pin(u8),
     /// A chip: bus and address.
     I2c(u8, u8),
+    /// The I2C bus of such a chip; others on it share its pins.
+    I2cBus(u8),
     /// An SPI bus, by a device on it that leaves no room for another.
     Spi(Device),
     /// An LED of the kernel's class.
@@ -42,11 +45,12 @@ impl Claim {
         Self { resource, bus: None, file: String::new(), line: keys.line, by: keys.place.clone(), key: key.to_owned() }
     }
 
-    pub(super) fn of_bus(keys: &Keys<'_, '_>, key: &str, pin: u8, bus: String) -> Self {
-        Self::new(keys, key, Resource::Pin(pin)).on_bus(bus)
+    /// By a key that stands in this line.
+    pub(super) fn at(self, line: usize) -> Self {
+        Self { line, ..self }
     }
 
-    fn on_bus(self, bus: String) -> Self {
+    pub(super) fn on_bus(self, bus: String) -> Self {
         Self { bus: Some(bus), ..self }
     }
 
@@ -55,13 +59,17 @@ impl Claim {
     }
 }
 
-/// What these claims take of a header: with the pins of the SPI buses, which differ from chip to chip. `chips`: the labels that the chip
+/// What these claims take of a header: with the pins of the buses, which differ from chip to chip. `chips`: the labels that the chip
 /// with the header may have.
 pub(super) fn with_pins(claims: &[Claim], chips: &[String]) -> Vec<Claim> {
     let pins = |claim: &Claim| {
-        let Resource::Spi(device) = claim.resource else { return Vec::new() };
-        let pin = |pin| Claim { resource: Resource::Pin(pin), ..claim.clone() }.on_bus(format!("spi{}", device.bus));
-        spi::pins(device, chips).into_iter().map(pin).collect()
+        let (bus, pins) = match claim.resource {
+            Resource::Spi(device) => (format!("spi{}", device.bus), spi::pins(device, chips)),
+            Resource::I2cBus(bus) => (format!("i2c{bus}"), i2c::pins(bus, chips)),
+            _ => return Vec::new(),
+        };
+        let pin = |pin| Claim { resource: Resource::Pin(pin), ..claim.clone() }.on_bus(bus.clone());
+        pins.into_iter().map(pin).collect::<Vec<Claim>>()
     };
     claims.iter().flat_map(|claim| std::iter::once(claim.clone()).chain(pins(claim))).collect()
 }
@@ -76,6 +84,9 @@ pub(super) fn missing(claims: &[Claim], header: &[u8], chips: &[String]) -> Vec<
             device.select,
             chips.join(" or ")
         ))),
+        Resource::I2cBus(bus) if !i2c::is_there(bus, chips) => {
+            Some(claim.fault(format!("this board has no i2c-{bus} on its header (its GPIO chip is {})", chips.join(" or "))))
+        }
         _ => None,
     });
     missing.collect()
@@ -103,6 +114,7 @@ pub(super) fn clashes(claims: &[Claim]) -> Vec<Fault> {
                 let (what, why) = match &claim.resource {
                     Resource::Pin(pin) => (format!("pin {pin}"), ""),
                     Resource::I2c(bus, address) => (format!("address {address:#04x} on i2c-{bus}"), ""),
+                    Resource::I2cBus(bus) => (format!("i2c-{bus}"), ""),
                     Resource::Spi(device) => {
                         (format!("SPI bus {}", device.bus), "; a WS2812 looks at no chip select, so it has the bus for itself")
                     }

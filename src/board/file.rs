@@ -10,10 +10,10 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use super::claim::{Claim, Resource, clashes, missing, with_pins};
-use super::keys::{Fault, Found, Keys, flag, list, number, text, whole, word};
+use super::keys::{Fault, Found, Keys, flag, list, listed, number, text, whole, word};
 use super::{
     Board, BoardError, COLOUR_WORDS, COLOURS, ClassLed, Colour, Died, HIGHEST_PIN, Hat, Led, Place, Reserved, Shows, Simulated,
-    name, strip,
+    is_framed, name, strip,
 };
 
 /// The format that this program reads. A file that names none is of this one.
@@ -32,7 +32,9 @@ const MOST_CPUS: u64 = 1024;
 const MOST_MIB: u64 = 16 << 20;
 /// An hour.
 const MOST_PULL_MILLISECONDS: u64 = 3_600_000;
-const NAME: &str = "a name of letters, digits, - and _, at most 40";
+const NAME: &str = "a name of letters, digits, - and _, at most 40, that begins and ends with a letter or digit";
+
+const LABEL: &str = "a label's value: letters, digits, -, _ and ., at most 63, that begins and ends with a letter or digit";
 
 /// A file of either kind.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +54,13 @@ enum Kind {
 const KINDS: &[(&str, Kind)] = &[("board", Kind::Board), ("hat", Kind::Hat)];
 
 impl File {
+    /// The file of this name that comes with the program, a board's or a HAT's.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let board = Board::named(name).map(|board| Self::Board(Box::new(board)));
+        board.or_else(|| Hat::named(name).map(Self::Hat))
+    }
+
     /// Reads and checks a file, whatever it describes.
     ///
     /// # Errors
@@ -70,7 +79,7 @@ fn table(text: &str) -> Result<DeTable<'_>, BoardError> {
     if text.len() > MOST_BYTES {
         return Err(BoardError::Size { most: MOST_BYTES, found: text.len() });
     }
-    Ok(DeTable::parse(text).map_err(Box::new)?.into_inner())
+    Ok(DeTable::parse(text).map_err(|error| BoardError::Form(Box::new(error)))?.into_inner())
 }
 
 /// The keys of a file of this kind and this format, or why it is none.
@@ -106,12 +115,12 @@ pub(super) fn board(text: &str) -> Result<Board, BoardError> {
     let pins = || list(28, whole::<u8>(0..=u64::from(HIGHEST_PIN)));
     let name = keys.required("name", NAME, name);
     let title = keys.required("title", "a text", self::text);
-    let instance_type = keys.required("instance_type", "a label's value: letters, digits, -, _ and .", label);
+    let instance_type = keys.required("instance_type", LABEL, label);
     let matches = keys.optional("match", "a list of the device tree's compatible strings", list(32, self::text));
     let target = keys.required("target", "a Rust target like \"aarch64-unknown-linux-musl\"", self::text);
     let hot_celsius = keys.required("hot_celsius", "a number of °C from 40 to 120", number(HOT_CELSIUS));
     let gpio_chips =
-        keys.optional("gpio_chips", "a list of labels of GPIO chips, like [\"pinctrl-bcm2711\"]", list(8, self::text));
+        keys.optional("gpio_chips", "a list of labels of GPIO chips, like [\"pinctrl-bcm2711\"]", listed(8, self::text));
     let header_pins = keys.optional("header_pins", "a list of BCM numbers from 0 to 27", pins());
     let (reserved, simulated) = (keys.required_table("reserved"), keys.required_table("simulated"));
     let (lines, strips) = (keys.tables("led", MOST_TABLES), keys.tables("strip", MOST_TABLES));
@@ -167,26 +176,22 @@ pub(super) fn board(text: &str) -> Result<Board, BoardError> {
 
 /// A HAT's file.
 pub(super) fn hat(text: &str) -> Result<Hat, BoardError> {
+    const VERSIONS: &str = "the lowest and the highest version, each from 0 to 65535, in this order";
     let mut faults = Vec::new();
     let Some(mut keys) = open(text, Kind::Hat, &mut faults)? else { return Err(BoardError::Content(faults)) };
     let name = keys.required("name", NAME, name);
     let title = keys.required("title", "a text", self::text);
     let products = keys.optional("products", "a list of what the EEPROM says in hat/product", list(32, self::text));
-    let versions = keys.optional("product_versions", "the lowest and the highest version", list(2, whole::<u32>(0..=0xffff)));
+    let product_versions = keys.optional("product_versions", VERSIONS, |value| {
+        let versions = list(2, whole::<u32>(0..=0xffff))(value)?;
+        <[u32; 2]>::try_from(versions).ok().map(|[least, most]| (least, most)).filter(|(least, most)| least <= most)
+    });
     let occupies =
         keys.found("occupies", "a list of BCM numbers from 0 to 27", list(28, whole::<u8>(0..=u64::from(HIGHEST_PIN))));
     let mut claims = Vec::new();
     if let Some(Found { value, line }) = occupies {
-        claims.extend(value.into_iter().map(|pin| Claim { line, ..Claim::new(&keys, "occupies", Resource::Pin(pin)) }));
+        claims.extend(value.into_iter().map(|pin| Claim::new(&keys, "occupies", Resource::Pin(pin)).at(line)));
     }
-    let product_versions = match versions.as_deref() {
-        Some(&[least, most]) => Some((least, most)),
-        Some(_) => {
-            keys.fault(1, "product_versions", "expected the lowest and the highest version");
-            None
-        }
-        None => None,
-    };
     let (lines, strips) = (keys.tables("led", MOST_TABLES), keys.tables("strip", MOST_TABLES));
     let faults = keys.finish();
     let Lights { leds, strips, claims } = lights(text, lines, strips, claims, faults);
@@ -299,12 +304,10 @@ fn led<'t>(keys: &mut Keys<'_, 't>, text: &'t str, claims: &mut Vec<Claim>) -> O
     }
     let died = died.and_then(|table| self::died(keys, text, table));
     let place = if let Some(pin) = pin {
-        claims.push(Claim { line: pin.line, ..Claim::new(keys, "pin", Resource::Pin(pin.value)) });
+        claims.push(Claim::new(keys, "pin", Resource::Pin(pin.value)).at(pin.line));
         Place::Pin { pin: pin.value, active_low: active_low.is_some_and(|low| low.value) }
     } else if let Some(names) = names {
-        claims.extend(
-            names.value.iter().map(|name| Claim { line: names.line, ..Claim::new(keys, "class", Resource::Class(name.clone())) }),
-        );
+        claims.extend(names.value.iter().map(|name| Claim::new(keys, "class", Resource::Class(name.clone())).at(names.line)));
         let trigger = trigger.map_or_else(|| "none".to_owned(), |trigger| trigger.value);
         Place::Class(ClassLed { names: names.value, trigger, died })
     } else {
@@ -348,5 +351,5 @@ fn class_name(value: &DeValue<'_>) -> Option<String> {
 
 /// Source: Kubernetes' label values, 63 characters.
 fn label(value: &DeValue<'_>) -> Option<String> {
-    text(value).filter(|text| text.len() <= 63 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)))
+    text(value).filter(|text| text.len() <= 63 && is_framed(text, b"-_."))
 }

@@ -106,12 +106,22 @@ impl<'a, 't> Keys<'a, 't> {
         self.found(key, expected, read).map(|found| found.value)
     }
 
-    /// As [`Keys::optional`]; that the key is missing is a fault.
-    pub(super) fn required<T>(&mut self, key: &str, expected: &str, read: impl FnOnce(&DeValue<'t>) -> Option<T>) -> Option<T> {
+    /// As [`Keys::found`]; that the key is missing is a fault.
+    pub(super) fn needed<T>(
+        &mut self,
+        key: &str,
+        expected: &str,
+        read: impl FnOnce(&DeValue<'t>) -> Option<T>,
+    ) -> Option<Found<T>> {
         if !self.table.contains_key(key) {
             self.fault(self.line, key, format!("missing; expected {expected}"));
         }
-        self.optional(key, expected, read)
+        self.found(key, expected, read)
+    }
+
+    /// As [`Keys::needed`], without its line.
+    pub(super) fn required<T>(&mut self, key: &str, expected: &str, read: impl FnOnce(&DeValue<'t>) -> Option<T>) -> Option<T> {
+        self.needed(key, expected, read).map(|found| found.value)
     }
 
     /// The table that `key` is.
@@ -170,7 +180,7 @@ impl<'a, 't> Keys<'a, 't> {
         faults.extend(table.into_iter().map(|(key, _): (Spanned<_>, _)| Fault {
             file: String::new(),
             line: line_of(text, key.span().start),
-            key: format!("{place}{}", key.get_ref()),
+            key: format!("{place}{}", printable(key.get_ref())),
             what: "unknown key".to_owned(),
         }));
         faults
@@ -196,10 +206,18 @@ fn told(value: &DeValue<'_>) -> String {
     }
 }
 
-/// A text of 1 to 200 characters.
+/// A text as it may be told to a terminal: what is no character to be seen is escaped. Lines stay.
+pub(super) fn printable(text: &str) -> String {
+    let escaped = |c: char| if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(escaped).collect()
+}
+
+/// A text of 1 to 200 characters, each of which can be seen.
 pub(super) fn text(value: &DeValue<'_>) -> Option<String> {
     match value {
-        DeValue::String(text) if !text.is_empty() && text.chars().count() <= 200 => Some(text.to_string()),
+        DeValue::String(text) if !text.is_empty() && text.chars().count() <= 200 && !text.contains(char::is_control) => {
+            Some(text.to_string())
+        }
         _ => None,
     }
 }

@@ -11,6 +11,7 @@
 mod assemble;
 mod claim;
 mod file;
+mod i2c;
 mod keys;
 mod spi;
 mod strip;
@@ -194,8 +195,8 @@ pub enum Colour {
 #[derive(Debug, thiserror::Error)]
 pub enum BoardError {
     /// Not TOML: the parser's words name the line.
-    #[error("expected TOML: {0}")]
-    Form(#[from] Box<toml::de::Error>),
+    #[error("expected TOML: {}", keys::printable(&.0.to_string()))]
+    Form(Box<toml::de::Error>),
     /// Larger than any board file.
     #[error("expected at most {most} bytes, found {found}")]
     Size {
@@ -228,8 +229,17 @@ const COLOUR_WORDS: &str = "one of red, yellow, green, blue, white, rgb";
 
 /// A name: what an annotation, a message and a terminal can hold.
 fn name(value: &DeValue<'_>) -> Option<String> {
-    keys::text(value)
-        .filter(|name| name.len() <= 40 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)))
+    keys::text(value).filter(|name| name.len() <= 40 && is_framed(name, b"-_"))
+}
+
+/// Whether it begins and ends with a letter or a digit, and has only `inner` besides: Kubernetes' rule for the values of labels, which is
+/// that of names here, too.
+fn is_framed(text: &str, inner: &[u8]) -> bool {
+    let is_edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    is_edge(bytes.first())
+        && is_edge(bytes.last())
+        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || inner.contains(byte))
 }
 
 impl Board {

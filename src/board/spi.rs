@@ -27,9 +27,14 @@ const fn bus(chip: &'static str, bus: u8, lines: &'static [u8], selects: &'stati
     Bus { chip, bus, lines, selects }
 }
 
-const BCM2835: &str = "pinctrl-bcm2835";
-const BCM2711: &str = "pinctrl-bcm2711";
-const RP1: &str = "pinctrl-rp1";
+pub(super) const BCM2835: &str = "pinctrl-bcm2835";
+pub(super) const BCM2711: &str = "pinctrl-bcm2711";
+pub(super) const RP1: &str = "pinctrl-rp1";
+
+/// Whether this is the label of a Pi's chip.
+pub(super) fn is_known(chip: &str) -> bool {
+    [BCM2835, BCM2711, RP1].contains(&chip)
+}
 
 /// Bus 2 of a Compute Module is on pins that no header has.
 const BUSES: [Bus; 15] = [
@@ -70,9 +75,8 @@ fn on<'a>(device: Device, chips: &'a [String]) -> impl Iterator<Item = &'static 
 
 /// Whether a header on one of these chips may have this device.
 pub(super) fn is_there(device: Device, chips: &[String]) -> bool {
-    let is_known = |chip: &String| [BCM2835, BCM2711, RP1].contains(&chip.as_str());
     let has = |bus: &Bus| bus.selects.is_empty() || usize::from(device.select) < bus.selects.len();
-    !chips.iter().all(is_known) || on(device, chips).any(has)
+    !chips.iter().all(|chip| is_known(chip)) || on(device, chips).any(has)
 }
 
 /// The pins that it takes. Where the chips do not agree, none: which it is, only the board can tell. The chip selects of bus 0 are taken

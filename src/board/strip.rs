@@ -7,7 +7,8 @@
 use toml::de::DeValue;
 
 use super::claim::{Claim, Resource};
-use super::keys::{Keys, different, flag, list, listed, text, whole, word};
+use super::i2c;
+use super::keys::{Found, Keys, different, flag, list, listed, text, whole, word};
 use super::spi::{self, Device};
 use super::{COLOUR_WORDS, COLOURS, Colour, HIGHEST_PIN, Led, Place, Shows, name};
 
@@ -157,19 +158,21 @@ fn driver(keys: &mut Keys<'_, '_>, kind: Kind, claims: &mut Vec<Claim>) -> Optio
     }
     match kind {
         Kind::Apa102 => {
-            let (data, clock) = (keys.required("data", PIN, pin()), keys.required("clock", PIN, pin()));
-            for (key, pin) in [("data", data), ("clock", clock)] {
-                claims.extend(pin.map(|pin| Claim::new(keys, key, Resource::Pin(pin))));
-            }
+            let mut line = |key: &str| {
+                let Found { value, line } = keys.needed(key, PIN, pin())?;
+                claims.push(Claim::new(keys, key, Resource::Pin(value)).at(line));
+                Some(value)
+            };
+            let (data, clock) = (line("data"), line("clock"));
             Some((StripDriver::Apa102 { data: data?, clock: clock? }, pixels?))
         }
         Kind::Ws2812 => {
             let device = |value: &DeValue<'_>| text(value).and_then(|text| spi::device(&text));
-            let device = keys.required("spi", "an SPI device that a Pi has, like \"0.0\" for /dev/spidev0.0", device);
+            let device = keys.needed("spi", "an SPI device that a Pi has, like \"0.0\" for /dev/spidev0.0", device);
             let order = keys.optional("order", "one of rgb, grb, bgr", word(ORDERS)).unwrap_or(Order::Grb);
-            let device = device?;
+            let Found { value: device, line } = device?;
             // Its pins are known with the board.
-            claims.push(Claim::new(keys, "spi", Resource::Spi(device)));
+            claims.push(Claim::new(keys, "spi", Resource::Spi(device)).at(line));
             let Device { bus, select } = device;
             Some((StripDriver::Ws2812 { bus, select, order }, pixels?))
         }
@@ -201,15 +204,15 @@ fn driver(keys: &mut Keys<'_, '_>, kind: Kind, claims: &mut Vec<Claim>) -> Optio
 }
 
 fn address(keys: &mut Keys<'_, '_>, usual: u8, claims: &mut Vec<Claim>) -> Option<I2cAddress> {
-    let bus = keys.optional("i2c", "the number of an I2C bus, like 1 for /dev/i2c-1", whole::<u8>(0..=255)).unwrap_or(1);
+    const BUS: &str = "the number of an I2C bus that a Pi has on its header, 0 to 6, like 1 for /dev/i2c-1";
+    let table = keys.line;
+    let else_usual = |found: Option<Found<u8>>, usual| found.unwrap_or(Found { value: usual, line: table });
+    let bus = else_usual(keys.found("i2c", BUS, whole::<u8>(0..=i2c::HIGHEST)), 1);
     // Source: the I2C specification: 0 to 7 and 0x78 to 0x7f are reserved.
-    let address = keys.optional("address", "an I2C address from 0x08 to 0x77", whole::<u8>(0x08..=0x77)).unwrap_or(usual);
-    claims.push(Claim::new(keys, "address", Resource::I2c(bus, address)));
-    let pins: &[u8] = match bus {
-        0 => &[0, 1],
-        1 => &[2, 3],
-        _ => &[],
-    };
-    claims.extend(pins.iter().map(|pin| Claim::of_bus(keys, "i2c", *pin, format!("i2c{bus}"))));
-    Some(I2cAddress { bus, address })
+    let address = keys.found("address", "an I2C address from 0x08 to 0x77", whole::<u8>(0x08..=0x77));
+    let address = else_usual(address, usual);
+    claims.push(Claim::new(keys, "address", Resource::I2c(bus.value, address.value)).at(address.line));
+    // Its pins are known with the board.
+    claims.push(Claim::new(keys, "i2c", Resource::I2cBus(bus.value)).at(bus.line).on_bus(format!("i2c{}", bus.value)));
+    Some(I2cAddress { bus: bus.value, address: address.value })
 }

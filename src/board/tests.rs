@@ -238,8 +238,14 @@ fn each_fault_names_its_line_and_its_key() {
         (("off_milliseconds = 900", "off_milliseconds = 0"), "LED \"act\": died.off_milliseconds: expected milliseconds"),
         (("\"timer\"", "\"heartbeat\""), "LED \"act\": died: on_milliseconds and off_milliseconds belong together"),
         (("apa102", "neopixel"), "strip \"pixel\": driver: expected one of apa102"),
-        (("clock = 24", "clock = 23"), "strip \"pixel\": clock: pin 23 is used twice: strip \"pixel\" has it already"),
-        (("clock = 24", "clock = 5"), "strip \"pixel\": clock: pin 5 is used twice: LED \"pod-1\" has it already (line 25)"),
+        (
+            ("clock = 24", "clock = 23"),
+            "line 41: strip \"pixel\": clock: pin 23 is used twice: strip \"pixel\" has it already (line 40)",
+        ),
+        (
+            ("clock = 24", "clock = 5"),
+            "line 41: strip \"pixel\": clock: pin 5 is used twice: LED \"pod-1\" has it already (line 25)",
+        ),
         (("pixels = 8", "pixels = 300"), "strip \"pixel\": pixels: expected a whole number from 1 to 256, found the number 300"),
         (("pixels = 8", "pixels = 8\nnode = 9"), "strip \"pixel\": node: there is no pixel 9: the strip has 8"),
         (("pixels = 8", "pixels = 8\nnode = 1"), "more than one LED shows the node"),
@@ -254,6 +260,13 @@ fn each_fault_names_its_line_and_its_key() {
             ("hot_celsius = 80", "hot_celsius = 800.5"),
             "hot_celsius: expected a number of °C from 40 to 120, found the number 800.5",
         ),
+        (("instance_type = \"b\"", "instance_type = \"-x-\""), "line 3: instance_type: expected a label's value"),
+        (("instance_type = \"b\"", "instance_type = \"...\""), "line 3: instance_type: expected a label's value"),
+        (("name = \"b\"", "name = \"b-\""), "line 1: name: expected a name of letters, digits, - and _"),
+        (("title = \"B\"", "title = \"\\u001b[2J\""), "line 2: title: expected a text, found the text \"\\u{1b}[2J\""),
+        (("match = []", "\"\\u001b[2J\" = 1"), "line 4: \\u{1b}[2J: unknown key"),
+        (("match = []", "match = [\u{1b}]"), "\\u{1b}"),
+        (("match = []", "gpio_chips = []"), "line 4: gpio_chips: expected a list of labels of GPIO chips"),
         (("cpus = 1", "cpus = 0"), "simulated.cpus: expected a number of cores from 1 to 1024, found the number 0"),
         (
             (
@@ -267,7 +280,7 @@ fn each_fault_names_its_line_and_its_key() {
                 "driver = \"apa102\"\nname = \"pixel\"\ndata = 23\nclock = 24",
                 "driver = \"ws2812\"\nname = \"first\"\nspi = \"5.0\"\npixels = 1\n[[strip]]\ndriver = \"ws2812\"\nname = \"pixel\"\nspi = \"5.1\"",
             ),
-            "strip \"pixel\": spi: SPI bus 5 is used twice: strip \"first\" has it already (line 37)",
+            "line 45: strip \"pixel\": spi: SPI bus 5 is used twice: strip \"first\" has it already (line 40)",
         ),
     ] {
         let told = broken(&[changes]);
@@ -300,6 +313,15 @@ fn all_that_is_wrong_is_said_at_once_in_the_order_of_the_lines() {
     assert!(Board::parse("name = 3").is_err() && Board::parse("").is_err());
     let long = format!("{GOOD}# {}", "x".repeat(64 << 10));
     assert!(Board::parse(&long).unwrap_err().to_string().contains("at most 65536 bytes"));
+}
+
+#[test]
+fn versions_that_match_nothing_are_refused_in_their_line() {
+    for versions in ["[9, 3]", "[9]", "[]", "[1, 2, 3]"] {
+        let told = Hat::parse(&format!("kind = 'hat'\nname = 'x'\ntitle = 'x'\nproduct_versions = {versions}\n")).unwrap_err();
+        let told = told.to_string();
+        assert!(told.starts_with("line 4: product_versions: expected the lowest and the highest version"), "{versions}: {told}");
+    }
 }
 
 fn hat(name: &str, body: &str) -> Hat {
@@ -366,7 +388,7 @@ fn nothing_is_taken_twice_between_a_board_and_its_hats() {
     let ws2812 = |spi: &str| format!("[[strip]]\nname = \"w\"\ndriver = \"ws2812\"\npixels = 8\nspi = \"{spi}\"\n");
     let told = refused(pi(), &[hat("one", &ws2812("0.0")), hat("two", &ws2812("0.1"))]);
     assert!(
-        told.contains("HAT \"two\", line 4: strip \"w\": spi: SPI bus 0 is used twice: strip \"w\" has it already (HAT \"one\"")
+        told.contains("HAT \"two\", line 8: strip \"w\": spi: SPI bus 0 is used twice: strip \"w\" has it already (HAT \"one\"")
             && told.contains("so it has the bus for itself")
             && told.lines().count() == 1,
         "{told}"
@@ -391,6 +413,25 @@ fn nothing_is_taken_twice_between_a_board_and_its_hats() {
         assert!(
             told.contains(words) && told.lines().count() == usize::from(!words.is_empty()),
             "{spi} and pin {pin} on {board}: {told}"
+        );
+    }
+    // So with I2C, whose chips share a bus.
+    let chip = |bus: u8| format!("[[strip]]\nname = \"c\"\ndriver = \"pca9554\"\ncolour = \"red\"\nbits = [0]\ni2c = {bus}\n");
+    for (bus, board, pin, words) in [
+        (1, "rpi-zero", 3, "pin 3 is used twice: strip \"c\" has it already (HAT \"c\", line 9)"),
+        (3, "rpi-4b", 4, "pin 4 is used twice"),
+        (3, "rpi-4b", 6, ""),
+        (3, "rpi-5", 6, "pin 6 is used twice"),
+        (3, "rpi-3b", 4, "line 9: strip \"c\": i2c: this board has no i2c-3 on its header (its GPIO chip is pinctrl-bcm2835)"),
+        (2, "rpi-4b", 4, "this board has no i2c-2"),
+        (6, "rpi-5", 23, "this board has no i2c-6"),
+        (6, "rpi-cm4", 23, "pin 23 is used twice"),
+    ] {
+        let told = Board::named(board).unwrap().with_hats(&[hat("c", &chip(bus)), on_pin(pin)]);
+        let told = told.map_or_else(|error| error.to_string(), |_| String::new());
+        assert!(
+            told.contains(words) && told.lines().count() == usize::from(!words.is_empty()),
+            "i2c-{bus} and pin {pin} on {board}: {told}"
         );
     }
     // Two chips share a bus, but not an address; and nothing else may be on the bus' pins.
@@ -484,6 +525,13 @@ fn what_the_schema_refuses_the_parser_refuses_and_the_other_way_round() {
         (GOOD, "name = \"b\"", "format = 2\nname = \"b\""),
         (GOOD, "name = \"b\"", "kind = \"cat\"\nname = \"b\""),
         (GOOD, "instance_type = \"b\"", "instance_type = \"a/b\""),
+        (GOOD, "instance_type = \"b\"", "instance_type = \"-x-\""),
+        (GOOD, "instance_type = \"b\"", "instance_type = \"...\""),
+        (GOOD, "name = \"b\"", "name = \"_b\""),
+        (GOOD, "name = \"pod-1\"", "name = \"pod-\""),
+        (GOOD, "title = \"B\"", "title = \"\\u001b[2J\""),
+        (GOOD, "title = \"B\"", "title = \"B\\u0085\""),
+        (GOOD, "match = []", "match = []\ngpio_chips = []"),
         (GOOD, "match = []", "match = [3]"),
         (GOOD, "match = []", "match = 'x'"),
         (GOOD, "match = []", "match = []\nheader_pins = [28]"),
@@ -522,6 +570,7 @@ fn what_the_schema_refuses_the_parser_refuses_and_the_other_way_round() {
         (hat, "title = \"Eight plain LEDs\"", "title = \"\""),
         (hat, "title = \"Eight plain LEDs\"", "title = \"x\"\noccupies = [30]"),
         (hat, "title = \"Eight plain LEDs\"", "title = \"x\"\nproduct_versions = [1]"),
+        (hat, "title = \"Eight plain LEDs\"", "title = \"x\"\nproduct_versions = []"),
         (hat, "title = \"Eight plain LEDs\"", "title = \"x\"\nproduct_versions = [1, 70000]"),
         (hat, "title = \"Eight plain LEDs\"", "title = \"x\"\ntarget = \"x\""),
         (shim, "[118, 69, 85]", "[118, 69]"),
@@ -530,6 +579,8 @@ fn what_the_schema_refuses_the_parser_refuses_and_the_other_way_round() {
         (shim, "[117, 68, 101]", "[118, 69, 85]"),
         (shim, "address = 0x75", "address = 0x78"),
         (shim, "i2c = 1", "i2c = 'one'"),
+        (shim, "i2c = 1", "i2c = 200"),
+        (shim, "i2c = 1", "i2c = 7"),
         (ws2812, "spi = \"0.0\"", "spi = \"0\""),
         (ws2812, "spi = \"0.0\"", "spi = \"10.0\""),
         (ws2812, "spi = \"0.0\"", "spi = \"7.0\""),
@@ -555,6 +606,7 @@ fn what_the_schema_refuses_the_parser_refuses_and_the_other_way_round() {
         (GOOD, "clock = 24", "clock = 5"),
         (GOOD, "pixels = 8", "pixels = 8\nnode = 9"),
         (shim, "[117, 68, 101]", "[117, 68, 85]"),
+        (hat, "title = \"Eight plain LEDs\"", "title = \"x\"\nproduct_versions = [9, 3]"),
         (ws2812, "[[strip]]", "[[strip]]\ndriver = \"ws2812\"\nname = \"x\"\nspi = \"0.1\"\npixels = 1\n[[strip]]"),
     ] {
         assert!(text.contains(from), "{from}");

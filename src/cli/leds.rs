@@ -8,6 +8,8 @@ use std::io::{IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::config::{self, AgentConfig};
@@ -15,8 +17,8 @@ use crate::agent::health::sysinfo::Sensors;
 use crate::agent::led::gpio::{self, Claim};
 use crate::agent::led::pattern::Pattern;
 use crate::agent::led::shelf::Picture;
-use crate::agent::led::{DriverError, Light, disk};
-use crate::board::{Board, Colour, File, Place};
+use crate::agent::led::{Driver, DriverError, Light, disk};
+use crate::board::{Board, Colour, EMBEDDED, EMBEDDED_HATS, File, Hat, Led, Place};
 use crate::clock::{Clock, SystemClock, Tick};
 use crate::config::FileMay;
 use crate::error::Report;
@@ -65,8 +67,8 @@ enum Command {
     },
     /// Checks board and HAT files, and whether they go together: 0 good, 2 not
     Check {
-        /// The files: any number of HATs, and at most one board to put them on
-        #[arg(required = true, value_name = "FILE")]
+        /// Names or files: any number of HATs, and at most one board to put them on [default: what this machine is]
+        #[arg(required = true, value_name = "NAME|FILE")]
         files: Vec<PathBuf>,
     },
     /// Shows by the LEDs that the agent died; for ExecStopPost= of its unit, which says how it ended in $SERVICE_RESULT
@@ -81,11 +83,7 @@ pub(super) fn run(args: Args) -> Result<(), Report> {
     match args.command {
         Command::Show { node, mqtt, cluster, seconds, data_dir } => {
             let (host, port) = viewer(mqtt.as_deref(), data_dir.as_deref())?;
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .map_err(|error| Report::failed("cannot start").because(error))?;
-            runtime.block_on(show(host, port, &Topics::new(&cluster), node.as_deref(), seconds.map(Duration::from_secs)))
+            runtime()?.block_on(show(host, port, &Topics::new(&cluster), node.as_deref(), seconds.map(Duration::from_secs)))
         }
         Command::Test { board, hat } => test(board.as_deref(), &hat),
         Command::Check { files } => check(&files),
@@ -101,10 +99,20 @@ pub(super) fn run(args: Args) -> Result<(), Report> {
 
 fn check(files: &[PathBuf]) -> Result<(), Report> {
     let (mut boards, mut hats, mut faulty) = (Vec::new(), Vec::new(), None);
+    let mut lines = String::new();
     for file in files {
+        let mut line = |kind: &str, name: &str, title: &str, leds: usize| {
+            lines.push_str(&format!("{} is a {kind} file: {title} ({name}), {leds} LEDs\n", file.display()));
+        };
         match read_file(file) {
-            Ok(File::Board(board)) => boards.push(*board),
-            Ok(File::Hat(hat)) => hats.push(hat),
+            Ok(File::Board(board)) => {
+                line("board", &board.name, &board.title, board.leds.len());
+                boards.push(*board);
+            }
+            Ok(File::Hat(hat)) => {
+                line("HAT", &hat.name, &hat.title, hat.leds.len());
+                hats.push(hat);
+            }
             Err(report) if files.len() == 1 => return Err(report),
             // All files are looked at.
             Err(report) => {
@@ -117,31 +125,50 @@ fn check(files: &[PathBuf]) -> Result<(), Report> {
     if let Some(report) = faulty {
         return Err(report);
     }
-    let of_boards = boards.iter().map(|board| ("board", &board.name, &board.title, board.leds.len()));
-    let of_hats = hats.iter().map(|hat| ("HAT", &hat.name, &hat.title, hat.leds.len()));
-    for (kind, name, title, leds) in of_boards.chain(of_hats) {
-        super::print(&format!("{} is a {kind} file: {title} ({name}), {leds} LEDs\n", named(files, name)));
-    }
+    super::print(&lines);
     if boards.len() > 1 {
         return Err(Report::usage("more than one of these is a board").fix("give one board, and the HATs that are on it"));
     }
-    if files.len() > 1 {
-        let board = boards.pop().unwrap_or_else(|| Board::detect(&[]));
-        disk::together(board, &hats)?;
-        super::print("they go together\n");
+    if hats.is_empty() {
+        return Ok(());
     }
+    let they = if hats.len() + boards.len() > 1 { "they go together" } else { "it goes" };
+    // Which board this machine is, if it is one.
+    let own = || Some(disk::board(None, Path::new("/")).ok()?).filter(|board| *board != Board::detect(&[]));
+    super::print(&match boards.pop().or_else(own) {
+        Some(board) => format!("{they} on board {}\n", disk::together(board, &hats)?.name),
+        None => format!("{they} on {}\n", boards_for(&hats)?),
+    });
     Ok(())
 }
 
-/// The file of this name, else the name.
-fn named(files: &[PathBuf], name: &str) -> String {
-    let of_name = |file: &&PathBuf| files.len() == 1 || file.file_stem().is_some_and(|stem| stem == name);
-    files.iter().find(of_name).map_or_else(|| name.to_owned(), |file| file.display().to_string())
+/// In words: on which of the boards that come with the program these HATs go together.
+fn boards_for(hats: &[Hat]) -> Result<String, Report> {
+    const NOWHERE: &str = "these HATs do not go together on any board that comes with Bramble";
+    let boards = EMBEDDED.iter().filter_map(|(name, _)| Board::named(name));
+    let (good, bad): (Vec<Board>, Vec<Board>) = boards.partition(|board| board.clone().with_hats(hats).is_ok());
+    let names = |boards: &[Board]| boards.iter().map(|board| board.name.clone()).collect::<Vec<_>>().join(", ");
+    match bad.as_slice() {
+        [] => Ok("every board that comes with Bramble".to_owned()),
+        _ if !good.is_empty() => Ok(format!("{}; not on {}: name the board to see why", names(&good), names(&bad))),
+        [first, ..] => Err(match disk::together(first.clone(), hats) {
+            Err(report) => Report { what: NOWHERE.to_owned(), ..report },
+            Ok(_) => Report::usage(NOWHERE),
+        }),
+    }
 }
 
+/// What comes with the program under this name, else what the file says.
 fn read_file(file: &Path) -> Result<File, Report> {
+    if let Some(known) = file.to_str().and_then(File::named) {
+        return Ok(known);
+    }
     let text = std::fs::read_to_string(file).map_err(|error| {
-        Report::usage(format!("cannot read {}", file.display())).because(error).fix("give the path of a board file or a HAT's")
+        Report::usage(format!("cannot read {}", file.display())).because(error).fix(format!(
+            "give the path of a board file or a HAT's, or a name: {}, {}",
+            disk::known(EMBEDDED),
+            disk::known(EMBEDDED_HATS)
+        ))
     })?;
     File::parse(&text).map_err(|error| {
         Report::usage(format!("{} is no board file, and no HAT's", file.display()))
@@ -167,25 +194,75 @@ fn test(board: Option<&str>, hats: &[String]) -> Result<(), Report> {
         return Err(Report::failed(format!("board {} has LEDs in messages only, and no pins to light", board.name))
             .fix("see them with `bramble leds show`"));
     }
-    // Held until all is dark again.
-    let _claim = claim_of(Claim::take_patiently())?;
-    let (mut driver, _) = gpio::driver(&board);
+    let claim = claim_of(Claim::take_patiently())?;
+    runtime()?.block_on(async {
+        // From before the first LED is taken: whatever ends this, the LEDs go dark and the kernel's are given back.
+        let mut end = End::listen().map_err(|error| Report::failed("cannot listen for signals").because(error))?;
+        let (driver, _) = gpio::driver(&board, Some(claim));
+        one_by_one(driver, &board.leds, EACH, end.heard()).await
+    })
+}
+
+/// Lights one LED after the other, `each` for so long, until all have burnt or `end` comes; dark after that, in any case.
+async fn one_by_one(
+    mut driver: Box<dyn Driver>,
+    leds: &[Led],
+    each: Duration,
+    end: impl Future<Output = ()>,
+) -> Result<(), Report> {
     if !driver.works() {
         let words = driver.fault().map_or(String::new(), |fault| fault.words);
+        driver.leave().wait();
         return Err(Report::failed(format!("there are no LEDs to light: {words}"))
             .fix("run it on a board with LEDs, as root or as a user of the groups gpio, i2c and spi; `--board NAME|FILE` says which board it is"));
     }
-    for (index, led) in board.leds.iter().enumerate() {
+    tokio::pin!(end);
+    let mut ended = None;
+    for (index, led) in leds.iter().enumerate() {
         super::print(&format!("{} ({})\n", led.name, place(&led.place)));
         let frame: Vec<Light> =
-            (0..board.leds.len()).map(|other| if other == index { Light::white(255) } else { Light::DARK }).collect();
+            (0..leds.len()).map(|other| if other == index { Light::white(255) } else { Light::DARK }).collect();
         // What cannot be lit is told at the end: the others are to be seen.
         let _ = driver.show(&frame);
-        std::thread::sleep(EACH);
+        tokio::select! {
+            () = &mut end => {
+                ended = Some(index + 1);
+                break;
+            }
+            () = tokio::time::sleep(each) => {}
+        }
     }
     let fault = driver.fault();
     driver.leave().wait();
-    fault.map_or(Ok(()), |fault| Err(unlit(fault)))
+    match (ended, fault) {
+        (Some(count), _) => Err(Report::failed(format!("the test was ended at LED {count} of {}", leds.len()))
+            .fix("what burnt is dark, and the kernel's LEDs are its own again; run it anew to see the others")),
+        (None, Some(fault)) => Err(unlit(fault)),
+        (None, None) => Ok(()),
+    }
+}
+
+/// What ends a command from outside: Ctrl-C, `kill`, a terminal that is closed.
+struct End([Signal; 3]);
+
+impl End {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?]))
+    }
+
+    async fn heard(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}
+
+fn runtime() -> Result<Runtime, Report> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Report::failed("cannot start").because(error))
 }
 
 /// The claim on this machine's LEDs, or who has it.
@@ -210,7 +287,7 @@ fn died(file: &Path) {
     if read.as_ref().is_some_and(|config| !config.leds_enabled) {
         return;
     }
-    let board = read.and_then(|config| disk::of_node(&config, root).ok()).unwrap_or_else(by_itself);
+    let board = read.map_or_else(by_itself, |config| disk::of_node_or_bare(&config, root).0);
     for words in gpio::died(&board) {
         super::print(&format!("{words}\n"));
     }
@@ -430,7 +507,10 @@ fn viewer(given: Option<&str>, data_dir: Option<&Path>) -> Result<(String, u16),
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+    use crate::agent::led::Leaving;
     use crate::agent::led::shelf::{LedPicture, PageNumber};
 
     #[test]
@@ -462,6 +542,55 @@ mod tests {
         }
         assert_eq!(test(Some("toaster"), &[]).unwrap_err().exit.code(), 2);
         assert_eq!(test(Some("rpi-4b"), &["toaster".to_owned()]).unwrap_err().exit.code(), 2);
+    }
+
+    /// What a driver was told: how many LEDs were lit in each frame, then the end.
+    #[derive(Clone, Default)]
+    struct Told(Arc<Mutex<Vec<String>>>);
+
+    impl Driver for Told {
+        fn show(&mut self, frame: &[Light]) -> Result<(), DriverError> {
+            let lit = frame.iter().position(|light| light.is_lit());
+            self.0.lock().unwrap().push(format!("lit {}", lit.unwrap()));
+            Ok(())
+        }
+
+        fn works(&self) -> bool {
+            true
+        }
+
+        fn leave(&mut self) -> Leaving {
+            let told = self.0.clone();
+            Leaving::by(move || told.lock().unwrap().push("dark".to_owned()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_test_that_is_ended_leaves_its_leds_dark() {
+        let leds = Board::named("simulated").unwrap().leds;
+        let whole = Told::default();
+        let never = std::future::pending();
+        one_by_one(Box::new(whole.clone()), &leds[..3], Duration::from_millis(1), never).await.unwrap();
+        assert_eq!(*whole.0.lock().unwrap(), ["lit 0", "lit 1", "lit 2", "dark"]);
+        let ended = Told::default();
+        let long = Duration::from_secs(3600);
+        let report = one_by_one(Box::new(ended.clone()), &leds[..3], long, std::future::ready(())).await.unwrap_err();
+        assert_eq!((report.what.as_str(), report.exit.code()), ("the test was ended at LED 1 of 3", 1));
+        assert_eq!(*ended.0.lock().unwrap(), ["lit 0", "dark"]);
+    }
+
+    #[test]
+    fn hats_go_together_on_the_boards_that_have_what_they_need() {
+        let hat = |body: &str| Hat::parse(&format!("kind = 'hat'\nname = 'x'\ntitle = 'x'\n{body}")).unwrap();
+        let plain = Hat::named("plain").unwrap();
+        assert_eq!(boards_for(std::slice::from_ref(&plain)).unwrap(), "every board that comes with Bramble");
+        let some = boards_for(&[hat("[[strip]]\ndriver = 'ws2812'\npixels = 1\nspi = '4.0'")]).unwrap();
+        assert!(
+            some.starts_with("generic, rpi-400, rpi-4b, rpi-cm4, simulated; not on rpi-1, ") && some.contains("name the board"),
+            "{some}"
+        );
+        let none = boards_for(&[plain.clone(), plain]).unwrap_err();
+        assert!(none.exit.code() == 2 && none.what.contains("do not go together"), "{}", none.what);
     }
 
     #[test]

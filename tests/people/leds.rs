@@ -327,6 +327,21 @@ fn board_and_hat_files_are_checked_whole_and_a_machine_without_pins_says_so() {
         2,
         &["HAT \"clusterhat-v1\"", "occupies: pin 6 is used twice: LED \"pod-2\" has it already (HAT \"plain\", line 22)"],
     );
+    // By name, and on which board.
+    leds(&["check", "rpi-4b"]).says(0, &["rpi-4b is a board file: Raspberry Pi 4 Model B (rpi-4b), 2 LEDs"]);
+    leds(&["check", "plain", "blinkt", "rpi-5"]).says(0, &["8 LEDs", "2 LEDs", "they go together on board rpi-5\n"]);
+    let own = home.path().join("own.toml");
+    let chip = "kind = 'hat'\nname = 'own'\ntitle = 'Own'\n[[strip]]\ndriver = 'pca9554'\ncolour = 'red'\nbits = [0]\ni2c = 3\n";
+    std::fs::write(&own, chip).unwrap();
+    let own = own.display().to_string();
+    leds(&["check", &own, "rpi-4b"]).says(0, &["they go together on board rpi-4b"]);
+    let told = leds(&["check", &own, "rpi-3b"]);
+    told.fails(2, "HAT \"own\" does not go on board \"rpi-3b\"", "leds.hats");
+    told.says(2, &["line 8: strip number 1: i2c: this board has no i2c-3"]);
+    if !std::path::Path::new("/proc/device-tree/model").exists() {
+        leds(&["check", &own]).says(0, &["it goes on generic, rpi-400, rpi-4b,", "not on rpi-1,"]);
+        leds(&["check", "plain", "blinkt"]).says(0, &["they go together on every board that comes with Bramble"]);
+    }
     leds(&["check", &good, &file("rpi-5")]).fails(2, "more than one of these is a board", "give one board");
     let bad = home.path().join("bad.toml");
     for (of, changes, expected) in [
@@ -393,6 +408,48 @@ fn board_and_hat_files_are_checked_whole_and_a_machine_without_pins_says_so() {
     );
     leds(&["test", "--board", "toaster"]).fails(2, "there is no board \"toaster\"", "board");
     leds(&["test", "--hat", "toaster"]).fails(2, "there is no HAT \"toaster\"", "blinkt");
+}
+
+/// On LEDs of the kernel's class that only the program sees, in a network namespace where nobody else drives LEDs.
+#[test]
+fn a_test_of_leds_that_is_ended_gives_the_kernel_its_led_back() {
+    if !rustix::process::geteuid().is_root() {
+        println!("NOT RUN: only root may put LEDs where the kernel has its own");
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let hat = home.path().join("long.toml");
+    let many: String = (1..=40).map(|n| format!("[[led]]\nname = 'm-{n}'\ncolour = 'red'\nshows = 'pod'\n")).collect();
+    std::fs::write(&hat, format!("kind = 'hat'\nname = 'long'\ntitle = 'Long'\n{many}")).unwrap();
+    for name in ["INT", "TERM", "HUP"] {
+        let class = home.path().join(name);
+        let act = class.join("leds/ACT");
+        std::fs::create_dir_all(&act).unwrap();
+        for (file, text) in [("trigger", "none [mmc0] timer\n"), ("max_brightness", "255\n"), ("brightness", "0\n")] {
+            std::fs::write(act.join(file), text).unwrap();
+        }
+        let reads = |file: &str| std::fs::read_to_string(act.join(file)).unwrap();
+        let arguments = ["leds", "test", "--board", "rpi-3b", "--hat"];
+        let program = bramble(home.path(), arguments);
+        let script = "mount --bind \"$0\" /sys/class && exec \"$@\"";
+        let mut unshared = std::process::Command::new("unshare");
+        unshared.args(["-m", "-n", "sh", "-c", script]).arg(&class).arg(program.get_program()).args(arguments).arg(&hat);
+        let mut child = unshared.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        wait_until("ACT is taken from its trigger", SOON, || {
+            let told = reads("trigger");
+            let ended = child.try_wait().unwrap();
+            if told == "none" { Ok(()) } else { Err(format!("{told:?}, {ended:?}")) }
+        });
+        signal(i32::try_from(child.id()).unwrap(), name);
+        let output = child.wait_with_output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            output.status.code() == Some(1) && told.contains("the test was ended at LED"),
+            "{name}: {:?} {told}",
+            output.status
+        );
+        assert_eq!((reads("trigger"), reads("brightness")), ("mmc0".to_owned(), "0".to_owned()), "{name}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::agent::config::{AgentConfig, Runtime};
 use crate::agent::health::sysinfo::Sensors;
 use crate::board::{Board, EMBEDDED, EMBEDDED_HATS, Hat};
-use crate::error::Report;
+use crate::error::{Chain, Report};
 
 /// Where the firmware puts what a HAT's EEPROM says, below a root.
 const EEPROM: &str = "proc/device-tree/hat";
@@ -17,30 +17,51 @@ const EEPROM: &str = "proc/device-tree/hat";
 /// # Errors
 /// When a setting names what is not there or is wrong, with every fault in it.
 pub fn of_node(config: &AgentConfig, root: &Path) -> Result<Board, Report> {
-    let simulated = config.runtime == Runtime::Simulated;
-    let board = match config.board.as_deref() {
-        None if simulated => Board::named("simulated").unwrap_or_else(|| Board::detect(&[])),
-        // What the machine is, although its containers are simulated.
-        Some("auto") => board(None, root)?,
-        name => board(name, root)?,
-    };
     let hats = match &config.hats {
-        None if simulated => Vec::new(),
-        names => hats(names.as_deref(), root)?,
+        None if config.runtime == Runtime::Simulated => Ok(Vec::new()),
+        names => each(names.as_deref(), root),
     };
-    together(board, &hats)
+    match (board_alone(config, root), hats) {
+        (Ok(board), Ok(hats)) => together(board, &hats),
+        (board, hats) => Err(all_of(board.err().into_iter().chain(hats.err().unwrap_or_default()).collect())),
+    }
 }
 
-/// [`of_node`]; where the settings are wrong, the machine by itself, without HATs, and what to say: LEDs never hold up pods.
+/// [`of_node`]; where the settings are wrong, the board without HATs, and what to say: LEDs never hold up pods. The board is the one that
+/// is set, unless that setting is the wrong one: then it is what the machine tells.
 #[must_use]
 pub fn of_node_or_bare(config: &AgentConfig, root: &Path) -> (Board, Option<Report>) {
     let report = match of_node(config, root) {
         Ok(board) => return (board, None),
         Err(report) => report,
     };
-    let simulated = Board::named("simulated").filter(|_| config.runtime == Runtime::Simulated && config.board.is_none());
-    let bare = simulated.or_else(|| board(None, root).ok()).unwrap_or_else(|| Board::detect(&[]));
+    let bare = board_alone(config, root).or_else(|_| board(None, root)).unwrap_or_else(|_| Board::detect(&[]));
     (bare, Some(report))
+}
+
+/// The board of a node without its HATs.
+fn board_alone(config: &AgentConfig, root: &Path) -> Result<Board, Report> {
+    match config.board.as_deref() {
+        None if config.runtime == Runtime::Simulated => Ok(Board::named("simulated").unwrap_or_else(|| Board::detect(&[]))),
+        // What the machine is, although its containers are simulated.
+        Some("auto") => board(None, root),
+        name => board(name, root),
+    }
+}
+
+/// Several settings that are wrong, as one report.
+fn all_of(mut reports: Vec<Report>) -> Report {
+    if reports.len() == 1
+        && let Some(only) = reports.pop()
+    {
+        return only;
+    }
+    let whys: Vec<String> =
+        reports.iter().filter_map(|report| Some(format!("{}: {}", report.what, Chain(report.why.as_deref()?)))).collect();
+    let (whats, fixes): (Vec<String>, Vec<Option<String>>) = reports.into_iter().map(|report| (report.what, report.fix)).unzip();
+    let mut fixes: Vec<String> = fixes.into_iter().flatten().collect();
+    fixes.dedup();
+    Report::usage(whats.join("; ")).because(whys.join("\n")).fix(fixes.join("\n"))
 }
 
 /// A board by name or file; `None`: what the machine is.
@@ -67,6 +88,11 @@ pub fn board(name: Option<&str>, root: &Path) -> Result<Board, Report> {
 /// # Errors
 /// When there is none of a name, or its file is wrong.
 pub fn hats(names: Option<&[String]>, root: &Path) -> Result<Vec<Hat>, Report> {
+    each(names, root).map_err(all_of)
+}
+
+/// [`hats`], with a report for each that is wrong.
+fn each(names: Option<&[String]>, root: &Path) -> Result<Vec<Hat>, Vec<Report>> {
     let Some(names) = names else {
         return Ok(told(root).into_iter().collect());
     };
@@ -82,7 +108,9 @@ pub fn hats(names: Option<&[String]>, root: &Path) -> Result<Vec<Hat>, Report> {
         })?;
         Hat::parse(&text).map_err(|error| unsound("HAT", name, error))
     };
-    names.iter().map(hat).collect()
+    let mut reports = Vec::new();
+    let hats = names.iter().filter_map(|name| hat(name).map_err(|report| reports.push(report)).ok()).collect();
+    if reports.is_empty() { Ok(hats) } else { Err(reports) }
 }
 
 /// A board with HATs on it.
@@ -90,9 +118,12 @@ pub fn hats(names: Option<&[String]>, root: &Path) -> Result<Vec<Hat>, Report> {
 /// # Errors
 /// When two of them take the same pin, chip or LED.
 pub fn together(board: Board, hats: &[Hat]) -> Result<Board, Report> {
-    let name = board.name.clone();
+    let what = match hats {
+        [hat] => format!("HAT {:?} does not go on board {:?}", hat.name, board.name),
+        _ => format!("these HATs do not go together on board {:?}", board.name),
+    };
     board.with_hats(hats).map_err(|error| {
-        Report::usage(format!("these HATs do not go together on board {name:?}"))
+        Report::usage(what)
             .because(error)
             .fix("take one of them out of leds.hats, or write a HAT file with other pins; docs/boards.md has the format")
     })
@@ -111,7 +142,9 @@ fn read(name: &str) -> std::io::Result<String> {
     std::fs::read_to_string(name)
 }
 
-fn known(list: &[(&str, &str)]) -> String {
+/// The names of these files.
+#[must_use]
+pub fn known(list: &[(&str, &str)]) -> String {
     list.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
 }
 
@@ -167,6 +200,39 @@ mod tests {
             "generic"
         );
         assert_eq!(board(None, machine(&[]).path()).unwrap().name, "generic");
+    }
+
+    #[test]
+    fn a_wrong_hat_costs_no_board_and_all_settings_that_are_wrong_are_told() {
+        let root = machine(&[("proc/device-tree/compatible", "raspberrypi,5-model-b\0brcm,bcm2712\0")]);
+        let of = |settings: &str| {
+            let file = root.path().join("agent.toml");
+            std::fs::write(&file, format!("node = 'pi'\ncluster_uid = 'u'\n{settings}")).unwrap();
+            let config = AgentConfig::load(Some((file.as_path(), crate::config::FileMay::BeMissing)), [], &[]).unwrap();
+            let (board, report) = of_node_or_bare(&config, root.path());
+            (board.name, board.hats.join(" "), report.map(|report| report.what).unwrap_or_default())
+        };
+        for (settings, board, hats, told) in [
+            ("board = 'rpi-4b'\nleds.hats = ['blinkt']", "rpi-4b", "blinkt", ""),
+            ("board = 'rpi-4b'\nleds.hats = ['nofile']", "rpi-4b", "", "there is no HAT \"nofile\""),
+            (
+                "board = 'rpi-4b'\nleds.hats = ['plain', 'clusterhat-v1']",
+                "rpi-4b",
+                "",
+                "these HATs do not go together on board \"rpi-4b\"",
+            ),
+            ("leds.hats = ['nofile', 'blinkt', 'none']", "rpi-5", "", "there is no HAT \"nofile\"; there is no HAT \"none\""),
+            ("board = 'toaster'\nleds.hats = ['blinkt']", "rpi-5", "", "there is no board \"toaster\""),
+            (
+                "board = 'toaster'\nleds.hats = ['nofile', 'none']",
+                "rpi-5",
+                "",
+                "there is no board \"toaster\"; there is no HAT \"nofile\"; there is no HAT \"none\"",
+            ),
+            ("runtime = 'simulated'\nleds.hats = ['nofile']", "simulated", "", "there is no HAT \"nofile\""),
+        ] {
+            assert_eq!(of(settings), (board.to_owned(), hats.to_owned(), told.to_owned()), "{settings}");
+        }
     }
 
     #[test]

@@ -6,8 +6,8 @@
 //!                       └─▶ thread: strips.rs   one for each strip; what is said to it: led/protocol/
 //! ```
 //!
-//! One part that fails does not darken the others, and of two programs one drives LEDs (`claim.rs`). Pins and buses are reached through `Hardware`: rppal and the kernel's character
-//! device, or a test's bench.
+//! One part that fails does not darken the others. Of two programs that drive LEDs the second one says so, and draws all anew when the first
+//! is done (`claim.rs`). Pins and buses are reached through `Hardware`: rppal and the kernel's character device, or a test's bench.
 
 mod claim;
 mod class;
@@ -31,6 +31,10 @@ use worker::{Part, Worker};
 /// How long the end waits for LEDs to be dark, of all parts together: a bus may hang for a second.
 const DARK_WITHIN: Duration = Duration::from_millis(1500);
 
+/// Said of another program that has the claim.
+const ELSEWHERE: &str = "another program drives this machine's LEDs too, and each undoes what the other shows: a `bramble leds test`, which is \
+                         over soon, or a second agent, which wants `leds.enabled = false`";
+
 /// The pins and buses of a board.
 pub(crate) trait Hardware: Send + Sync {
     /// A pin as an output, at once at this level.
@@ -44,9 +48,9 @@ pub(crate) trait Hardware: Send + Sync {
 }
 
 /// What burns the LEDs of this board, and what to say once about a machine that has none. What cannot be used is the driver's
-/// [`Driver::fault`]; pods do not mind either.
+/// [`Driver::fault`]; pods do not mind either. `claim`: the one on the machine's LEDs, where the caller has it; it is held until all is dark.
 #[must_use]
-pub fn driver(board: &Board) -> (Box<dyn Driver>, Option<String>) {
+pub fn driver(board: &Board, claim: Option<Claim>) -> (Box<dyn Driver>, Option<String>) {
     let root = Path::new("/");
     class::wake_up(root, class_leds(&board.resting));
     if board.leds.iter().all(|led| led.place == Place::Message) {
@@ -54,7 +58,7 @@ pub fn driver(board: &Board) -> (Box<dyn Driver>, Option<String>) {
         return (Box::new(NoPins), words);
     }
     let mut composite = Composite::start(parts(board, &hardware(board), root));
-    composite.claims = Claims::Wanted;
+    composite.claims = claim.map_or(Claims::Wanted(Claim::take), Claims::Held);
     composite.claim();
     (Box::new(composite), None)
 }
@@ -139,8 +143,10 @@ struct Composite {
 enum Claims {
     /// Not for those who come after an agent that died.
     Needless,
-    /// Somebody else has it, who was asked to test LEDs and will be done soon.
-    Wanted,
+    /// It was not asked for yet: by this.
+    Wanted(fn() -> std::io::Result<Option<Claim>>),
+    /// Another program has it: `bramble leds test`, or another agent. Both drive the LEDs until it ends.
+    Elsewhere(fn() -> std::io::Result<Option<Claim>>),
     Held(#[allow(dead_code)] Claim), // what counts is that it is there
 }
 
@@ -150,12 +156,20 @@ impl Composite {
         Self { parts, claims: Claims::Needless }
     }
 
-    /// Tells other programs that these LEDs are in use. Whoever has told so first does not keep an agent from its LEDs.
+    /// Tells other programs that these LEDs are in use. Whoever has told so first does not keep an agent from its LEDs; once he is done,
+    /// which darkened them, they are drawn anew.
     fn claim(&mut self) {
-        if matches!(self.claims, Claims::Wanted)
-            && let Ok(Some(claim)) = Claim::take()
-        {
-            self.claims = Claims::Held(claim);
+        let (Claims::Wanted(take) | Claims::Elsewhere(take)) = self.claims else { return };
+        match take() {
+            Ok(Some(claim)) => {
+                if matches!(self.claims, Claims::Elsewhere(_)) {
+                    self.parts.iter().for_each(Worker::renew);
+                }
+                self.claims = Claims::Held(claim);
+            }
+            Ok(None) => self.claims = Claims::Elsewhere(take),
+            // Without it LEDs burn all the same.
+            Err(_) => {}
         }
     }
 }
@@ -168,8 +182,15 @@ impl Driver for Composite {
     }
 
     fn fault(&self) -> Option<DriverError> {
-        let faults: Vec<String> = self.parts.iter().filter_map(|part| part.fault().map(|fault| fault.words)).collect();
+        let elsewhere = matches!(self.claims, Claims::Elsewhere(_)).then(|| ELSEWHERE.to_owned());
+        let of_parts = self.parts.iter().filter_map(|part| part.fault().map(|fault| fault.words));
+        let faults: Vec<String> = elsewhere.into_iter().chain(of_parts).collect();
         (!faults.is_empty()).then(|| DriverError { words: faults.join("; ") })
+    }
+
+    fn look(&mut self) -> Option<DriverError> {
+        self.claim();
+        self.fault()
     }
 
     fn works(&self) -> bool {
@@ -330,6 +351,41 @@ mod tests {
     }
 
     #[test]
+    fn beside_another_program_it_says_so_once_and_draws_all_anew_when_that_one_is_done() {
+        // Another name than this machine's: an agent may run here.
+        const NAME: &str = "bramble-leds-test-of-two";
+        let root = tree(&[("ACT", "none [mmc0] timer", "255")]);
+        let act = |file: &str| reads(root.path(), &format!("ACT/{file}"));
+        let bench = Arc::new(Bench::default());
+        let hardware: Arc<dyn Hardware> = bench.clone();
+        let pin =
+            Hat::parse("kind = 'hat'\nname = 'x'\ntitle = 'x'\n[[led]]\nname = 'pod-1'\npin = 17\ncolour = 'red'\nshows = 'pod'")
+                .unwrap();
+        let board = Board::named("rpi-3b").unwrap().with_hats(&[pin]).unwrap();
+        let other = Claim::named(NAME).unwrap().unwrap();
+        let mut driver = Composite::start(parts(&board, &hardware, root.path()));
+        driver.claims = Claims::Wanted(|| Claim::named(NAME));
+        let told = driver.show(&[Light::white(255); 2]).unwrap_err();
+        assert!(told.words.contains("another program") && driver.look() == Some(told), "the same words: it is said once");
+        until("both burn", || bench.levels() == [(17, true)] && act("brightness") == "255");
+        // The other one ends: all is dark, and the kernel has its LED again.
+        bench.levels.lock().unwrap().insert(17, false);
+        for (file, text) in [("brightness", "0"), ("trigger", "none [mmc0] timer")] {
+            std::fs::write(root.path().join("sys/class/leds/ACT").join(file), text).unwrap();
+        }
+        assert!(driver.look().is_some());
+        drop(other);
+        assert_eq!(driver.look(), None);
+        until("both burn again, though no light changed", || {
+            bench.levels() == [(17, true)] && (act("brightness"), act("trigger")) == ("255".into(), "none".into())
+        });
+        assert!(Claim::named(NAME).unwrap().is_none(), "now it has the claim");
+        driver.leave().wait();
+        assert_eq!((bench.levels(), act("trigger")), (vec![(17, false)], "mmc0".to_owned()));
+        assert!(Claim::named(NAME).unwrap().is_some());
+    }
+
+    #[test]
     fn after_a_death_the_board_blinks_and_the_hat_is_dark() {
         let root = tree(&[("ACT", "[none] timer", "255"), ("PWR", "[none] default-on", "255")]);
         let bench = Arc::new(Bench::default());
@@ -345,16 +401,16 @@ mod tests {
 
     #[test]
     fn a_machine_without_pins_says_so_once_and_goes_on() {
-        let (_, words) = driver(&Board::named("generic").unwrap());
+        let (_, words) = driver(&Board::named("generic").unwrap(), None);
         assert!(words.unwrap().contains("no LEDs"));
-        assert!(driver(&Board::named("simulated").unwrap()).1.is_none());
+        assert!(driver(&Board::named("simulated").unwrap(), None).1.is_none());
         // Not on a Pi: whatever hangs on its pins is somebody's.
         if Path::new("/dev/gpiochip0").exists() || Path::new("/dev/gpiomem").exists() {
             println!("NOT RUN: this machine has pins");
             return;
         }
         // A board with pins says why it has none, and what to do.
-        let (mut none, words) = driver(&board(&["plain"]));
+        let (mut none, words) = driver(&board(&["plain"]), None);
         let told = none.fault().unwrap().words;
         assert!(
             words.is_none()
@@ -380,6 +436,8 @@ mod tests {
         fn works(&self) -> bool {
             true
         }
+
+        fn forget(&mut self) {}
 
         fn leave(&mut self) {}
     }

@@ -85,6 +85,11 @@ pub trait Driver: Send {
         None
     }
 
+    /// A look between frames: mends what can be mended, and tells what [`Driver::fault`] does.
+    fn look(&mut self) -> Option<DriverError> {
+        self.fault()
+    }
+
     /// Whether any LED burns when it should.
     fn works(&self) -> bool {
         false

@@ -38,7 +38,7 @@ impl Panel {
 
     /// Looks what cannot be lit now, between frames. An error is given back as [`Panel::show`] does.
     pub fn look(&mut self, now: Tick) -> Option<&DriverError> {
-        let trouble = if self.left { None } else { self.driver.fault() };
+        let trouble = if self.left { None } else { self.driver.look() };
         self.note(trouble, now)
     }
 

@@ -1,8 +1,11 @@
-//! Hands: one program at a time drives the LEDs of a machine.
+//! Hands: which program drives the LEDs of a machine.
 //!
-//! `rppal` writes to registers, where nobody is refused, and a bus takes frames from anybody: two programs would each undo what the other
-//! shows. So who drives LEDs holds a name among the kernel's abstract sockets (unix(7)). It needs no file and no right, is seen whoever the
-//! other runs as and wherever it has its data, and goes with its process, however that ends.
+//! `rppal` writes to registers, where nobody is refused, and a bus takes frames from anybody: two programs each undo what the other shows. So
+//! who drives LEDs holds a name among the kernel's abstract sockets (unix(7)). It needs no file and no right, is seen whoever the other
+//! runs as and wherever it has its data, and goes with its process, however that ends.
+//!
+//! It holds off a test of the LEDs, not an agent: anybody can take a name, and LEDs that show pods are not to be had by that. An agent that
+//! finds it taken drives its LEDs, says so, and draws them anew once it has the name.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt as _;
@@ -48,7 +51,7 @@ impl Claim {
         Self::named(name)
     }
 
-    fn named(name: &str) -> io::Result<Option<Self>> {
+    pub(super) fn named(name: &str) -> io::Result<Option<Self>> {
         match UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(name)?) {
             Ok(name) => Ok(Some(Self { _name: name })),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(None),

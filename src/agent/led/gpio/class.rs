@@ -36,10 +36,13 @@ struct Taken {
     shown: Option<Light>,
 }
 
+fn not_yet() -> Result<Taken, DriverError> {
+    Err(DriverError { words: String::new() })
+}
+
 impl ClassPart {
     /// `leds`: each with the name that it has on the board.
     pub(super) fn new(root: &Path, leds: Vec<(String, ClassLed)>) -> Self {
-        let not_yet = || Err(DriverError { words: String::new() });
         let leds = leds.into_iter().map(|(name, led)| Slot { name, led, taken: not_yet() }).collect();
         Self { root: root.join(CLASS), leds }
     }
@@ -66,6 +69,11 @@ impl Part for ClassPart {
 
     fn works(&self) -> bool {
         self.leds.iter().any(|slot| slot.taken.is_ok())
+    }
+
+    fn forget(&mut self) {
+        // The other one gave them their triggers back: they are taken from them again.
+        self.leds.iter_mut().for_each(|slot| slot.taken = not_yet());
     }
 
     fn leave(&mut self) {

@@ -19,10 +19,13 @@ struct Slot {
     output: Result<Box<dyn Output>, DriverError>,
 }
 
+fn not_yet() -> Result<Box<dyn Output>, DriverError> {
+    Err(DriverError { words: String::new() })
+}
+
 impl PinPart {
     /// `leds`: name, pin, whether it is low when lit.
     pub(super) fn new(hardware: Arc<dyn Hardware>, leds: Vec<(String, u8, bool)>) -> Self {
-        let not_yet = || Err(DriverError { words: String::new() });
         let leds = leds.into_iter().map(|(name, pin, active_low)| Slot { name, pin, active_low, output: not_yet() }).collect();
         Self { hardware, leds }
     }
@@ -57,13 +60,18 @@ impl Part for PinPart {
         self.leds.iter().any(|slot| slot.output.is_ok())
     }
 
+    fn forget(&mut self) {
+        // The other one may have left a pin as an input.
+        self.leds.iter_mut().for_each(|slot| slot.output = not_yet());
+    }
+
     fn leave(&mut self) {
         for slot in &mut self.leds {
             if let Ok(output) = &mut slot.output {
                 let _ = output.set(slot.active_low);
             }
             // Dropping gives the pin back.
-            slot.output = Err(DriverError { words: String::new() });
+            slot.output = not_yet();
         }
     }
 }

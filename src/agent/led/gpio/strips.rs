@@ -129,6 +129,11 @@ impl Part for StripPart {
         self.open.is_ok()
     }
 
+    fn forget(&mut self) {
+        // The other one may have put a chip to sleep: it is started again.
+        self.open = Err(DriverError { words: String::new() });
+    }
+
     fn leave(&mut self) {
         let dark = vec![Light::DARK; self.strip.pixels];
         // Nobody is left to hear of a failure.

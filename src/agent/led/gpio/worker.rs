@@ -18,6 +18,7 @@ use crate::clock::{Clock, SystemClock};
 const FIRST: Duration = Duration::from_secs(1);
 /// The longest: a HAT that is plugged in later burns after so long at most.
 const LONGEST: Duration = Duration::from_secs(30);
+
 /// Whether what is not open may be opened: that may take as long as a bus takes to give up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Attempt {
@@ -34,6 +35,9 @@ pub(super) trait Part: Send {
 
     /// Whether any of its LEDs burns when it should.
     fn works(&self) -> bool;
+
+    /// Another program had its LEDs meanwhile: nothing is open any more, and what they show is not known. Touches none.
+    fn forget(&mut self);
 
     /// All dark, and what was taken is given back.
     fn leave(&mut self);
@@ -56,6 +60,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     newest: Option<Vec<Light>>,
+    /// Another program had the LEDs.
+    anew: bool,
     fault: Option<DriverError>,
     works: bool,
     ends: bool,
@@ -99,6 +105,12 @@ impl Worker {
         }
     }
 
+    /// Opens its LEDs anew and shows them as they should be: another program had them.
+    pub(super) fn renew(&self) {
+        self.shared.lock().anew = true;
+        self.shared.bell.notify_all();
+    }
+
     /// What failed when it was last tried.
     pub(super) fn fault(&self) -> Option<DriverError> {
         self.shared.lock().fault.clone()
@@ -134,7 +146,7 @@ fn run(shared: &Shared, part: &mut dyn Part, mut lights: Vec<Light>) {
     let mut again = shared.lock().fault.is_some().then(|| in_a(wait));
     loop {
         let mut state = shared.lock();
-        while !state.ends && state.newest.is_none() {
+        while !state.ends && !state.anew && state.newest.is_none() {
             let left = again.map(|at| at.since(clock.now().tick));
             state = match left {
                 None => shared.bell.wait(state).unwrap_or_else(PoisonError::into_inner),
@@ -148,8 +160,12 @@ fn run(shared: &Shared, part: &mut dyn Part, mut lights: Vec<Light>) {
         if let Some(newest) = state.newest.take() {
             lights = newest;
         }
+        let anew = std::mem::take(&mut state.anew);
         drop(state);
-        let is_due = again.is_some_and(|at| at <= clock.now().tick);
+        if anew {
+            part.forget();
+        }
+        let is_due = anew || again.is_some_and(|at| at <= clock.now().tick);
         let shown = part.show(&lights, if is_due || again.is_none() { Attempt::Open } else { Attempt::AsIs });
         match &shown {
             Ok(()) => (again, wait) = (None, FIRST),
@@ -197,6 +213,8 @@ mod tests {
             !self.broken.load(Ordering::SeqCst)
         }
 
+        fn forget(&mut self) {}
+
         fn leave(&mut self) {
             let _ = self.shown.send(Vec::new());
         }
@@ -232,6 +250,20 @@ mod tests {
         worker.end();
         assert!(worker.ended_within(LONG));
         assert_eq!(told.recv_timeout(LONG).unwrap(), [], "it left");
+    }
+
+    #[test]
+    fn a_frame_that_did_not_change_is_shown_again_when_another_program_had_the_leds() {
+        let (mut worker, told, go, _) = fake(vec![0], false);
+        told.recv_timeout(LONG).unwrap();
+        worker.post(&[Light::white(1)]);
+        assert_eq!(told.recv_timeout(LONG).unwrap(), [Light::white(1)]);
+        go.send(()).unwrap();
+        worker.renew();
+        assert_eq!(told.recv_timeout(LONG).unwrap(), [Light::white(1)]);
+        go.send(()).unwrap();
+        worker.end();
+        assert!(worker.ended_within(LONG));
     }
 
     #[test]
