@@ -327,13 +327,13 @@ pub fn plan(image: Image, contents: &Contents, settings: &Settings, agent: &[u8]
 
 /// Whether each name that is written is free, or held by what may be replaced.
 fn nothing_in_the_way(contents: &Contents, plan: &Plan) -> Result<(), Refusal> {
-    for name in plan.in_root().filter(|name| contents.is_folder(name)) {
+    if let Some(name) = plan.in_root().find(|name| contents.is_folder(name)) {
         return Err(Refusal::InTheWay { name: name.to_owned(), is_folder: true });
     }
-    for name in FOLDERS.into_iter().filter(|name| contents.has_file(name)) {
+    if let Some(name) = FOLDERS.into_iter().find(|name| contents.has_file(name)) {
         return Err(Refusal::InTheWay { name: name.to_owned(), is_folder: false });
     }
-    for name in plan.in_root().filter(|name| contents.strange.contains(*name)) {
+    if let Some(name) = plan.in_root().find(|name| contents.strange.contains(*name)) {
         return Err(Refusal::Strange { name: name.to_owned() });
     }
     Ok(())

@@ -458,6 +458,32 @@ fn a_device_is_described_from_what_the_kernel_says() {
     assert!(disk::device(root.path(), "sdz").is_err());
 }
 
+#[test]
+fn a_mounted_boot_partition_is_told_from_the_running_system_s_by_its_disk() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let at = root.path();
+    std::fs::create_dir_all(at.join("sys/dev/block")).unwrap();
+    std::fs::create_dir_all(at.join("proc/self")).unwrap();
+    for (number, place) in [("8:1", "sda/sda1"), ("8:2", "sda/sda2"), ("8:17", "sdb/sdb1"), ("8:32", "sdc")] {
+        let device = at.join("sys/devices").join(place);
+        std::fs::create_dir_all(&device).unwrap();
+        if place.contains('/') {
+            std::fs::write(device.join("partition"), "1\n").unwrap();
+        }
+        std::os::unix::fs::symlink(&device, at.join("sys/dev/block").join(number)).unwrap();
+    }
+    let place = folder.path().canonicalize().unwrap();
+    let why = |number: &str| {
+        let mounts = format!("22 1 8:2 / / rw - ext4 /dev/sda2 rw\n23 22 {number} / {} rw - vfat /dev/x rw\n", place.display());
+        std::fs::write(at.join("proc/self/mountinfo"), mounts).unwrap();
+        disk::folder_in_use(at, folder.path()).unwrap()
+    };
+    assert_eq!(why("8:1"), Some(format!("{} is on /dev/sda, as is the running system's /", place.display())));
+    assert_eq!((why("8:17"), why("8:32"), why("9:9")), (None, None, None));
+    assert!(disk::folder_in_use(at, &folder.path().join("none")).is_err());
+}
+
 /// A whole image onto a card, as far as a loop device is one; where none can be had this says so, and counts as not run.
 #[test]
 fn an_image_is_written_to_a_device_and_one_in_use_is_refused() {
