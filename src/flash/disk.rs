@@ -115,7 +115,7 @@ pub fn in_use(root: &Path, device: &Device) -> io::Result<Option<String>> {
     Ok(device.in_use(&mounts, &fs::read_to_string(root.join("proc/swaps")).unwrap_or_default()))
 }
 
-/// Why a folder is not written: it is the running system's own boot partition, or on a disk of it. `root` as for [`device`].
+/// Why a folder is not written: it is the running system's own boot partition, or on a disk of it. `root` as for [`device()`].
 ///
 /// # Errors
 /// The folder is not there, or /proc cannot be read.
