@@ -66,6 +66,60 @@ impl Device {
     }
 }
 
+/// One line of mountinfo.
+struct Mount<'a> {
+    number: &'a str,
+    place: String,
+    kind: &'a str,
+}
+
+impl<'a> Mount<'a> {
+    fn read(line: &'a str) -> Option<Self> {
+        let (fields, rest) = line.split_once(" - ")?;
+        let mut fields = fields.split(' ');
+        let (number, place) = (fields.nth(2)?, fields.nth(1)?);
+        // Source: proc(5): these four are written in octal.
+        let place = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+            .into_iter()
+            .fold(place.to_owned(), |place, (code, c)| place.replace(code, c));
+        Some(Self { number, place, kind: rest.split(' ').next()? })
+    }
+
+    fn holds(&self, path: &str) -> bool {
+        within(path, &self.place)
+    }
+}
+
+fn within(path: &str, folder: &str) -> bool {
+    let folder = folder.trim_end_matches('/');
+    path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Why a folder may not be written as a card's boot partition: it is the running system's. `folder` is its real path; `disk_of`: the disk of a
+/// device's number, if the kernel knows it.
+///
+/// A plain folder, away from `/boot`, may: a copy of a boot partition that somebody keeps is nobody's system. So may a card that is mounted,
+/// but not where its disk is the running system's own.
+pub fn folder_in_use(folder: &str, mountinfo: &str, disk_of: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    const BOOT: &str = "/boot";
+    if folder == "/" || within(folder, BOOT) {
+        return Some(format!("{folder} is the running system's own"));
+    }
+    let mounts: Vec<Mount<'_>> = mountinfo.lines().filter_map(Mount::read).collect();
+    // Of several the deepest; of several at one place the last, which covers the others.
+    let held = mounts.iter().filter(|mount| mount.holds(folder)).max_by_key(|mount| mount.place.len())?;
+    let own: Vec<&Mount<'_>> = mounts.iter().filter(|mount| mount.place == "/" || within(&mount.place, BOOT)).collect();
+    if let Some(same) = own.iter().find(|own| own.number == held.number && own.place != "/") {
+        return Some(format!("the same is mounted at {}, which the running system starts from", same.place));
+    }
+    if !matches!(held.kind, "vfat" | "msdos") {
+        return None;
+    }
+    let disk = disk_of(held.number)?;
+    let same = own.iter().find(|own| disk_of(own.number).as_ref() == Some(&disk))?;
+    Some(format!("{} is on /dev/{disk}, as is the running system's {}", held.place, same.place))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +148,34 @@ mod tests {
         assert_eq!(device(&[("sdf", "8:80"), ("sdf1", "8:81")]).in_use(MOUNTS, SWAPS), None);
         // 8:1 is not 8:17.
         assert_eq!(device(&[("sdg", "8:170"), ("sdg1", "8:171")]).in_use(MOUNTS, SWAPS), None);
+    }
+
+    #[test]
+    fn a_folder_of_the_running_system_is_refused_and_a_card_or_a_copy_is_not() {
+        let mounts = "22 1 179:2 / / rw shared:1 - ext4 /dev/root rw\n23 22 179:1 / /boot/firmware rw - vfat /dev/mmcblk0p1 rw\n\
+            24 22 179:1 / /mnt/again rw - vfat /dev/mmcblk0p1 rw\n25 22 8:17 / /media/anna/my\\040card rw - vfat /dev/sdb1 rw\n\
+            26 22 0:30 / /tmp rw - tmpfs tmpfs rw\n27 22 179:3 / /srv rw - ext4 /dev/mmcblk0p3 rw\n28 22 179:4 / /mnt/second rw - vfat /dev/mmcblk0p4 rw\n\
+            29 22 8:33 / /mnt/x rw - vfat /dev/sdc1 rw\n30 22 179:4 / /mnt/x rw - vfat /dev/mmcblk0p4 rw\n";
+        let disk_of = |number: &str| match number.split(':').next() {
+            Some("179") => Some("mmcblk0".to_owned()),
+            Some("8") => Some(format!("sd{number}")),
+            _ => None,
+        };
+        for (folder, why) in [
+            ("/", "/ is the running system's own"),
+            ("/boot", "/boot is the running system's own"),
+            ("/boot/firmware", "/boot/firmware is the running system's own"),
+            ("/boot/firmware/copy", "/boot/firmware/copy is the running system's own"),
+            ("/mnt/again", "the same is mounted at /boot/firmware, which the running system starts from"),
+            ("/mnt/second", "/mnt/second is on /dev/mmcblk0, as is the running system's /"),
+            ("/mnt/x", "/mnt/x is on /dev/mmcblk0, as is the running system's /"),
+        ] {
+            assert_eq!(folder_in_use(folder, mounts, &disk_of).as_deref(), Some(why), "{folder}");
+        }
+        for folder in ["/media/anna/my card", "/media/anna/my card/x", "/tmp/boot", "/home/anna/boot", "/srv/boot", "/bootfs"] {
+            assert_eq!(folder_in_use(folder, mounts, &disk_of), None, "{folder}");
+        }
+        assert_eq!(folder_in_use("/home/boot", "", &disk_of), None, "nothing is known");
     }
 
     #[test]

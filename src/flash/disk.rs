@@ -2,17 +2,18 @@
 //!
 //! In:       paths.
 //! Out:      what they are; bytes copied, unpacked, and written in an order that a cut does not harm.
-//! Never:    writes a device without [`Device::in_use`] having nothing against it, and the kernel neither (`O_EXCL`).
+//! Never:    writes a device without [`Device::in_use`] having nothing against it, and the kernel neither (`O_EXCL`); nor a folder that
+//!           [`folder_in_use`] has anything against.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::device::{Device, Part};
+use super::device::{self, Device, Part};
 use super::overlay::Disk;
-use super::plan::{CMDLINE, Contents, Plan, READ};
+use super::plan::{CMDLINE, Contents, Plan, READ, TEXT};
 
 /// Copied at once, in bytes.
 const BLOCK: usize = 1 << 20;
@@ -114,6 +115,40 @@ pub fn in_use(root: &Path, device: &Device) -> io::Result<Option<String>> {
     Ok(device.in_use(&mounts, &fs::read_to_string(root.join("proc/swaps")).unwrap_or_default()))
 }
 
+/// Why a folder is not written: it is the running system's own boot partition, or on a disk of it. `root` as for [`device()`].
+///
+/// # Errors
+/// The folder is not there, or /proc cannot be read.
+pub fn folder_in_use(root: &Path, folder: &Path) -> io::Result<Option<String>> {
+    let folder = fs::canonicalize(folder)?;
+    let mounts = fs::read_to_string(root.join("proc/self/mountinfo"))?;
+    // Source: sysfs: a partition's folder lies in its disk's.
+    let disk_of = |number: &str| {
+        let place = fs::canonicalize(root.join("sys/dev/block").join(number)).ok()?;
+        let disk = if place.join("partition").exists() { place.parent()? } else { &place };
+        Some(disk.file_name()?.to_string_lossy().into_owned())
+    };
+    Ok(device::folder_in_use(&folder.to_string_lossy(), &mounts, &disk_of))
+}
+
+/// Whether a new file there would be no file on a disk: below /dev a name that is no device is a slip, and is held in memory.
+#[must_use]
+pub fn below_dev(path: &Path) -> bool {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = fs::canonicalize(folder).or_else(|_| std::path::absolute(folder)).unwrap_or_else(|_| folder.to_path_buf());
+    folder.starts_with("/dev") && !matches!(kind(path), Ok(Kind::Device(_)))
+}
+
+/// Gives a file that is done its name, for good.
+///
+/// # Errors
+/// The system's.
+pub fn name(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
 /// The loop device that shows an image file to this machine, if one does.
 #[must_use]
 pub fn shown_by(root: &Path, image: &Path) -> Option<String> {
@@ -166,10 +201,15 @@ pub fn unpack(from: &Path, packing: Packing, to: &Path, told: &mut dyn FnMut(u64
     let counted = Counted { inner: BufReader::with_capacity(BLOCK, source), read: &read };
     let mut reader: Box<dyn Read> = match packing {
         Packing::Xz => Box::new(lzma_rust2::XzReader::new(counted, true)),
-        Packing::Gzip => Box::new(flate2::read::MultiGzDecoder::new(counted)),
+        Packing::Gzip => Box::new(Gzip::Member(flate2::bufread::GzDecoder::new(BufReader::with_capacity(BLOCK, counted)))),
         Packing::None | Packing::Other { .. } => Box::new(counted),
     };
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(to)?;
+    // What somebody left there may have other rights, or lead elsewhere.
+    match fs::remove_file(to) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(to)?;
     let mut block = vec![0; BLOCK];
     let mut length = 0;
     loop {
@@ -229,6 +269,41 @@ fn fill(from: &mut impl Read, block: &mut [u8]) -> io::Result<usize> {
     Ok(count)
 }
 
+/// What gzip packed: one member or several, perhaps with zeros behind them, as gzip itself takes it.
+enum Gzip<R: BufRead> {
+    Member(flate2::bufread::GzDecoder<R>),
+    End,
+}
+
+impl<R: BufRead> Read for Gzip<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let Gzip::Member(member) = self else { return Ok(0) };
+            let count = member.read(buffer)?;
+            if count > 0 || buffer.is_empty() {
+                return Ok(count);
+            }
+            let Gzip::Member(member) = std::mem::replace(self, Gzip::End) else { return Ok(0) };
+            let mut rest = member.into_inner();
+            if more_than_zeros(&mut rest)? {
+                *self = Gzip::Member(flate2::bufread::GzDecoder::new(rest));
+            }
+        }
+    }
+}
+
+/// Skips zeros; whether anything follows them.
+fn more_than_zeros(from: &mut impl BufRead) -> io::Result<bool> {
+    loop {
+        let held = from.fill_buf()?;
+        let (length, zeros) = (held.len(), held.iter().take_while(|byte| **byte == 0).count());
+        from.consume(zeros);
+        if length == 0 || zeros < length {
+            return Ok(length > 0);
+        }
+    }
+}
+
 struct Counted<'a, R> {
     inner: R,
     read: &'a std::cell::Cell<u64>,
@@ -247,25 +322,22 @@ impl<R: Read> Read for Counted<'_, R> {
 /// # Errors
 /// The system's.
 pub fn folder_contents(folder: &Path) -> io::Result<Contents> {
-    let mut names = BTreeSet::new();
-    for entry in fs::read_dir(folder)? {
-        names.insert(entry?.file_name().to_string_lossy().into_owned());
-    }
-    let mut texts = BTreeMap::new();
-    for name in &names {
-        let key = name.to_ascii_lowercase();
-        if READ.contains(&key.as_str()) {
-            texts.insert(key, String::from_utf8_lossy(&fs::read(folder.join(name))?).into_owned());
-        }
-    }
     let room = rustix::fs::statvfs(folder)?;
-    Ok(Contents {
-        names,
-        texts,
-        free_bytes: Some(room.f_bavail * room.f_frsize),
-        cluster_bytes: room.f_frsize,
-        unfinished: false,
-    })
+    let mut contents =
+        Contents { free_bytes: Some(room.f_bavail * room.f_frsize), cluster_bytes: room.f_frsize, ..Contents::default() };
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.file_type()?.is_dir() {
+            contents.folders.insert(name.clone());
+        } else if READ.contains(&name.to_ascii_lowercase().as_str()) {
+            let path = entry.path();
+            let bytes = if fs::metadata(&path)?.len() <= TEXT { Some(fs::read(&path)?) } else { None };
+            contents.take(&name, bytes);
+        }
+        contents.names.insert(name);
+    }
+    Ok(contents)
 }
 
 /// Puts a plan's files into a boot partition that is mounted: all beside their places first, then each into its own.

@@ -100,6 +100,12 @@ pub fn boot(partitions: &[Partition]) -> Option<Partition> {
     partitions.iter().copied().find(|partition| matches!(partition.kind, 0x0b | 0x0c))
 }
 
+/// Whether there is a partition for a system to be in. Source: pi-gen, `export-image/prerun.sh`: ext4, of kind 0x83.
+#[must_use]
+pub fn has_system(partitions: &[Partition]) -> bool {
+    partitions.iter().any(|partition| partition.kind == 0x83)
+}
+
 fn is_fat(sector: &[u8; 512]) -> bool {
     let word = |at: usize| sector.get(at..at + 3) == Some(b"FAT".as_slice());
     word(0x36) || word(0x52)

@@ -16,7 +16,17 @@ use super::{cloud_init, firstrun};
 /// The kernel's command line, one line.
 pub const CMDLINE: &str = "cmdline.txt";
 /// Files of which the text counts.
-pub const READ: &[&str] = &[CMDLINE, "user-data", "meta-data", "network-config", "issue.txt", firstrun::NAME];
+pub const READ: &[&str] = &[CMDLINE, "user-data", "meta-data", NETWORK, "network-config.old", ISSUE, firstrun::NAME];
+/// Of those, a longer one is not read, in bytes.
+pub const TEXT: u64 = 256 << 10;
+/// What cloud-init reads of the network.
+const NETWORK: &str = "network-config";
+/// What the makers of an image say of it.
+const ISSUE: &str = "issue.txt";
+/// Where the agent and what is its lie until the first boot, and where that waits while it is written.
+const FOLDERS: [&str; 2] = ["bramble", "bramble.new"];
+/// What the smallest kernel takes of a command line (`COMMAND_LINE_SIZE` of 32-bit ARM), less what the firmware adds; as the doctor has it.
+const MOST_BYTES: usize = 1024 - 300;
 /// In each text file of ours that may stand where another's was.
 pub const MARK: &str = "Written by `bramble flash`";
 /// What the name of somebody's own file ends with when ours took its place.
@@ -33,14 +43,49 @@ const MEMORY: [&str; 2] = ["cgroup_memory=1", "cgroup_enable=memory"];
 pub struct Contents {
     /// The names in its root.
     pub names: BTreeSet<String>,
+    /// Those of them that are folders.
+    pub folders: BTreeSet<String>,
     /// The text of those in [`READ`], by their names in lower case: FAT makes no difference.
     pub texts: BTreeMap<String, String>,
+    /// Those in [`READ`] that are there and are no text, or too long for one.
+    pub strange: BTreeSet<String>,
     /// What is free; `None`: not known.
     pub free_bytes: Option<u64>,
     /// What a file's length is rounded up to.
     pub cluster_bytes: u64,
     /// Whether somebody stopped half way through writing it.
     pub unfinished: bool,
+}
+
+impl Contents {
+    /// A file of [`READ`] that is there; `None`: it is longer than [`TEXT`].
+    pub fn take(&mut self, name: &str, bytes: Option<Vec<u8>>) {
+        let name = name.to_ascii_lowercase();
+        match bytes.map(String::from_utf8) {
+            Some(Ok(text)) => {
+                self.texts.insert(name, text);
+            }
+            _ => {
+                self.strange.insert(name);
+            }
+        }
+    }
+
+    fn is_folder(&self, name: &str) -> bool {
+        self.folders.iter().any(|held| held.eq_ignore_ascii_case(name))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.names.iter().any(|held| held.eq_ignore_ascii_case(name))
+    }
+
+    fn has_file(&self, name: &str) -> bool {
+        self.has(name) && !self.is_folder(name)
+    }
+
+    fn text(&self, name: &str) -> &str {
+        self.texts.get(name).map_or("", String::as_str)
+    }
 }
 
 /// How the first boot is told what to do.
@@ -84,6 +129,20 @@ pub enum Refusal {
     /// Nothing can be put at the end of the command line.
     #[error("its cmdline.txt {0}")]
     CommandLine(&'static str),
+    /// A folder where a file goes, or a file where a folder goes.
+    #[error("{name} on its boot partition is a {}, and a {} of that name is to be written", sort(*.is_folder), sort(!*.is_folder))]
+    InTheWay {
+        /// Which.
+        name: String,
+        /// What it is.
+        is_folder: bool,
+    },
+    /// Somebody's own file, which would be replaced and cannot be kept beside.
+    #[error("{name} on its boot partition is no text, or longer than {} KiB", TEXT >> 10)]
+    Strange {
+        /// Which.
+        name: String,
+    },
     /// The partition is too full.
     #[error("its boot partition has room for {free_bytes} bytes, and {needed_bytes} are needed")]
     Full {
@@ -92,6 +151,10 @@ pub enum Refusal {
         /// Needed.
         needed_bytes: u64,
     },
+}
+
+fn sort(is_folder: bool) -> &'static str {
+    if is_folder { "folder" } else { "file" }
 }
 
 /// One file.
@@ -134,35 +197,54 @@ impl Plan {
 /// # Errors
 /// [`Refusal::NotPi`], [`Refusal::CommandLine`].
 pub fn image(contents: &Contents) -> Result<Image, Refusal> {
-    let has = |name: &str| contents.names.iter().any(|held| held.eq_ignore_ascii_case(name));
+    let has = |name: &str| contents.has_file(name);
     // Those that 64-bit images have too come last.
     let arm = ["kernel.img", "kernel7.img", "kernel7l.img"].iter().any(|name| has(name));
     let aarch64 = ["kernel8.img", "kernel_2712.img"].iter().any(|name| has(name));
-    let wanted = [("config.txt", has("config.txt")), (CMDLINE, has(CMDLINE)), ("kernel8.img or kernel7.img", arm || aarch64)];
+    let by_cloud_init = ["user-data", "meta-data", NETWORK, BY_CLOUD_INIT].iter().any(|name| has(name));
+    let wanted = [
+        ("config.txt", has("config.txt")),
+        (CMDLINE, has(CMDLINE)),
+        ("kernel8.img or kernel7.img", arm || aarch64),
+        // Other systems for the Pi have all of the above.
+        ("issue.txt or user-data", has(ISSUE) || by_cloud_init),
+    ];
     let missing: Vec<&str> = wanted.into_iter().filter(|(_, there)| !there).map(|(name, _)| name).collect();
     if !missing.is_empty() {
         return Err(Refusal::NotPi { missing });
     }
-    // Without its root= the Pi would not start.
-    match contents.texts.get(CMDLINE).map(|text| text.lines().filter(|line| !line.trim_matches(is_blank).is_empty()).count()) {
-        Some(1) => {}
-        Some(0) => return Err(Refusal::CommandLine("is empty")),
-        Some(_) => return Err(Refusal::CommandLine("has more than one line, of which the Pi reads the first")),
-        None => return Err(Refusal::CommandLine("is no text file that can be read")),
-    }
-    let first_boot = if ["user-data", "meta-data", "network-config", BY_CLOUD_INIT].iter().any(|name| has(name)) {
-        FirstBoot::CloudInit
-    } else {
-        FirstBoot::Script { mount: firstrun::mount(contents.texts.get("issue.txt").map_or("", String::as_str)) }
-    };
+    let line = contents.texts.get(CMDLINE).ok_or("is no text file that can be read");
+    line.and_then(|line| can_be_continued(line)).map_err(Refusal::CommandLine)?;
+    let first_boot =
+        if by_cloud_init { FirstBoot::CloudInit } else { FirstBoot::Script { mount: firstrun::mount(contents.text(ISSUE)) } };
     Ok(Image { machine: if arm { Machine::Arm } else { Machine::Aarch64 }, first_boot })
+}
+
+/// Whether words at the end of a command line are words for the kernel.
+fn can_be_continued(text: &str) -> Result<(), &'static str> {
+    let mut lines = text.lines().map(|line| line.trim_matches(is_blank)).filter(|line| !line.is_empty());
+    // Without its root= the Pi would not start.
+    let Some(line) = lines.next() else { return Err("is empty") };
+    if lines.next().is_some() {
+        return Err("has more than one line, of which the Pi reads the first");
+    }
+    if line.chars().any(|c| c.is_control() && c != '\t') {
+        return Err("is no text file that can be read");
+    }
+    if line.matches('"').count() % 2 == 1 {
+        return Err("has a quotation mark that is not closed");
+    }
+    if line.split_whitespace().any(|word| word == "--") {
+        return Err("has a `--`: what comes behind it is not for the kernel");
+    }
+    Ok(())
 }
 
 /// What is written into an image. `instance` is another one each time: cloud-init takes a card with another for a machine that starts for the
 /// first time.
 ///
 /// # Errors
-/// [`Refusal::Machine`], [`Refusal::CommandLine`], [`Refusal::Full`].
+/// [`Refusal::Machine`], [`Refusal::CommandLine`], [`Refusal::InTheWay`], [`Refusal::Strange`], [`Refusal::Full`].
 pub fn plan(image: Image, contents: &Contents, settings: &Settings, agent: &[u8], instance: &str) -> Result<Plan, Refusal> {
     let machine = Machine::of(agent);
     if machine != image.machine {
@@ -182,14 +264,23 @@ pub fn plan(image: Image, contents: &Contents, settings: &Settings, agent: &[u8]
     if let Some(wifi) = &settings.wifi {
         plan.add("bramble/country", format!("{}\n", wifi.country));
     }
-    let text = |name: &str| contents.texts.get(name).map_or("", String::as_str);
+    let text = |name: &str| contents.text(name);
     let mut words: Vec<&str> = MEMORY.to_vec();
     let run = match image.first_boot {
         FirstBoot::CloudInit => {
             plan.add(&format!("bramble/{BY_CLOUD_INIT}"), "");
             let mut seed =
                 vec![("user-data", cloud_init::user_data(settings)), ("meta-data", cloud_init::meta_data(settings, instance))];
-            seed.extend(settings.wifi.as_ref().map(|wifi| ("network-config", cloud_init::network_config(wifi))));
+            let network = match &settings.wifi {
+                // Ours is of another time, and would join a network that nobody asks for: the image's own comes back.
+                None if text(NETWORK).contains(MARK) => {
+                    let own = text("network-config.old");
+                    Some(if is_somebodys(own) { own.to_owned() } else { cloud_init::network_config(None) })
+                }
+                None => None,
+                wifi => Some(cloud_init::network_config(wifi.as_ref())),
+            };
+            seed.extend(network.map(|network| (NETWORK, network)));
             for (name, new) in seed {
                 // Somebody's own settings are kept beside.
                 if is_somebodys(text(name)) {
@@ -222,12 +313,30 @@ pub fn plan(image: Image, contents: &Contents, settings: &Settings, agent: &[u8]
     words.extend(run.split_whitespace());
     let line = with_words(text(CMDLINE), &words, contents.unfinished);
     plan.cmdline = (line != text(CMDLINE)).then_some(line);
+    if plan.cmdline.as_ref().is_some_and(|line| line.trim_end().len() > MOST_BYTES) {
+        return Err(Refusal::CommandLine("is too long for the words that are to go to its end: the kernel would cut them off"));
+    }
+    nothing_in_the_way(contents, &plan)?;
     match contents.free_bytes {
         Some(free_bytes) if free_bytes < plan.needed(contents.cluster_bytes) => {
             Err(Refusal::Full { free_bytes, needed_bytes: plan.needed(contents.cluster_bytes) })
         }
         _ => Ok(plan),
     }
+}
+
+/// Whether each name that is written is free, or held by what may be replaced.
+fn nothing_in_the_way(contents: &Contents, plan: &Plan) -> Result<(), Refusal> {
+    if let Some(name) = plan.in_root().find(|name| contents.is_folder(name)) {
+        return Err(Refusal::InTheWay { name: name.to_owned(), is_folder: true });
+    }
+    if let Some(name) = FOLDERS.into_iter().find(|name| contents.has_file(name)) {
+        return Err(Refusal::InTheWay { name: name.to_owned(), is_folder: false });
+    }
+    if let Some(name) = plan.in_root().find(|name| contents.strange.contains(*name)) {
+        return Err(Refusal::Strange { name: name.to_owned() });
+    }
+    Ok(())
 }
 
 /// Whether a seed file says more than its comments, and is not ours.

@@ -135,26 +135,36 @@ fn checked_user(name: String, keys: Vec<String>, password_hash: Option<String>, 
     if keys.is_empty() && password_hash.is_none() {
         fault(format!("nobody could log in as {name}: give --ssh-key FILE (or --password-hash)"));
     }
-    let keys: Vec<String> = keys
-        .iter()
-        .flat_map(|text| text.lines())
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(str::to_owned)
-        .collect();
-    for key in &keys {
+    let keys_of = |text: &str| -> Vec<String> {
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        lines.map(str::to_owned).collect()
+    };
+    let is_key = |key: &String| {
         let mut words = key.split_whitespace();
         let kind =
             words.next().is_some_and(|kind| kind.starts_with("ssh-") || kind.starts_with("ecdsa-") || kind.starts_with("sk-"));
         // Each begins with the length of its kind's name.
-        if !kind || !words.next().is_some_and(|data| data.starts_with("AAAA")) || key.chars().any(char::is_control) {
-            // What it is instead is not shown: it may be the private one.
-            fault("--ssh-key: expected a file of public keys (`ssh-ed25519 AAAA… name`), like ~/.ssh/id_ed25519.pub".to_owned());
-        }
+        kind && words.next().is_some_and(|data| data.starts_with("AAAA")) && !key.chars().any(char::is_control)
+    };
+    let keys: Vec<Vec<String>> = keys.iter().map(|text| keys_of(text)).collect();
+    // Each file once. What it is instead is not shown: it may be the private one.
+    for of_file in &keys {
+        let instead = match of_file.iter().find(|key| !is_key(key)) {
+            None if of_file.is_empty() => ", and there is no key in it",
+            None => continue,
+            Some(_) => "",
+        };
+        fault(format!(
+            "--ssh-key: expected a file of public keys (`ssh-ed25519 AAAA… name`), like ~/.ssh/id_ed25519.pub{instead}"
+        ));
     }
+    let keys = keys.concat();
     if let Some(hash) = &password_hash {
+        // Source: crypt(5): what comes last is the hash itself.
+        let of_crypt = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '/';
+        let hashed = hash.rsplit('$').next().is_some_and(|last| !last.is_empty() && last.chars().all(of_crypt));
         let crypt = hash.starts_with('$') && hash.matches('$').count() >= 3;
-        if !crypt || hash.chars().any(|c| !c.is_ascii_graphic() || c == ':') {
+        if !crypt || !hashed || hash.chars().any(|c| !c.is_ascii_graphic() || c == ':') {
             fault("--password-hash: expected a hash as `openssl passwd -6` prints it ($6$…), not a password".to_owned());
         }
     }
@@ -175,7 +185,12 @@ fn checked_wifi(
         fault("--wifi-country: expected the two letters of the country where the Pi stands, like DE: without it the radio stays off".to_owned());
     }
     let key = match passphrase.as_deref() {
-        None | Some("") => None,
+        None => None,
+        // Of a file that was to have one: an open network is asked for by naming none.
+        Some("") => {
+            fault("the Wi-Fi passphrase is empty; a network without one has no --wifi-passphrase-file".to_owned());
+            None
+        }
         Some(hex) if hex.len() == 64 && hex.chars().all(|c| c.is_ascii_hexdigit()) => Some(hex.to_ascii_lowercase()),
         Some(text) if (8..=63).contains(&text.len()) && text.chars().all(|c| c == ' ' || c.is_ascii_graphic()) => {
             Some(wifi_key(&ssid, text))

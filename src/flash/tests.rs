@@ -21,7 +21,7 @@ fn program(class: u8, machine: u8) -> Vec<u8> {
 fn contents(names: &[&str], texts: &[(&str, &str)]) -> Contents {
     let names = names.iter().chain(texts.iter().map(|(name, _)| name)).map(|name| (*name).to_owned()).collect();
     let texts: BTreeMap<String, String> = texts.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
-    Contents { names, texts, free_bytes: Some(100_000), cluster_bytes: 512, unfinished: false }
+    Contents { names, texts, free_bytes: Some(100_000), cluster_bytes: 512, ..Contents::default() }
 }
 
 fn typed() -> Typed {
@@ -54,26 +54,108 @@ fn an_image_is_told_by_what_lies_on_its_boot_partition() {
     let wide = ["config.txt", "kernel8.img", "kernel_2712.img"];
     let narrow = ["CONFIG.TXT", "kernel.img", "kernel7.img", "kernel7l.img", "kernel8.img"];
     assert_eq!(of(&wide, &bookworm), Ok(Image { machine: Machine::Aarch64, first_boot: script("/boot/firmware") }));
-    assert_eq!(of(&wide, &[(CMDLINE, LINE)]).map(|image| image.first_boot), Ok(script("/boot/firmware")));
+    assert_eq!(
+        of(&wide, &[(CMDLINE, LINE), ("issue.txt", "")]).map(|image| image.first_boot),
+        Ok(script("/boot/firmware")),
+        "no date"
+    );
     assert_eq!(of(&narrow, &bullseye), Ok(Image { machine: Machine::Arm, first_boot: script("/boot") }));
     for seed in ["user-data", "meta-data", "network-config"] {
         assert_eq!(of(&wide, &[(CMDLINE, LINE), (seed, "")]).map(|image| image.first_boot), Ok(FirstBoot::CloudInit));
     }
     let refusal = of(&["kernel8.img", "EFI"], &[]).unwrap_err();
-    assert_eq!(refusal.to_string(), "it is no Raspberry Pi OS: its boot partition has no config.txt, no cmdline.txt");
-    assert!(
-        matches!(of(&["config.txt"], &[(CMDLINE, LINE)]), Err(Refusal::NotPi { missing }) if missing == ["kernel8.img or kernel7.img"])
+    assert_eq!(
+        refusal.to_string(),
+        "it is no Raspberry Pi OS: its boot partition has no config.txt, no cmdline.txt, no issue.txt or user-data"
     );
+    let missing = |names: &[&str], texts: &[(&str, &str)]| match of(names, texts) {
+        Err(Refusal::NotPi { missing }) => missing,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(missing(&["config.txt", "issue.txt"], &[(CMDLINE, LINE)]), ["kernel8.img or kernel7.img"]);
+    assert_eq!(missing(&wide, &[(CMDLINE, LINE)]), ["issue.txt or user-data"], "another system for the Pi");
+    // A folder is no seed, and no file of the firmware's.
+    let with_folder = |name: &str, texts: &[(&str, &str)]| {
+        let there = contents(&[&wide[..], &[name]].concat(), texts);
+        image(&Contents { folders: [name.to_owned()].into(), ..there })
+    };
+    assert_eq!(with_folder("User-Data", &bookworm).map(|image| image.first_boot), Ok(script("/boot/firmware")));
+    assert!(matches!(with_folder("config.txt", &bookworm), Err(Refusal::NotPi { missing }) if missing == ["config.txt"]));
+}
+
+#[test]
+fn a_second_flash_without_wi_fi_takes_the_first_one_s_off_the_card() {
+    let seeds = |network: &str, kept: Option<&str>| {
+        let mut texts = vec![("user-data", ""), ("network-config", network), (CMDLINE, LINE)];
+        texts.extend(kept.map(|kept| ("network-config.old", kept)));
+        contents(&["config.txt", "kernel8.img"], &texts)
+    };
+    let wifi = Typed { ssid: Some("IEEE".into()), passphrase: Some("password".into()), country: Some("DE".into()), ..typed() };
+    let own = "network:\n  version: 2\n";
+    let first = planned(&seeds(own, None), &wifi.check().unwrap());
+    let ours = file(&first, "network-config");
+    assert!(ours.contains("IEEE") && file(&first, "network-config.old") == own);
+    let without = typed().check().unwrap();
+    let second = planned(&seeds(ours, Some(own)), &without);
+    assert_eq!(file(&second, "network-config"), own, "the image's own comes back");
+    let bare = planned(&seeds(ours, None), &without);
+    let cable = file(&bare, "network-config");
+    assert!(cable.contains("eth0") && !cable.contains("wifis") && !cable.contains("IEEE"), "{cable}");
+    for of_image in ["", own] {
+        assert!(!paths(&planned(&seeds(of_image, None), &without)).contains(&"network-config"), "{of_image:?} stays");
+    }
+}
+
+#[test]
+fn what_is_in_the_way_of_a_name_or_could_not_be_kept_is_refused_by_its_name() {
+    let seeds = [("user-data", ""), ("meta-data", ""), (CMDLINE, LINE)];
+    let with = |name: &str, change: &dyn Fn(&mut Contents)| {
+        let mut there = contents(&["config.txt", "kernel8.img", name], &seeds);
+        change(&mut there);
+        let settings = typed().check().unwrap();
+        plan(image(&there).unwrap(), &there, &settings, &program(2, 183), "i").map(drop).map_err(|refusal| refusal.to_string())
+    };
+    let folder = |name: &str| with(name, &|there| there.folders.extend([name.to_owned()]));
+    let told = |result: Result<(), String>, begin: &str| {
+        let why = result.unwrap_err();
+        assert!(why.starts_with(begin), "{why}");
+    };
+    told(folder("user-data"), "user-data on its boot partition is a folder, and a file of that name");
+    told(folder("META-DATA"), "meta-data on its boot partition is a folder");
+    told(with("bramble", &|_| ()), "bramble on its boot partition is a file, and a folder of that name");
+    told(with("Bramble.new", &|_| ()), "bramble.new on its boot partition is a file");
+    assert_eq!((folder("bramble"), folder("bramble.new"), folder("overlays")), (Ok(()), Ok(()), Ok(())));
+    for bytes in [Some(b"caf\xe9".to_vec()), None] {
+        let strange = with("x", &|there| {
+            there.texts.remove("user-data");
+            there.take("User-Data", bytes.clone());
+        });
+        told(strange, "user-data on its boot partition is no text, or longer than 256 KiB");
+    }
+}
+
+#[test]
+fn what_stands_in_quotes_in_a_seed_is_printable_ascii_whatever_was_typed() {
+    let typed = Typed {
+        keys: vec![format!("{KEY} \u{2028}\u{fffe}")],
+        ssid: Some("a\u{2028}\u{fffe}\u{1f353}\"é".into()),
+        country: Some("DE".into()),
+        ..person()
+    };
+    let settings = typed.check().unwrap();
+    let text = super::cloud_init::user_data(&settings) + &super::cloud_init::network_config(settings.wifi.as_ref());
+    assert!(text.chars().all(|c| matches!(c, ' '..='~' | '\n')), "{text}");
+    assert!(text.contains(r#""a\u2028\ufffe\U0001f353\"\u00e9": {}"#) && text.contains(r"anna@desk \u2028\ufffe"), "{text}");
 }
 
 #[test]
 fn an_agent_for_another_processor_or_a_full_partition_is_refused() {
-    let there = contents(&["config.txt", "kernel8.img"], &[(CMDLINE, LINE)]);
+    let there = contents(&["config.txt", "kernel8.img", "issue.txt"], &[(CMDLINE, LINE)]);
     let settings = typed().check().unwrap();
     let refused = |there: &Contents, agent: &[u8]| plan(image(there).unwrap(), there, &settings, agent, "i").unwrap_err();
     let other = refused(&there, &program(1, 40));
     assert_eq!(other.to_string(), "it is a 64-bit Raspberry Pi OS, and the agent's program is for 32-bit ARM");
-    let narrow = contents(&["config.txt", "kernel7.img", "kernel8.img"], &[(CMDLINE, LINE)]);
+    let narrow = contents(&["config.txt", "kernel7.img", "kernel8.img", "issue.txt"], &[(CMDLINE, LINE)]);
     assert_eq!(refused(&narrow, &program(2, 183)), Refusal::Machine { image: Machine::Arm, agent: Machine::Aarch64 });
     let full = Contents { free_bytes: Some(5000), ..there };
     assert!(
@@ -111,7 +193,7 @@ fn an_image_with_cloud_init_gets_its_files_and_somebodys_own_are_kept_beside() {
 
 #[test]
 fn an_image_without_cloud_init_gets_a_script_and_no_word_of_what_was_typed_is_in_it() {
-    let there = contents(&["config.txt", "kernel8.img"], &[(CMDLINE, LINE)]);
+    let there = contents(&["config.txt", "kernel8.img", "issue.txt"], &[(CMDLINE, LINE)]);
     let typed = Typed {
         password_hash: Some("$6$salt$hash".into()),
         ssid: Some("Anna's \"net\"; $(reboot)".into()),
@@ -143,11 +225,27 @@ fn an_image_without_cloud_init_gets_a_script_and_no_word_of_what_was_typed_is_in
 
 #[test]
 fn a_command_line_that_cannot_be_continued_is_refused_and_another_s_script_is_kept() {
-    let names = ["config.txt", "kernel8.img"];
+    let names = ["config.txt", "kernel8.img", "issue.txt"];
     let why = |texts: &[(&str, &str)]| image(&contents(&names, texts)).unwrap_err().to_string();
     assert_eq!(why(&[(CMDLINE, " \n")]), "its cmdline.txt is empty");
     assert_eq!(why(&[(CMDLINE, "a\n\nb\n")]), "its cmdline.txt has more than one line, of which the Pi reads the first");
-    assert!(matches!(image(&contents(&["config.txt", "kernel8.img", CMDLINE], &[])), Err(Refusal::CommandLine(_))), "not read");
+    assert_eq!(why(&[(CMDLINE, "a \"b c\n")]), "its cmdline.txt has a quotation mark that is not closed");
+    assert_eq!(why(&[(CMDLINE, "a -- single\n")]), "its cmdline.txt has a `--`: what comes behind it is not for the kernel");
+    assert_eq!(why(&[(CMDLINE, "a \u{1} b\n")]), "its cmdline.txt is no text file that can be read");
+    assert!(image(&contents(&names, &[(CMDLINE, "a--b --c\t\n\0\0")])).is_ok());
+    assert!(
+        matches!(image(&contents(&["config.txt", "kernel8.img", "issue.txt", CMDLINE], &[])), Err(Refusal::CommandLine(_))),
+        "not read"
+    );
+    let settings = typed().check().unwrap();
+    let long = |length: usize| {
+        let there = contents(&names, &[(CMDLINE, &"x".repeat(length))]);
+        plan(image(&there).unwrap(), &there, &settings, &program(2, 183), "i")
+            .map(|plan| plan.cmdline.map_or(0, |line| line.trim_end().len()))
+    };
+    let most = (1..1024).rev().find(|length| long(*length).is_ok()).unwrap();
+    assert_eq!(long(most), Ok(724), "what the doctor takes");
+    assert!(matches!(long(most + 1), Err(Refusal::CommandLine(why)) if why.contains("too long")));
     assert!(image(&contents(&names, &[(CMDLINE, "a\n\n")])).is_ok());
 
     // Raspberry Pi Imager's.
@@ -229,6 +327,24 @@ fn every_fault_is_told_at_once() {
         assert!(faults.iter().any(|fault| fault.contains(part)), "{part} in {faults:?}");
     }
     assert!(!faults.iter().any(|fault| fault.contains("short") || fault.contains("secret")), "no secret is repeated: {faults:?}");
+    let told = |typed: Typed| typed.check().map(drop).map_err(|faults| faults.join("|")).unwrap_err();
+    for no_key in ["# my keys\n", "", " \n\n"] {
+        let why = told(Typed { keys: vec![KEY.into(), no_key.into()], ..person() });
+        assert!(why.contains("there is no key in it"), "{no_key:?}: {why}");
+    }
+    let private = "-----BEGIN OPENSSH PRIVATE KEY-----\nabc\ndef\nghi\n".to_owned();
+    assert_eq!(told(Typed { keys: vec![private], ..person() }).matches("--ssh-key").count(), 1, "a file once");
+    for hash in ["$6$a$", "$6$salt$", "$6$salt$ha:sh", "$6$salt"] {
+        assert!(told(Typed { password_hash: Some(hash.into()), ..person() }).contains("--password-hash"), "{hash}");
+    }
+    let open = |passphrase: Option<&str>| Typed {
+        ssid: Some("IEEE".into()),
+        country: Some("DE".into()),
+        passphrase: passphrase.map(str::to_owned),
+        ..super::tests::typed()
+    };
+    assert!(told(open(Some(""))).contains("passphrase is empty"));
+    assert_eq!(open(None).check().unwrap().wifi.unwrap().key, None);
     let nobody = Typed { user: Some("anna".into()), ..super::tests::typed() }.check().unwrap_err();
     assert!(nobody[0].contains("nobody could log in as anna"), "{nobody:?}");
     let whose =

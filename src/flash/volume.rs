@@ -21,7 +21,7 @@ use fatfs::{Dir, FileSystem, FsOptions};
 use super::geometry::{Geometry, STATE};
 use super::overlay::{Disk, First, Overlay};
 use super::partition::Partition;
-use super::plan::{CMDLINE, Contents, Plan};
+use super::plan::{CMDLINE, Contents, Plan, READ, TEXT};
 
 /// Where new files wait for their places.
 const NEW: &str = "bramble.new";
@@ -29,8 +29,6 @@ const NEW: &str = "bramble.new";
 const NEW_ENTRY: &[u8; 11] = b"BRAMBLE NEW";
 /// Where the agent and what is its lie until the first boot.
 const OURS: &str = "bramble";
-/// Files that are read as text are no longer than this, in bytes; a longer one is somebody's own, and is not read.
-const TEXT: u64 = 256 << 10;
 
 /// Why a partition cannot be used, or was not written.
 #[derive(Debug, thiserror::Error)]
@@ -98,18 +96,24 @@ impl<D: Disk> Volume<D> {
         let cluster = self.geometry.cluster;
         let unfinished = self.marked();
         self.with(|root| {
-            let mut texts = std::collections::BTreeMap::new();
+            let mut contents = Contents::default();
             for entry in root.iter() {
                 let entry = entry?;
-                let name = entry.file_name().to_ascii_lowercase();
-                if entry.is_file() && entry.len() <= TEXT && super::plan::READ.contains(&name.as_str()) {
+                let name = entry.file_name();
+                if entry.is_dir() {
+                    contents.folders.insert(name);
+                } else if READ.contains(&name.to_ascii_lowercase().as_str()) {
                     let mut bytes = Vec::new();
-                    entry.to_file().read_to_end(&mut bytes)?;
-                    texts.insert(name, String::from_utf8_lossy(&bytes).into_owned());
+                    let read = entry.len() <= TEXT;
+                    if read {
+                        entry.to_file().read_to_end(&mut bytes)?;
+                    }
+                    contents.take(&name, read.then_some(bytes));
                 }
             }
-            let names = names(root).into_iter().chain(waiting).collect();
-            Ok(Contents { names, texts, free_bytes: Some(u64::from(free) * cluster), cluster_bytes: cluster, unfinished })
+            // Of those that wait the program is called as the folder is.
+            let names = names(root).into_iter().chain(waiting.into_iter().filter(|name| name != OURS)).collect();
+            Ok(Contents { names, free_bytes: Some(u64::from(free) * cluster), cluster_bytes: cluster, unfinished, ..contents })
         })
         .map_err(VolumeError::Read)
     }

@@ -225,3 +225,32 @@ fn a_partition_that_is_too_full_is_refused_before_a_byte_is_written() {
     assert!(matches!(volume.apply(&plan, &mut |_, _| ()), Err(VolumeError::Prepare(_))));
     assert!(disk.get_ref() == &before);
 }
+
+#[test]
+fn no_command_line_is_continued_that_the_doctor_would_not_touch() {
+    use bramble::agent::doctor::cmdline;
+    let settings = settings("shed");
+    let taken = |line: &str| {
+        let names = ["config.txt", "kernel8.img", "issue.txt", "cmdline.txt"].map(str::to_owned).into();
+        let mut contents = plan::Contents { names, ..plan::Contents::default() };
+        contents.take("cmdline.txt", Some(line.as_bytes().to_vec()));
+        let image = plan::image(&contents)?;
+        plan::plan(image, &contents, &settings, &fixture::program(2, 183, 1000), "i").map(|plan| plan.cmdline.unwrap())
+    };
+    let added = taken("quiet").unwrap().split_whitespace().skip(1).map(str::to_owned).collect::<Vec<_>>();
+    let words: Vec<&str> = added.iter().map(String::as_str).collect();
+    let long: Vec<String> = (400..800).map(|length| "x".repeat(length)).collect();
+    let odd = ["", "\n", "a\nb", "a\rb", "a \"b", "a \"b c\" d\n", "a\u{1}b", "é x\n", "a\tb\r\n"];
+    let (mut took, mut refused) = (0, 0);
+    for line in odd.into_iter().chain(long.iter().map(String::as_str)) {
+        let by_doctor = cmdline::with_words(line, &words).map(|line| line.trim_end().to_owned());
+        match (taken(line), by_doctor) {
+            (Ok(ours), Ok(doctors)) => assert_eq!(ours.trim_end(), doctors),
+            (Err(plan::Refusal::CommandLine(_)), Err(_)) => refused += 1,
+            (ours, doctors) => panic!("{line:?}: {ours:?}, and the doctor: {doctors:?}"),
+        }
+        took += usize::from(taken(line).is_ok());
+    }
+    println!("{took} taken, {refused} refused");
+    assert!(took > 100 && refused > 100);
+}

@@ -47,11 +47,18 @@ fn one_packed_image_gives_as_many_nodes_as_are_asked_for_and_stays_as_it_was() {
     let image = fixture::image(at, "pios.img", Sort::CloudInit);
     fixture::tool("xz", &["-T1", "-0", "-k", image.to_str().unwrap()]);
     fixture::tool("gzip", &["-1", "-k", image.to_str().unwrap()]);
-    for packed in ["pios.img.xz", "pios.img.gz", "pios.img"] {
+    // As they come from a tape, or from a card: zeros behind the end, and two members.
+    let half = image.metadata().unwrap().len() / 2;
+    let halves = format!(
+        "(head -c {half} pios.img | gzip -1; tail -c +{} pios.img | gzip -1; head -c 3000000 /dev/zero) > more.img.gz",
+        half + 1
+    );
+    fixture::tool("sh", &["-c", &format!("cd '{}' && {halves}", at.display())]);
+    for packed in ["pios.img.xz", "pios.img.gz", "more.img.gz", "pios.img"] {
         let before = std::fs::read(at.join(packed)).unwrap();
         let said =
             good(at, &[&[packed, "--output", "shed-{n}.img", "--name", "shed-{n}", "--count", "3"], &FOR_ANNA[..]].concat());
-        assert!(said.contains("node shed-2 is on") && said.contains("shed-3.img is node shed-3's card"), "{said}");
+        assert!(said.contains("node shed-2 is on shed-2.img;") && said.contains("shed-3.img is node shed-3's card"), "{said}");
         assert!(said.contains("100 %"), "it shows how far it is: {said}");
         assert!(std::fs::read(at.join(packed)).unwrap() == before, "{packed} is as it was");
         let mut instances = Vec::new();
@@ -125,11 +132,14 @@ fn whatever_is_asked_for_cloud_init_finds_it_valid() {
     let image = fixture::image(at, "pios.img", Sort::CloudInit);
     std::fs::write(at.join("two.pub"), format!("{KEY}{KEY}")).unwrap();
     std::fs::write(at.join("wifi"), "password\n").unwrap();
+    std::fs::write(at.join("odd.pub"), format!("{} \u{2028}\u{fffe}🍓\n", KEY.trim_end())).unwrap();
     let person = ["--user", "anna"];
     let (key, keys, hash) = (["--ssh-key", "key.pub"], ["--ssh-key", "two.pub"], ["--password-hash", "$6$salt$a/b.c"]);
     let (open, closed) = (["--wifi", "café", "--wifi-country", "FR"], ["--wifi-passphrase-file", "wifi"]);
+    let (odd_key, odd_wifi) = (["--ssh-key", "odd.pub"], ["--wifi", "café\u{2028}\u{fffe}🍓", "--wifi-country", "FR"]);
     let cases: &[&[&[&str]]] = &[
         &[],
+        &[&person, &odd_key, &odd_wifi],
         &[&person, &key],
         &[&person, &keys],
         &[&person, &hash],
@@ -178,6 +188,12 @@ fn what_cannot_be_used_is_told_with_what_to_do_and_nothing_is_written() {
     fixture::tool("xz", &["-T1", "-0", "-k", image.to_str().unwrap()]);
     let packed = std::fs::read(at.join("good.img.xz")).unwrap();
     write("cut.img.xz", &packed[..packed.len() / 2]);
+    fixture::tool("gzip", &["-1", "-k", image.to_str().unwrap()]);
+    let packed = std::fs::read(at.join("good.img.gz")).unwrap();
+    write("cut.img.gz", &packed[..packed.len() - 9]);
+    write("tail.img.gz", &[&packed[..], b"\0\0x"].concat());
+    write("packed", &packed);
+    write("it's a.zip", b"PK\x03\x04xx");
     write("a.zip", b"PK\x03\x04xx");
     // As the tools themselves begin their files.
     write("good.img.zst", b"\x28\xb5\x2f\xfdxx");
@@ -185,6 +201,28 @@ fn what_cannot_be_used_is_told_with_what_to_do_and_nothing_is_written() {
     write("good.7z", b"7z\xbc\xaf\x27\x1cxx");
     write("other", &fixture::program(2, 62, 100));
     write("old.img", b"somebody's");
+    let mut bootable = whole.clone();
+    bootable[446 + 16 + 4] = 0;
+    write("bootable.img", &bootable);
+    for (name, make) in [("folder.img", "mmd"), ("file.img", "mcopy")] {
+        write(name, &whole);
+        let disk = format!("{}@@{}", at.join(name).display(), fixture::START);
+        let meta_data = ["-i", &disk, "::meta-data"];
+        match make {
+            "mmd" => {
+                fixture::tool("mdel", &meta_data);
+                fixture::tool("mmd", &["-i", &disk, "::meta-data"]);
+            }
+            _ => fixture::put(&at.join(name), "bramble", b"a file"),
+        }
+    }
+    write("strange.img", &whole);
+    fixture::put(&at.join("strange.img"), "user-data", b"#cloud-config\npackages: [caf\xe9]\n");
+    write("latin.img", &whole);
+    fixture::put(&at.join("latin.img"), "cmdline.txt", b"root=/dev/mmcblk0p2 name=caf\xe9\n");
+    write("hats.toml", b"leds.hats = [\"toaster\"]\n");
+    write("board.toml", b"board = \"toaster\"\n");
+    write("newline", b"\n");
     write("bad.toml", b"[leds]\nenabled = \"perhaps\"\n");
     write("uid.toml", b"cluster_uid = \"u\"\n");
     for (name, master) in [("node", "https://pi:6443"), ("wrong", "pi, I think")] {
@@ -217,6 +255,28 @@ fn what_cannot_be_used_is_told_with_what_to_do_and_nothing_is_written() {
         (&["partition.img"], 1, &["one FAT partition, not a whole card", "mount the partition"]),
         (&["gpt.img"], 1, &["GPT", "Raspberry Pi OS as its makers offer it", "docs/installing.md"]),
         (&["gpt.img", "--output", "new.img"], 1, &["gpt.img cannot be used; nothing was written", "GPT"]),
+        (&["bootable.img"], 1, &["bootable.img cannot be used; nothing was written", "no Linux partition"]),
+        (
+            &["folder.img"],
+            1,
+            &["cannot be used; nothing was written", "meta-data on its boot partition is a folder", "move meta-data away"],
+        ),
+        (&["file.img"], 1, &["bramble on its boot partition is a file, and a folder", "move bramble away"]),
+        (&["strange.img"], 1, &["user-data on its boot partition is no text"]),
+        (&["latin.img"], 1, &["its cmdline.txt is no text file"]),
+        (&["/"], 1, &["/ is in use by this machine, and is not written", "the running system's own"]),
+        (&["good.img", "--output", "/dev/bramble-no-such-card"], 2, &["there is no such card", "lsblk"]),
+        (&["good.img.xz", "--output", "/dev/null"], 2, &["there is no such card"]),
+        (&["good.img", "--output", "newd/"], 2, &["newd/ is a folder"]),
+        (&["good.img", "--output", "none/x.img"], 2, &["there is no folder none"]),
+        (&["tail.img.gz", "--output", "new.img"], 1, &["cannot unpack tail.img.gz", "cut short or damaged"]),
+        (&["cut.img.gz", "--output", "new.img"], 1, &["cannot unpack cut.img.gz", "cut short or damaged"]),
+        (&["packed"], 2, &["is packed", "--output packed.img"]),
+        (&["it's a.zip"], 2, &[r"`unzip 'it'\''s a.zip'`"]),
+        (&["good.img", "--config", "hats.toml"], 2, &["there is no HAT \"toaster\"", "blinkt"]),
+        (&["good.img", "--config", "board.toml"], 2, &["there is no board \"toaster\""]),
+        (&["good.img", "--wifi", "x", "--wifi-country", "DE", "--wifi-passphrase-file", "newline"], 2, &["passphrase is empty"]),
+        (&["good.img", "--user", "anna", "--ssh-key", "newline"], 2, &["there is no key in it"]),
         (&["broken.img"], 1, &["not FAT32, or is damaged"]),
         (&["linux.img"], 1, &["no Raspberry Pi OS", "no cmdline.txt"]),
         (&["narrow.img"], 1, &["32-bit Raspberry Pi OS", "cross/build.sh rpi-zero-w"]),
@@ -273,8 +333,16 @@ fn what_holds_keys_is_its_owner_s_only_and_the_help_shows_where_the_number_goes(
     let at = folder.path();
     let image = fixture::image(at, "pios.img", Sort::CloudInit);
     std::fs::set_permissions(&image, PermissionsExt::from_mode(0o644)).unwrap();
+    // What another run left, or somebody laid there: a link, and a file that everybody may read.
+    std::fs::write(at.join("victim"), "mine").unwrap();
+    std::os::unix::fs::symlink("victim", at.join(".shed.img.part")).unwrap();
+    std::fs::write(at.join(".attic.img.part"), "").unwrap();
+    std::fs::set_permissions(at.join(".attic.img.part"), PermissionsExt::from_mode(0o666)).unwrap();
+    good(at, &["pios.img", "--output", "attic.img", "--name", "attic", "--agent", "agent"]);
+    assert_eq!(at.join("attic.img").metadata().unwrap().permissions().mode() & 0o777, 0o600);
     good(at, &["pios.img", "--output", "shed.img", "--name", "shed", "--agent", "agent"]);
     assert_eq!(at.join("shed.img").metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(!at.join("shed.img").is_symlink() && std::fs::read_to_string(at.join("victim")).unwrap() == "mine");
     let help = good(at, &["--help"]);
     assert!(help.contains("FILE-{n}") && help.contains("NAME-{n}"), "{help}");
 }
@@ -388,6 +456,32 @@ fn a_device_is_described_from_what_the_kernel_says() {
     assert_eq!(disk::in_use(root.path(), &device).unwrap().as_deref(), Some("/dev/sdb1 is mounted at /media/boot"));
     assert_eq!(disk::device(root.path(), "sdb1").unwrap(), None, "a partition");
     assert!(disk::device(root.path(), "sdz").is_err());
+}
+
+#[test]
+fn a_mounted_boot_partition_is_told_from_the_running_system_s_by_its_disk() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let at = root.path();
+    std::fs::create_dir_all(at.join("sys/dev/block")).unwrap();
+    std::fs::create_dir_all(at.join("proc/self")).unwrap();
+    for (number, place) in [("8:1", "sda/sda1"), ("8:2", "sda/sda2"), ("8:17", "sdb/sdb1"), ("8:32", "sdc")] {
+        let device = at.join("sys/devices").join(place);
+        std::fs::create_dir_all(&device).unwrap();
+        if place.contains('/') {
+            std::fs::write(device.join("partition"), "1\n").unwrap();
+        }
+        std::os::unix::fs::symlink(&device, at.join("sys/dev/block").join(number)).unwrap();
+    }
+    let place = folder.path().canonicalize().unwrap();
+    let why = |number: &str| {
+        let mounts = format!("22 1 8:2 / / rw - ext4 /dev/sda2 rw\n23 22 {number} / {} rw - vfat /dev/x rw\n", place.display());
+        std::fs::write(at.join("proc/self/mountinfo"), mounts).unwrap();
+        disk::folder_in_use(at, folder.path()).unwrap()
+    };
+    assert_eq!(why("8:1"), Some(format!("{} is on /dev/sda, as is the running system's /", place.display())));
+    assert_eq!((why("8:17"), why("8:32"), why("9:9")), (None, None, None));
+    assert!(disk::folder_in_use(at, &folder.path().join("none")).is_err());
 }
 
 /// A whole image onto a card, as far as a loop device is one; where none can be had this says so, and counts as not run.

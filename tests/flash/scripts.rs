@@ -39,6 +39,7 @@ impl Root {
             ("dev/null", ""),
             ("tmp/commands", ""),
             ("boot/firmware/config.txt", "arm_64bit=1\n"),
+            ("boot/firmware/issue.txt", "Raspberry Pi reference 2024-11-19\n"),
             ("boot/firmware/kernel8.img", "a kernel\n"),
             ("boot/firmware/cmdline.txt", fixture::LINE),
         ];

@@ -22,6 +22,11 @@ pub(super) enum Target {
         path: PathBuf,
         device: bool,
     },
+    /// A new file, and the name that it gets when the node is on it.
+    New {
+        path: PathBuf,
+        name: PathBuf,
+    },
 }
 
 /// Whether a device may be written; asks a person.
@@ -62,6 +67,12 @@ pub(super) fn onto(work: &Work, target: &Target, settings: &Settings) -> Result<
     let instance = format!("bramble-{}", Rng::from_os("instance").name_suffix(16));
     match target {
         Target::Folder(folder) => {
+            let why = disk::folder_in_use(Path::new("/"), folder).map_err(|error| cannot("look at", folder, error))?;
+            if let Some(why) = why {
+                return Err(Report::failed(format!("{} is in use by this machine, and is not written", folder.display()))
+                    .because(why)
+                    .fix("name the folder where the other card is mounted (`findmnt`)"));
+            }
             let contents = disk::folder_contents(folder).map_err(|error| cannot("read", folder, error))?;
             let (plan, kept) = planned(work, &contents, folder, settings, &instance)?;
             disk::folder_apply(folder, &plan).map_err(|error| {
@@ -70,26 +81,36 @@ pub(super) fn onto(work: &Work, target: &Target, settings: &Settings) -> Result<
             kept.done();
             finished(folder, settings, &contents, &plan);
         }
-        Target::Disk { path, device } => {
+        Target::Disk { path, .. } | Target::New { path, .. } => {
+            let (device, new_name) = match target {
+                Target::Disk { device, .. } => (*device, None),
+                Target::New { name, .. } => (false, Some(name)),
+                Target::Folder(_) => (false, None),
+            };
+            // What a person calls it.
+            let named = new_name.unwrap_or(path);
             if let Some(name) = Some(path).filter(|_| !device).and_then(|path| disk::shown_by(Path::new("/"), path)) {
                 return Err(Report::failed(format!("{} is in use by this machine, and is not written", path.display()))
                     .because(format!("/dev/{name} shows it"))
                     .fix(format!("unmount it, and `losetup -d /dev/{name}`")));
             }
-            let mut file = disk::open_to_write(path, *device).map_err(|error| cannot("write", path, error))?;
-            let (boot, _) = boot_partition(&mut file, path)?;
-            let mut volume = Volume::open(&mut file, &boot).map_err(|error| unusable(path, error))?;
-            let contents = volume.contents().map_err(|error| unusable(path, error))?;
+            let mut file = disk::open_to_write(path, device).map_err(|error| cannot("write", path, error))?;
+            let (boot, _) = boot_partition(&mut file, named)?;
+            let mut volume = Volume::open(&mut file, &boot).map_err(|error| unusable(named, error))?;
+            let contents = volume.contents().map_err(|error| unusable(named, error))?;
             if contents.unfinished {
                 say("somebody stopped half way through writing it: it is mended\n");
             }
-            let (plan, kept) = planned(work, &contents, path, settings, &instance)?;
+            let (plan, kept) = planned(work, &contents, named, settings, &instance)?;
             let mut meter = Meter::new("puts the node in");
             let written = volume.apply(&plan, &mut |done, all| meter.at(done, all));
-            written.map_err(|error| kept.told(not_written(path, error)))?;
+            written.map_err(|error| kept.told(not_written(named, error)))?;
             meter.end();
+            if let Some(name) = new_name {
+                disk::name(path, name).map_err(|error| kept.told(cannot("write", name, error)))?;
+            }
             kept.done();
-            finished(path, settings, &contents, &plan);
+            finished(named, settings, &contents, &plan);
         }
     }
     Ok(())

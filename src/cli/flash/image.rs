@@ -19,10 +19,27 @@ pub(super) fn packed(packing: Packing, path: &Path) -> Report {
     match packing {
         Packing::Other { format, tool } => Report::usage(format!("{} is not unpacked here", path.display()))
             .because(format!("it is {format}"))
-            .fix(format!("unpack it first, with `{tool} {}`, and give the image that comes out of it", path.display())),
-        _ => Report::usage(format!("{} is packed", path.display()))
-            .fix(format!("say where the card's image goes: --output {}", path.with_extension("").display())),
+            .fix(format!("unpack it first, with `{tool} {}`, and give the image that comes out of it", quoted(path))),
+        _ => {
+            let ending =
+                path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("xz") || ending.eq_ignore_ascii_case("gz"));
+            let mut image = path.with_extension("");
+            if !ending {
+                image = path.to_path_buf();
+                image.as_mut_os_string().push(".img");
+            }
+            Report::usage(format!("{} is packed", path.display()))
+                .fix(format!("say where the card's image goes: --output {}", quoted(&image)))
+        }
     }
+}
+
+/// A path as a shell takes it, in a command to be copied; one that begins as an option does not.
+fn quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let text = if text.starts_with('-') { format!("./{text}") } else { text.into_owned() };
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@=,".contains(c);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// Copies or unpacks the image for each node, and puts the node in.
@@ -41,6 +58,9 @@ pub(super) fn from_image(work: &Work, packing: Packing, jobs: &[(PathBuf, &Setti
     if let Some((card, _)) = jobs.iter().find(|(path, _)| args.count.is_some() && is_device(path)) {
         return Err(Report::usage(format!("--count writes image files, and {} is a card", card.display()))
             .fix("write one card at a time, without --count; or name files, and write each to a card"));
+    }
+    for (path, _) in jobs {
+        can_be_made(path)?;
     }
     for (path, _) in jobs.iter().filter(|_| device.is_none()) {
         if path.exists() {
@@ -67,6 +87,24 @@ pub(super) fn from_image(work: &Work, packing: Packing, jobs: &[(PathBuf, &Setti
         let _ = std::fs::remove_file(&unpacked);
     }
     result
+}
+
+/// Whether a file or card could be written by this name, before anything is copied.
+fn can_be_made(path: &Path) -> Result<(), Report> {
+    let name = path.display();
+    if disk::below_dev(path) {
+        return Err(Report::usage(format!("--output {name}: there is no such card"))
+            .because("what is below /dev and is no device would be a file in this machine's memory")
+            .fix("see with `lsblk` what the card is called, and whether it is put in; or name a file elsewhere"));
+    }
+    if path.to_string_lossy().ends_with('/') {
+        return Err(Report::usage(format!("--output {name} is a folder")).fix("name a file in it, or a card (/dev/…)"));
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if folder.is_dir() {
+        return Ok(());
+    }
+    Err(Report::usage(format!("--output {name}: there is no folder {}", folder.display())).fix("make it, or write elsewhere"))
 }
 
 /// Unpacks an image that is packed.
@@ -105,10 +143,9 @@ fn to_file(work: &Work, base: &Path, path: &Path, settings: &Settings) -> Result
     let made = (|| {
         let mut meter = Meter::new("copies");
         disk::unpack(base, Packing::None, &part, &mut |done, all| meter.at(done, all))
-            .map_err(|error| cannot("write", &part, error))?;
+            .map_err(|error| cannot("write", path, error))?;
         meter.end();
-        card::onto(work, &Target::Disk { path: part.clone(), device: false }, settings)?;
-        std::fs::rename(&part, path).map_err(|error| cannot("write", path, error))
+        card::onto(work, &Target::New { path: part.clone(), name: path.to_path_buf() }, settings)
     })();
     if made.is_err() {
         // It was ours, and half an image is nobody's use.
@@ -153,6 +190,9 @@ pub(super) fn boot_partition<D: Disk>(disk: &mut D, named: &Path) -> Result<(Par
         unusable(named, error).fix(fix)
     })?;
     let boot = partition::boot(&table).ok_or_else(|| unusable(named, "it has no FAT32 partition to boot from"))?;
+    if !partition::has_system(&table) {
+        return Err(unusable(named, "it has no Linux partition beside the one that it boots from: there is no system on it"));
+    }
     Ok((boot, total))
 }
 
@@ -172,6 +212,9 @@ pub(super) fn refused(named: &Path, refusal: &Refusal) -> Report {
         Refusal::Machine { image, .. } => format!("give the agent for it: --agent \"$(cross/build.sh {})\"", image.board()),
         Refusal::CommandLine(_) => {
             "take a fresh image of Raspberry Pi OS, not set up by another tool; or start the card once, so that what waits on it is done".to_owned()
+        }
+        Refusal::InTheWay { name, .. } | Refusal::Strange { name } => {
+            format!("move {name} away from the boot partition if somebody needs it, or remove it; or take a fresh image")
         }
         Refusal::Full { .. } => "remove from it what is not needed, or take a fresh image".to_owned(),
     };

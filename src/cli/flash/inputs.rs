@@ -72,14 +72,29 @@ pub(super) fn taken_by_the_agent(settings: &Settings) -> Result<(), Report> {
         let loaded = written.map(|()| crate::agent::config::AgentConfig::load(file, [], &[]));
         // It was never made, or it is the owner's alone, among temporary files: what was found counts.
         let _ = std::fs::remove_file(&path);
-        if let Err(wrong) = loaded.map_err(|error| cannot("write", &path, error))? {
-            return Err(super::faults(vec![format!("the agent would not take its configuration:\n{wrong}")]));
+        match loaded.map_err(|error| cannot("write", &path, error))? {
+            Ok(config) => known_boards(&config)?,
+            Err(wrong) => return Err(super::faults(vec![format!("the agent would not take its configuration:\n{wrong}")])),
         }
     }
     // Without the agent nobody here knows what it takes; its node says so then.
     #[cfg(not(feature = "agent"))]
     let _ = settings;
     Ok(())
+}
+
+/// Whether the board and the HATs that are named are known. A path is one of the Pi's, and nobody here can look there.
+#[cfg(feature = "agent")]
+fn known_boards(config: &crate::agent::config::AgentConfig) -> Result<(), Report> {
+    use crate::agent::led::disk;
+    let (root, is_name) = (Path::new("/"), |name: &&String| !name.contains('/'));
+    let board = match config.board.as_ref().filter(is_name).map(String::as_str) {
+        None | Some("auto") => None,
+        name => Some(disk::board(name, root)?),
+    };
+    let hats: Vec<String> = config.hats.iter().flatten().filter(is_name).cloned().collect();
+    let hats = disk::hats(Some(&hats), root)?;
+    board.map_or(Ok(()), |board| disk::together(board, &hats).map(drop))
 }
 
 /// What `bramble node add` made: the text of `agent.toml`, and the agent's own files.
