@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::agent::doctor::disk::{Done, Life, Tree};
 use crate::agent::doctor::exec::Real;
 use crate::agent::doctor::run::{Visited, mend};
-use crate::agent::doctor::{CHECKS, Finding, Remedy, State, look};
+use crate::agent::doctor::{CHECKS, Finding, Remedy, State, look, printable, quoted};
 use crate::agent::overlay::listing::Thing;
 use crate::agent::overlay::listing::run::{RemoveError, list, sweep};
 use crate::error::{Chain, Report};
@@ -172,11 +172,11 @@ fn report(visited: &[Visited], root: &Path, mended: bool) -> String {
     let mut text = String::new();
     for Visited { finding, done, failed, undo } in visited {
         let Finding { id, state, what, why, fix, then, .. } = finding;
-        text.push_str(&format!("{:<7}  {id:<15}  {what}\n", state.word()));
+        text.push_str(&format!("{:<7}  {id:<15}  {}\n", state.word(), printable(what)));
         let mut line = |name: &str, words: &str| {
             for (number, words) in words.lines().enumerate() {
                 let name = if number == 0 { name } else { "" };
-                text.push_str(&format!("{:9}{name:<6}  {words}\n", ""));
+                text.push_str(&format!("{:9}{name:<6}  {}\n", "", printable(words)));
             }
         };
         line("done", &done.iter().map(done_words).collect::<Vec<_>>().join("\n"));
@@ -197,7 +197,8 @@ fn report(visited: &[Visited], root: &Path, mended: bool) -> String {
             text.push_str(&format!("wrong: {wrong}; of these {mendable} could be mended and were not\n"));
         }
         (wrong, mendable) => {
-            let place = if root == Path::new("/") { String::new() } else { format!(" --root {}", root.display()) };
+            let place =
+                if root == Path::new("/") { String::new() } else { format!(" --root {}", quoted(&root.to_string_lossy())) };
             text.push_str(&format!("wrong: {wrong}; of these {mendable} are mended by: sudo bramble doctor{place} --fix\n"));
         }
     }
@@ -297,9 +298,22 @@ mod tests {
              wrong: 1; of these 1 are mended by: sudo bramble doctor --fix\n"
         );
         assert!(report(&seen, Path::new("/mnt"), false).ends_with(": sudo bramble doctor --root /mnt --fix\n"));
+        assert!(report(&seen, Path::new("/mnt/a b"), false).ends_with(": sudo bramble doctor --root '/mnt/a b' --fix\n"));
         let text = report(&[visited(State::Warning, Remedy::Person)], Path::new("/"), false);
         assert!(text.starts_with("warning  swap ") && text.ends_with("\n\nwrong: 1; that is for you to mend\n"), "{text}");
         assert!(report(&[visited(State::Ok, Remedy::Person)], Path::new("/"), true).ends_with("\n\nnothing is wrong\n"));
+    }
+
+    #[test]
+    fn names_from_a_card_do_nothing_to_the_terminal() {
+        let mut odd = visited(State::Warning, Remedy::Person);
+        odd.finding.what = "\u{1b}]0;x\u{7} is read-only\nok       swap             how it is".into();
+        odd.finding.fix = "see \u{9b}2J".into();
+        odd.done = vec![Done::Wrote { path: "/a\r".into(), backup: None }];
+        let text = report(&[odd], Path::new("/"), true);
+        assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+        assert!(text.starts_with(r"warning  swap             \u{1b}]0;x\u{7} is read-only\nok "), "{text}");
+        assert!(text.contains(r"see \u{9b}2J") && text.contains(r"wrote /a\r, which is new"), "{text}");
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(super) fn run(args: Args) -> Result<(), Report> {
     let failed = || Report::failed(format!("node {node} cannot be made to blink"));
     match which.open()?.call("POST", &path, None)? {
         (200, answer) => {
-            let words = told(&node, seconds, answer.into_value()).map_err(|words| failed().because(words))?;
+            let words = told(&node, seconds, answer.into_value()).map_err(|error| failed().because(error))?;
             super::print(&words);
             Ok(())
         }
@@ -41,8 +41,8 @@ pub(super) fn run(args: Args) -> Result<(), Report> {
 }
 
 /// What blinks now, for a person.
-fn told(node: &str, seconds: u32, answer: Value) -> Result<String, String> {
-    let Identified { leds, unlit } = serde_json::from_value(answer).map_err(|error| error.to_string())?;
+fn told(node: &str, seconds: u32, answer: Value) -> Result<String, serde_json::Error> {
+    let Identified { leds, unlit } = serde_json::from_value(answer)?;
     let which = if leds == 1 { "the LED".to_owned() } else { format!("all {leds} LEDs") };
     Ok(match unlit {
         None => format!("{which} of {node} blink{} fast for {seconds} s\n", if leds == 1 { "s" } else { "" }),
@@ -58,8 +58,8 @@ mod tests {
     #[test]
     fn what_blinks_is_said_and_what_cannot_be_lit_too() {
         let told = |answer| told("pi", 60, answer);
-        assert_eq!(told(json!({"leds": 8})), Ok("all 8 LEDs of pi blink fast for 60 s\n".into()));
-        assert_eq!(told(json!({"leds": 1})), Ok("the LED of pi blinks fast for 60 s\n".into()));
+        assert_eq!(told(json!({"leds": 8})).unwrap(), "all 8 LEDs of pi blink fast for 60 s\n");
+        assert_eq!(told(json!({"leds": 1})).unwrap(), "the LED of pi blinks fast for 60 s\n");
         let dark = told(json!({"leds": 8, "unlit": "leds.enabled is false there"})).unwrap();
         assert!(dark.contains("in drawings only (`bramble leds show pi`): leds.enabled is false there"), "{dark}");
         assert!(told(json!({})).is_err());

@@ -14,18 +14,18 @@ pub fn look(host: &dyn Host) -> Finding {
         return Finding::ok(ID, format!("{UNIT} starts at boot"));
     }
     let found = |what: &str| Finding::new(ID, State::Warning, what).because(WHY);
-    if unit::masked(host, UNIT) {
-        return found("the agent's unit is masked")
-            .todo(format!("if that is not meant: sudo systemctl unmask {UNIT} && sudo systemctl enable --now {UNIT}"));
+    let enable = super::systemctl(host, "enable", UNIT);
+    if let Some(mask) = unit::mask(host, UNIT) {
+        return found(&format!("the agent's unit is masked: {}", mask.seen(host)))
+            .todo(format!("if that is not meant: {}", mask.lifted(host)));
     }
     if unit::installed(host, UNIT) {
-        let command = super::systemctl(host, "enable", UNIT);
-        return found("the agent's unit is there and is not enabled").todo(command);
+        return found("the agent's unit is there and is not enabled").todo(enable);
     }
     // Of a card its boot partition alone says nothing of units.
     match is_pi(host) && host.exists("/etc") {
         true => found("the agent is not installed as a service")
-            .todo(format!("copy systemd/{UNIT} to /etc/systemd/system, then: sudo systemctl enable --now {UNIT}")),
+            .todo(format!("copy systemd/{UNIT} to {}, then: {enable}", host.shown("/etc/systemd/system"))),
         false => Finding::absent(ID, "the agent is not installed as a service here"),
     }
 }

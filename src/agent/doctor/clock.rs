@@ -16,13 +16,12 @@ pub fn look(host: &dyn Host) -> Finding {
     if !host.exists("/etc") {
         return Finding::absent(ID, "no root file system to judge by");
     }
-    let has_rtc = host.list("/sys/class/rtc").iter().any(|name| name.starts_with("rtc"));
+    let battery = battery(host);
     // A clock with a battery bridges a time without network; without one nothing does.
-    let wrong = if has_rtc { State::Warning } else { State::Problem };
+    let wrong = if battery == Battery::Clock { State::Warning } else { State::Problem };
     let service = SERVICES.iter().find(|service| unit::enabled(host, service));
     if synchronised(host) == Some(true) {
         return match service {
-            _ if !host.runs() => Finding::ok(ID, "set from the network"),
             Some(service) => Finding::ok(ID, format!("set from the network by {service}")),
             None => Finding::ok(ID, "set from the network"),
         };
@@ -33,24 +32,41 @@ pub fn look(host: &dyn Host) -> Finding {
             false => Finding::ok(ID, format!("{service} sets it from the network")),
             true => Finding::new(ID, wrong, format!("{service} runs, and no time has come yet")).because(WHY).todo(format!(
                 "is the network up, and may it ask for the time (UDP port 123)? see `timedatectl timesync-status`{}",
-                hint(host, has_rtc)
+                hint(host, battery)
             )),
         };
     }
-    let found = Finding::new(
-        ID,
-        wrong,
-        if has_rtc { "nothing sets it from the network" } else { "nothing sets it, and this board has no battery clock" },
-    )
-    .because(WHY);
+    let what = match battery {
+        Battery::None => "nothing sets it, and this board has no battery clock",
+        Battery::Clock | Battery::Unseen => "nothing sets it from the network",
+    };
+    let found = Finding::new(ID, wrong, what).because(WHY);
     if unit::installed(host, TIMESYNCD) && installed_program(host) {
         let acts = vec![Act::Enable(TIMESYNCD)];
-        return found.mended_by(host, format!("enables {TIMESYNCD}{}", hint(host, has_rtc)), acts);
+        return found.mended_by(host, format!("enables {TIMESYNCD}{}", hint(host, battery)), acts);
     }
-    if unit::masked(host, TIMESYNCD) {
-        return found.todo("somebody has masked it: sudo systemctl unmask systemd-timesyncd && sudo timedatectl set-ntp true");
+    if let Some(mask) = unit::mask(host, TIMESYNCD) {
+        return found.todo(format!("{}: {}", mask.seen(host), mask.lifted(host)));
     }
-    found.todo(format!("sudo apt-get install -y systemd-timesyncd{}", hint(host, has_rtc)))
+    let place = if host.runs() { "" } else { "on the machine itself: " };
+    found.todo(format!("{place}sudo apt-get install -y systemd-timesyncd{}", hint(host, battery)))
+}
+
+/// Whether a clock goes on while the board has no power.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Battery {
+    Clock,
+    None,
+    /// A card says nothing of the board that it comes from.
+    Unseen,
+}
+
+fn battery(host: &dyn Host) -> Battery {
+    match host.list("/sys/class/rtc").iter().any(|name| name.starts_with("rtc")) {
+        _ if !host.runs() => Battery::Unseen,
+        true => Battery::Clock,
+        false => Battery::None,
+    }
 }
 
 fn installed_program(host: &dyn Host) -> bool {
@@ -58,23 +74,24 @@ fn installed_program(host: &dyn Host) -> bool {
 }
 
 /// What the clock starts with at boot, where nothing keeps it running: either keeps the time of the last shutdown.
-fn hint(host: &dyn Host, has_rtc: bool) -> &'static str {
+fn hint(host: &dyn Host, battery: Battery) -> &'static str {
     let kept = ["/etc/fake-hwclock.data", "/usr/sbin/fake-hwclock", "/sbin/fake-hwclock", "/var/lib/systemd/timesync/clock"];
-    if has_rtc || kept.iter().any(|path| host.exists(path)) {
-        ""
-    } else {
-        "; `fake-hwclock` lets it start at the time of the last shutdown"
+    match battery {
+        Battery::Clock => "",
+        _ if kept.iter().any(|path| host.exists(path)) => "",
+        Battery::None => "; `fake-hwclock` lets it start at the time of the last shutdown",
+        Battery::Unseen => "; on a board without battery clock `fake-hwclock` lets it start at the time of the last shutdown",
     }
 }
 
 /// Whether the kernel's clock is synchronised; `None`: not known.
 fn synchronised(host: &dyn Host) -> Option<bool> {
+    if !host.runs() {
+        return None;
+    }
     // Touched by timesyncd at each answer: systemd-timesyncd.service(8).
     if host.exists("/run/systemd/timesync/synchronized") {
         return Some(true);
-    }
-    if !host.runs() {
-        return host.exists("/run/systemd/timesync").then_some(false);
     }
     match host.ask("timedatectl", &["show", "--property=NTPSynchronized", "--value"])?.trim() {
         "yes" => Some(true),

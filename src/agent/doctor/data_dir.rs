@@ -1,5 +1,7 @@
 //! Whether the agent can write what it has to keep: its data folder's file system is writable and has room.
 
+use std::path::Path;
+
 use super::{Finding, Host, State, medium, unit};
 
 /// This check's name.
@@ -13,14 +15,13 @@ const FILES_PERCENT: u64 = 5;
 /// Looks.
 pub fn look(host: &dyn Host) -> Finding {
     let wanted = folder(host);
-    // Before the agent's first start it is its parent that counts.
-    let mut path = wanted.as_str();
-    while !host.exists(path) {
-        path = match path.rsplit_once('/') {
-            Some((parent, _)) if !parent.is_empty() => parent,
-            _ => return Finding::absent(ID, "no root file system to judge by"),
-        };
-    }
+    // Before the agent's first start it is the nearest folder above that counts.
+    let mut above = Path::new(&wanted).ancestors().filter_map(Path::to_str);
+    // A boot partition alone has a root too, and no agent.
+    let judged = |path: &&str| host.exists(path) && (*path != "/" || host.exists("/etc"));
+    let Some(path) = above.find(judged) else {
+        return Finding::absent(ID, "no root file system to judge by");
+    };
     let shown = host.shown(&wanted);
     if let Some(mount) = medium::mount_of(host, path).filter(medium::Mount::read_only) {
         return Finding::new(ID, State::Problem, format!("{shown} is on a read-only file system ({} on {})", mount.device, mount.point))
@@ -54,5 +55,9 @@ fn folder(host: &dyn Host) -> String {
     let named = named
         .map(|path| path.trim_matches(['"', '\'']).replace("%S", "/var/lib"))
         .filter(|path| path.starts_with('/') && !path.contains('%'));
-    named.map(|path| path.trim_end_matches('/').to_owned()).unwrap_or_else(|| DEFAULT.to_owned())
+    match named.as_deref().map(|path| path.trim_end_matches('/')) {
+        None => DEFAULT.to_owned(),
+        Some("") => "/".to_owned(),
+        Some(path) => path.to_owned(),
+    }
 }

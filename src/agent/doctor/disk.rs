@@ -3,20 +3,22 @@
 //! Links are followed within the root (`openat2`, `RESOLVE_IN_ROOT`): a card in a reader has links like `/boot/x`, and those are not
 //! meant for the machine that the reader hangs on.
 //!
-//! A file is replaced as a whole: written beside, synced, renamed over, folder synced. What cannot be finished leaves the old one. Its
-//! copy is made in the same way before, and both have the old one's mode and owner; FAT knows neither, and there both are equal anyway.
+//! A file is replaced as a whole (`disk/replace.rs`). What cannot be finished leaves the old one. Its copy is made in the same way before, and
+//! both have the old one's mode and owner; FAT knows neither, and there both are equal anyway.
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
+use self::replace::{Disk, Real, replace};
 use super::exec::Programs;
 use super::{Act, BACKUP, Host, Room, Seen, quoted};
 use crate::agent::exec::ExecError;
+
+pub mod replace;
 
 /// Larger is no file that a check reads.
 const MOST_BYTES: u64 = 1 << 20;
@@ -37,6 +39,7 @@ pub struct Tree {
     root: PathBuf,
     life: Life,
     programs: Box<dyn Programs>,
+    disk: Box<dyn Disk>,
 }
 
 /// Why an act was not carried out.
@@ -64,7 +67,14 @@ impl Tree {
     /// `root` is `/` for the machine that this runs on.
     #[must_use]
     pub fn new(root: &Path, life: Life, programs: Box<dyn Programs>) -> Self {
-        Self { root: root.to_owned(), life, programs }
+        Self { root: root.to_owned(), life, programs, disk: Box::new(Real) }
+    }
+
+    /// The same on another disk.
+    #[must_use]
+    pub fn on(mut self, disk: Box<dyn Disk>) -> Self {
+        self.disk = disk;
+        self
     }
 
     /// Opens below the root; links stay within it.
@@ -175,15 +185,24 @@ impl Tree {
                     return Err(ActError::Copies(real));
                 }
                 let beside = real.with_file_name(name);
-                replace(&beside, bytes, Some(like)).map_err(failed("keep a copy as", &beside))?;
+                if let Err(source) = replace(&*self.disk, &beside, bytes, Some(like)) {
+                    // The name was free: what has it now is ours.
+                    let _ = self.disk.remove(&beside);
+                    return Err(failed("keep a copy as", &beside)(source));
+                }
                 Some((beside, self.shown(&copy)))
             }
         };
-        if let Err(source) = replace(&real, content, old.as_ref().map(|(_, like)| like)) {
-            // Nothing was changed, so nothing can be put back; a copy that stays harms nobody.
-            if let Some((beside, _)) = backup {
-                let _ = std::fs::remove_file(beside);
-            }
+        if let Err(source) = replace(&*self.disk, &real, content, old.as_ref().map(|(_, like)| like)) {
+            // The sync of the folder comes after the rename, and may fail too.
+            let changed = self.whole(path).is_ok_and(|(now, _)| now == content);
+            // What fails here leaves a copy that harms nobody.
+            let _ = match backup {
+                Some((beside, _)) if changed => self.disk.rename(&beside, &real),
+                Some((beside, _)) => self.disk.remove(&beside),
+                None if changed => self.disk.remove(&real),
+                None => Ok(()),
+            };
             return Err(failed("write", &real)(source));
         }
         Ok(Done::Wrote { path: self.shown(path), backup: backup.map(|(_, shown)| shown) })
@@ -282,43 +301,4 @@ impl Host for Tree {
         });
         numbers.into_iter().find(|path| !self.exists(path)).unwrap_or_default()
     }
-}
-
-/// Replaces a file, or makes it. `like`: whose mode and owner it gets.
-fn replace(path: &Path, content: &[u8], like: Option<&std::fs::Metadata>) -> io::Result<()> {
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    // A name that nobody else gives: what has it is left over from a write of ours.
-    let mut beside = std::ffi::OsString::from(".");
-    beside.push(name);
-    beside.push(".bramble-new");
-    let beside = path.with_file_name(beside);
-    let written = write_beside(&beside, content, like).and_then(|()| std::fs::rename(&beside, path));
-    if written.is_err() {
-        // Half of a file on a full disk is in the way of everybody.
-        let _ = std::fs::remove_file(&beside);
-    }
-    written?;
-    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
-}
-
-fn write_beside(beside: &Path, content: &[u8], like: Option<&std::fs::Metadata>) -> io::Result<()> {
-    // Left over, or not there: `create_new` fails if it stays.
-    let _ = std::fs::remove_file(beside);
-    let mode = like.map_or(0o644, std::fs::Metadata::mode) & 0o7777;
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(beside)?;
-    let made = file.metadata()?;
-    if let Some(like) = like
-        && (like.uid(), like.gid()) != (made.uid(), made.gid())
-    {
-        std::os::unix::fs::fchown(&file, Some(like.uid()), Some(like.gid()))?;
-    }
-    if made.mode() & 0o7777 != mode
-        && let Err(error) = file.set_permissions(std::fs::Permissions::from_mode(mode))
-        // FAT has one mode for all files.
-        && like.is_some()
-    {
-        return Err(error);
-    }
-    file.write_all(content)?;
-    file.sync_all()
 }

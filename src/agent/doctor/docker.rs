@@ -44,9 +44,8 @@ pub fn look(host: &dyn Host) -> Finding {
         return Finding::ok(ID, format!("{unit} starts at boot"));
     }
     let waits = Finding::new(ID, State::Warning, "the container engine is installed and does not start at boot").because(WHY);
-    if unit::masked(host, DOCKER) {
-        return waits
-            .todo("somebody has masked it: sudo systemctl unmask docker.service && sudo systemctl enable --now docker.service");
+    if let Some(mask) = unit::mask(host, DOCKER) {
+        return waits.todo(format!("{}: {}", mask.seen(host), mask.lifted(host)));
     }
     if unit::installed(host, DOCKER) {
         return waits.mended_by(host, format!("enables {DOCKER}"), vec![Act::Enable(DOCKER)]);

@@ -14,6 +14,7 @@ const WHY: &str = "a container that is not Bramble's writes its log until the ca
 /// As Docker's documentation suggests it.
 const MAX_SIZE: &str = "10m";
 const MAX_FILE: &str = "3";
+const DEFAULT_DRIVER: &str = "json-file";
 const RESTART: &str = "sudo systemctl restart docker (containers that are there keep their old bounds until they are made anew";
 
 /// Looks.
@@ -35,7 +36,10 @@ pub fn look(host: &dyn Host) -> Finding {
     let flags = flags(host);
     match judge(&text) {
         Ok(Judged::Bound) => Finding::ok(ID, "logs of containers are bounded").undoable(undo_of_file(host, FILE)),
-        Ok(Judged::Elsewhere(driver)) => Finding::ok(ID, format!("logs go to {driver:?}, which has bounds of its own")),
+        Ok(Judged::Elsewhere(words)) => Finding::ok(ID, words),
+        Ok(Judged::Unknown(driver)) => {
+            Finding::unseen(ID, format!("whether the log driver {driver:?} bounds what it keeps: it is none of Docker's own"))
+        }
         Ok(Judged::Boundless { .. }) if flags.contains("--log-opt") || flags.contains("--log-driver") => match flags.contains("max-size") {
             true => Finding::ok(ID, "logs of containers are bounded by the daemon's flags"),
             false => wrong("Docker keeps logs without bound, by flags of its unit".to_owned())
@@ -53,7 +57,10 @@ pub fn look(host: &dyn Host) -> Finding {
                 .then(then)
         }
         Err(fault) => Finding::new(ID, State::Problem, format!("{shown} is not what Docker reads: {fault}"))
-            .because("Docker does not start with it")
+            .because(match fault {
+                Fault::Object(_) | Fault::Kind(..) => "Docker does not start with it",
+                Fault::Size(_) => "with it no container that is made now starts",
+            })
             .todo("mend it by hand; it is left as it is"),
     }
 }
@@ -76,8 +83,10 @@ fn flags(host: &dyn Host) -> String {
 enum Judged {
     /// It does.
     Bound,
-    /// Another driver, by name.
-    Elsewhere(String),
+    /// Another driver does: how.
+    Elsewhere(&'static str),
+    /// A driver that is not known here, by name.
+    Unknown(String),
     /// It does not; the file as it would.
     Boundless { content: String, live_restore: bool },
 }
@@ -88,6 +97,8 @@ enum Fault {
     Object(#[from] ObjectError),
     #[error("{0} is not {1}")]
     Kind(&'static str, &'static str),
+    #[error("max-size {0:?} is no size above 0, such as 10m")]
+    Size(String),
 }
 
 fn judge(text: &str) -> Result<Judged, Fault> {
@@ -98,18 +109,23 @@ fn judge(text: &str) -> Result<Judged, Fault> {
         let read = |value: &str| serde_json::from_str::<String>(value).map_err(|_| Fault::Kind(name, "a text"));
         value.map(read).transpose()
     };
-    match word(object.get("log-driver"), "log-driver")? {
-        Some(driver) if driver != "json-file" => return Ok(Judged::Elsewhere(driver)),
-        _ => {}
+    let driver = word(object.get("log-driver"), "log-driver")?.unwrap_or_default();
+    match (driver.as_str(), elsewhere(&driver)) {
+        // An empty name is the default.
+        ("" | DEFAULT_DRIVER, _) => {}
+        (_, Some(how)) => return Ok(Judged::Elsewhere(how)),
+        (_, None) => return Ok(Judged::Unknown(driver)),
     }
     let old = object.get("log-opts").unwrap_or("{}").to_owned();
     let mut options = Object::parse(&old).map_err(|error| match error {
         ObjectError::Form(_) => Fault::Kind("log-opts", "an object"),
         twice @ ObjectError::Twice(_) => twice.into(),
     })?;
-    let bound = word(options.get("max-size"), "max-size")?.is_some_and(|size| !size.is_empty() && size != "-1");
-    if bound {
-        return Ok(Judged::Bound);
+    match word(options.get("max-size"), "max-size")?.as_deref() {
+        // As the documentation writes "no bound".
+        None | Some("" | "-1") => {}
+        Some(size) if is_size(size) => return Ok(Judged::Bound),
+        Some(size) => return Err(Fault::Size(size.to_owned())),
     }
     let step = indent(text);
     options.set("max-size", format!("{MAX_SIZE:?}"));
@@ -119,10 +135,43 @@ fn judge(text: &str) -> Result<Judged, Fault> {
     let options = options.printed(&step.repeat(2), step);
     let live_restore = object.get("live-restore") == Some("true");
     object.set("log-opts", options);
-    if object.get("log-driver").is_none() {
-        object.set("log-driver", "\"json-file\"".to_owned());
+    if driver.is_empty() {
+        object.set("log-driver", format!("{DEFAULT_DRIVER:?}"));
     }
     Ok(Judged::Boundless { content: format!("{}\n", object.printed(step, "")), live_restore })
+}
+
+/// How Docker's other drivers keep logs from filling the card, by their own documentation; `None`: a plugin, or a wrong name.
+fn elsewhere(driver: &str) -> Option<&'static str> {
+    match driver {
+        "none" => Some("no logs are kept"),
+        "local" => Some("logs go to Docker's driver local, which bounds them"),
+        "journald" => Some("logs go to the journal, which bounds them"),
+        "syslog" => Some("logs go to syslog, which keeps what it is told to"),
+        "gelf" | "fluentd" | "awslogs" | "splunk" | "gcplogs" => Some("logs go to a collector, not to a file of Docker"),
+        _ => None,
+    }
+}
+
+/// Whether Docker takes it for a size above 0: figures with a fraction, one blank, k to p, `b` or `ib`; in any case.
+fn is_size(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    let figures = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = text.strip_prefix(figures).unwrap_or_default();
+    let unit = unit.strip_prefix(' ').unwrap_or(unit);
+    let unit = unit.strip_suffix('b').map_or(unit, |unit| unit.strip_suffix('i').unwrap_or(unit));
+    let factor = match unit {
+        "" => 1.0,
+        "k" => 1e3,
+        "m" => 1e6,
+        "g" => 1e9,
+        "t" => 1e12,
+        "p" => 1e15,
+        _ => return false,
+    };
+    let plain = figures.starts_with(|c: char| c.is_ascii_digit()) && figures.chars().all(|c| c.is_ascii_digit() || c == '.');
+    // Docker cuts what is below one byte off.
+    plain && figures.parse::<f64>().is_ok_and(|size| size * factor >= 1.0)
 }
 
 #[cfg(test)]
@@ -150,7 +199,14 @@ mod tests {
 
     #[test]
     fn what_is_bounded_or_goes_elsewhere_is_left_alone() {
-        assert_eq!(judge(r#"{"log-driver":"local"}"#).unwrap(), Judged::Elsewhere("local".to_owned()));
+        for driver in ["none", "local", "journald", "syslog", "gelf", "fluentd", "awslogs", "splunk", "gcplogs"] {
+            let judged = judge(&format!("{{\"log-driver\":{driver:?}}}")).unwrap();
+            assert!(matches!(judged, Judged::Elsewhere(_)), "{driver}: {judged:?}");
+        }
+        assert_eq!(judge(r#"{"log-driver":"loki"}"#).unwrap(), Judged::Unknown("loki".to_owned()), "nobody knows its bounds");
+        assert_eq!(judge(r#"{"log-driver":"","log-opts":{"max-size":"1m"}}"#).unwrap(), Judged::Bound);
+        let Judged::Boundless { content, .. } = judge(r#"{"log-driver":""}"#).unwrap() else { panic!("bounded") };
+        assert!(content.contains("\"log-driver\": \"json-file\""), "{content}");
         assert_eq!(judge(r#"{"log-driver":"json-file","log-opts":{"max-size":"1m"}}"#).unwrap(), Judged::Bound);
     }
 
@@ -160,6 +216,23 @@ mod tests {
             ["{", "[]", "{\"log-driver\": 3}", "{\"log-opts\": []}", "{\"log-opts\": {\"max-size\": 10}}", "{\"a\":1,\"a\":2}"]
         {
             assert!(judge(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_size_that_docker_does_not_take_is_no_bound() {
+        for size in ["1", "10m", "10M", "1.5g", "10 mb", "64KiB", "0.5k", "2p", "7b"] {
+            assert_eq!(judge(&format!(r#"{{"log-opts":{{"max-size":"{size}"}}}}"#)).unwrap(), Judged::Bound, "{size}");
+        }
+        for size in
+            ["10x", "0", "0m", "0.5", "-5m", "m", "ten", "10mm", "10i", "10  m", "1e3", ".5m", "1..5m", "+1m", "infm", " "]
+        {
+            let judged = judge(&format!(r#"{{"log-opts":{{"max-size":"{size}"}}}}"#));
+            assert!(matches!(&judged, Err(Fault::Size(told)) if told == size), "{size}: {judged:?}");
+        }
+        for none in ["", "-1"] {
+            let judged = judge(&format!(r#"{{"log-opts":{{"max-size":"{none}"}}}}"#)).unwrap();
+            assert!(matches!(judged, Judged::Boundless { .. }), "{none}: {judged:?}");
         }
     }
 }

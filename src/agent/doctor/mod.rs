@@ -303,9 +303,10 @@ fn put_back(host: &dyn Host, path: &str, backup: Option<&str>) -> String {
     }
 }
 
-/// `systemctl enable` or `disable`, as a person types it: on a machine that does not run, only its files are changed.
+/// `systemctl enable`, `disable` or `unmask`, as a person types it: on a machine that does not run, only its files are changed.
 fn systemctl(host: &dyn Host, verb: &str, unit: &str) -> String {
     match host.runs() {
+        true if verb.starts_with("unmask") => format!("sudo systemctl {verb} {unit}"),
         true => format!("sudo systemctl {verb} --now {unit}"),
         false => format!("sudo systemctl --root={} {verb} {unit}", quoted(&host.shown("/"))),
     }
@@ -326,9 +327,34 @@ fn undo_of_file(host: &dyn Host, path: &str) -> Option<String> {
 pub const BACKUP: &str = ".before-bramble";
 
 /// A word of a command line, for a shell.
-fn quoted(word: &str) -> String {
+#[must_use]
+pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@=,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    if !word.contains(unprintable) {
+        return format!("'{}'", word.replace('\'', r"'\''"));
+    }
+    // What a terminal must not get raw, bash takes by its bytes.
+    let letter = |c: char| match c {
+        '\'' | '\\' => format!("\\{c}"),
+        c if unprintable(c) => c.to_string().bytes().map(|byte| format!("\\{byte:03o}")).collect(),
+        c => c.to_string(),
+    };
+    format!("$'{}'", word.chars().map(letter).collect::<String>())
+}
+
+/// What does something to a terminal that is not a letter: control characters, and those that turn the direction of text.
+fn unprintable(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A line for a terminal: names on a card are anybody's.
+#[must_use]
+pub fn printable(line: &str) -> String {
+    let letter = |c: char| if unprintable(c) { c.escape_default().to_string() } else { c.to_string() };
+    line.chars().map(letter).collect()
 }
 
 /// Whether this is a Raspberry Pi, by its device tree, or by the boot files of one whose card is looked at.

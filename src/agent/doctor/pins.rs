@@ -33,7 +33,10 @@ pub fn look(host: &dyn Host) -> Finding {
     });
     match given || member {
         true => Finding::ok(ID, format!("the agent's user {user:?} is in the group {GROUP}")),
-        false => found(format!("the agent's user {user:?} is not in the group {GROUP}"))
-            .todo(format!("sudo usermod -aG {GROUP} {user} && sudo systemctl restart {}", super::agent_unit::UNIT)),
+        false => found(format!("the agent's user {user:?} is not in the group {GROUP}")).todo(format!(
+            "sudo usermod -aG {GROUP} {} && sudo systemctl restart {}",
+            super::quoted(user),
+            super::agent_unit::UNIT
+        )),
     }
 }

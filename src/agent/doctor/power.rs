@@ -18,7 +18,8 @@ pub fn look(host: &dyn Host) -> Finding {
             true => {
                 Finding::unseen(ID, "the firmware does not tell here of supply and heat (a kernel that is not Raspberry Pi's)")
             }
-            false => Finding::absent(ID, "no sensor for the supply here"),
+            false if host.runs() => Finding::absent(ID, "no sensor for the supply here"),
+            false => Finding::absent(ID, "how the supply is, is seen only where it runs"),
         };
     };
     let is = |bit: u32| bits & (1 << bit) != 0;

@@ -53,7 +53,8 @@ pub fn look(host: &dyn Host) -> Finding {
             .is_some_and(|text| settings(&text).any(|line| line.split_ascii_whitespace().nth(2) == Some("swap")));
         let permanent =
             if fstab { ", and take its line out of /etc/fstab" } else { "; at the next boot nothing known switches it on again" };
-        return swaps().todo(format!("sudo swapoff {}{permanent}", active.join(" "))).undoable(undo(host));
+        let names = active.iter().map(|name| super::quoted(name)).collect::<Vec<_>>().join(" ");
+        return swaps().todo(format!("sudo swapoff {names}{permanent}")).undoable(undo(host));
     }
     match host.read("/proc/swaps").text() {
         Some(text) if text.lines().skip(1).any(|line| !line.trim().is_empty()) => Finding::ok(ID, "swap is not on a card"),

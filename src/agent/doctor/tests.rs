@@ -8,6 +8,7 @@ use super::run::mend;
 use super::*;
 use crate::agent::exec::ExecError;
 
+mod cut;
 mod fixture;
 
 use fixture::{ENABLED, Fixture, LINE, NOTICE, SWAPS};
@@ -201,8 +202,13 @@ fn a_clock_that_nobody_sets_is_set() {
     card.without("run").disabled("systemd-timesyncd.service").is(clock::ID, State::Problem, "nothing sets it");
     card.is_mended_and_undone(clock::ID);
     assert_eq!(card.ran().first().map(String::as_str), Some("systemctl --root=ROOT enable systemd-timesyncd.service"));
+    // Its board is not seen: it may be a Pi 5, which has a battery clock.
+    assert_eq!(card.finds(clock::ID).what, "nothing sets it from the network");
+    card.file("run/systemd/timesync/synchronized", "").is(clock::ID, State::Problem, "nothing sets it");
     card.link("etc/systemd/system/systemd-timesyncd.service", "/dev/null");
     assert!(card.finds(clock::ID).fix.contains("unmask"));
+    let (wifi, power) = (Fixture::new(Life::Still).finds(wifi::ID), Fixture::new(Life::Still).finds(power::ID));
+    assert!([&wifi, &power].iter().all(|seen| seen.what.ends_with("is seen only where it runs")), "{wifi:?} {power:?}");
 }
 
 #[test]
@@ -238,7 +244,8 @@ fn a_wifi_chip_that_dozes_is_kept_awake() {
     let pi = Fixture::sound(Life::Still);
     pi.without("usr/sbin/NetworkManager").without("usr/sbin/iw").is(wifi::ID, State::Warning, "nothing keeps");
     assert!(pi.finds(wifi::ID).acts(&[]).is_empty());
-    pi.without("sys/class/net/wlan0").is(wifi::ID, State::Absent, "no Wi-Fi");
+    pi.without("sys/class/net/wlan0").is(wifi::ID, State::Absent, "seen only where it runs");
+    Fixture::new(Life::Runs).is(wifi::ID, State::Absent, "no Wi-Fi");
     // A PC: what its driver does is not known here.
     let pc = Fixture::new(Life::Runs);
     pc.file("sys/class/net/wlp1s0/phy80211/x", "").is(wifi::ID, State::Unseen, "`iw` is not here");
@@ -291,6 +298,10 @@ fn swap_on_the_card_is_switched_off() {
     {
         pi.file("proc/swaps", &format!("{SWAPS}{device} partition\t2097148\t\t0\t\t100\n")).is(swap::ID, state, "");
     }
+    // A name of two words, and one that would be heard by the terminal.
+    let odd = Fixture::sound(Life::Runs);
+    odd.file("proc/swaps", &format!("{SWAPS}/var/my\\040swap file 9 0 -2\n/var/x\\033 file 9 0 -3\n"));
+    assert!(odd.finds(swap::ID).fix.starts_with(r"sudo swapoff '/var/my swap' $'/var/x\033'; "), "{:?}", odd.finds(swap::ID));
     // The root file system under its old name.
     pi.file("proc/mounts", "/dev/root / ext4 rw 0 0\n").file("proc/swaps", &with_file).is(swap::ID, State::Ok, "");
     pi.link("dev/disk/by-partuuid/4e639091-02", "../../mmcblk0p2").is(swap::ID, State::Warning, "/var/swap");
@@ -513,6 +524,16 @@ fn a_data_folder_that_is_full_or_read_only_is_told() {
     .file("mnt/ssd/x", "")
     .file("proc/mounts", "/dev/mmcblk0p2 / ext4 ro 0 0\n/dev/sda1 /mnt/ssd ext4 rw 0 0\n")
     .is(data_dir::ID, State::Ok, "/mnt/ssd can be written");
+    // Not there yet, and right below the root: the root counts. Of a boot partition alone it does not.
+    for (card, state) in [(Fixture::sound(Life::Still), State::Ok), (Fixture::new(Life::Still), State::Absent)] {
+        for folder in ["/bramble-data", "/bramble-data/a/b", "/"] {
+            card.unit("bramble-agent.service", &format!("[Service]\nExecStart=/usr/bin/bramble agent --data-dir {folder}\n"));
+            let folder =
+                data_dir::look(&WithRoom(card.tree(), Room { total_bytes: 9, available_bytes: 9, files: 9, files_free: 9 }));
+            // The unit lies in `/usr`, and that is all that the second one has.
+            assert_eq!(folder.state, state, "{folder:?}");
+        }
+    }
     for word in ["--data-dir=/mnt/other", "--data-dir=\"/mnt/other/\""] {
         pi.file(
             "etc/systemd/system/bramble-agent.service.d/b.conf",
@@ -531,7 +552,47 @@ fn an_agent_that_does_not_start_at_boot_is_told() {
     pi.link("etc/systemd/system/bramble-agent.service", "/dev/null").is(agent_unit::ID, State::Warning, "masked");
     pi.without("etc/systemd/system/bramble-agent.service").without("usr/lib/systemd/system/bramble-agent.service");
     pi.is(agent_unit::ID, State::Warning, "not installed");
+    let card = Fixture::sound(Life::Still);
+    card.without("usr/lib/systemd/system/bramble-agent.service").is(agent_unit::ID, State::Warning, "not installed");
+    let fix = card.finds(agent_unit::ID).fix;
+    assert!(
+        fix.contains(" to /dev/shm/") && fix.contains("sudo systemctl --root=/dev/shm/"),
+        "of the card, not of this machine: {fix}"
+    );
     Fixture::new(Life::Runs).file("etc/x", "").is(agent_unit::ID, State::Absent, "");
+}
+
+#[test]
+fn a_unit_file_of_0_bytes_is_masked_and_the_way_out_is_told() {
+    let unit = "bramble-agent.service";
+    let [etc, run, usr] = ["etc", "run", "usr/lib"].map(|folder| format!("{folder}/systemd/system/{unit}"));
+    for (void, fix) in [
+        (&etc, "sudo systemctl unmask bramble-agent.service && sudo systemctl enable --now bramble-agent.service"),
+        (&run, "sudo systemctl unmask --runtime bramble-agent.service && sudo systemctl enable --now bramble-agent.service"),
+        (&usr, "bramble-agent.service, then install bramble-agent.service again: no other file has it"),
+    ] {
+        let pi = Fixture::sound(Life::Runs);
+        pi.file(void, "").is(agent_unit::ID, State::Warning, "has 0 bytes, which masks the unit");
+        assert!(pi.finds(agent_unit::ID).fix.ends_with(fix), "{:?}", pi.finds(agent_unit::ID));
+        assert!(pi.finds(agent_unit::ID).acts(&[]).is_empty());
+        // A blank line is no mask; a link is one, whatever folder it is in.
+        pi.file(void, "\n").is(agent_unit::ID, State::Ok, "").without(void);
+        pi.link(void, "/dev/null").is(agent_unit::ID, State::Warning, "masks the unit").without(void);
+    }
+    // The strongest file counts: this one is not masked.
+    let pi = Fixture::sound(Life::Runs);
+    pi.file(&usr, "").file(&run, "").file(&etc, "[Unit]\n").is(agent_unit::ID, State::Ok, "");
+    // Docker and the clock: nothing is enabled that cannot be.
+    for (id, unit) in [(docker::ID, "docker.service"), (clock::ID, "systemd-timesyncd.service")] {
+        let card = Fixture::sound(Life::Still);
+        card.file(&format!("etc/systemd/system/{unit}"), "");
+        assert!(card.finds(id).state.is_wrong() && card.finds(id).acts(&[]).is_empty(), "{:?}", card.finds(id));
+        let lifted = format!(
+            "has 0 bytes, which masks the unit: sudo systemctl --root={}/ unmask {unit} && ",
+            card.folder.path().display()
+        );
+        assert!(card.finds(id).fix.contains(&lifted), "{:?}", card.finds(id));
+    }
 }
 
 #[test]
@@ -612,4 +673,6 @@ fn names_are_there_once_and_words_for_a_shell_are_quoted() {
     assert!(names.iter().all(|name| name.len() <= 15), "a column of the table");
     assert_eq!(quoted("/media/a b/it's"), r"'/media/a b/it'\''s'");
     assert_eq!(quoted("/boot/x.txt"), "/boot/x.txt");
+    assert_eq!(quoted("/a\u{1b}[2J\n'\\\u{202e}é"), r"$'/a\033[2J\012\'\\\342\200\256é'");
+    assert_eq!(printable("a\u{1b}[31m b\u{7}\u{9b}\nc\té\u{202e}"), r"a\u{1b}[31m b\u{7}\u{9b}\nc\té\u{202e}");
 }

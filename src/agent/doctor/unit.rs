@@ -2,7 +2,7 @@
 //!
 //! Source: systemd.unit(5), "Unit File Load Path" and the folders `NAME.wants`, `NAME.requires` and `NAME.d`.
 
-use super::{Host, settings};
+use super::{Host, Seen, settings};
 
 /// Where units lie, the strongest first.
 const FOLDERS: &[&str] = &[
@@ -13,16 +13,64 @@ const FOLDERS: &[&str] = &[
     "/lib/systemd/system",
 ];
 
-/// Whether there is such a unit, and nobody has masked it.
+/// Whether there is such a unit, and nothing masks it.
 #[must_use]
 pub fn installed(host: &dyn Host, unit: &str) -> bool {
-    !masked(host, unit) && FOLDERS.iter().any(|folder| host.exists(&format!("{folder}/{unit}")))
+    mask(host, unit).is_none() && FOLDERS.iter().any(|folder| host.exists(&format!("{folder}/{unit}")))
 }
 
-/// Whether it was switched off for good.
+/// A file that keeps systemd from loading a unit: a link to `/dev/null`, or one of 0 bytes, as a power cut leaves them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mask<'a> {
+    unit: &'a str,
+    folder: &'static str,
+    empty: bool,
+    /// A weaker folder has the unit itself.
+    covers: bool,
+}
+
+/// What masks a unit; of several files of its name the strongest counts.
 #[must_use]
-pub fn masked(host: &dyn Host, unit: &str) -> bool {
-    FOLDERS.iter().take(2).any(|folder| host.link(&format!("{folder}/{unit}")).as_deref() == Some("/dev/null"))
+pub fn mask<'a>(host: &dyn Host, unit: &'a str) -> Option<Mask<'a>> {
+    let mut there = FOLDERS.iter().filter(|folder| host.exists(&format!("{folder}/{unit}")));
+    let void = |folder: &str| {
+        let path = format!("{folder}/{unit}");
+        let empty = host.read(&path) == Seen::Text(String::new());
+        (empty || host.link(&path).as_deref() == Some("/dev/null")).then_some(empty)
+    };
+    let folder = there.next()?;
+    let empty = void(folder)? && host.link(&format!("{folder}/{unit}")).is_none();
+    Some(Mask { unit, folder, empty, covers: there.any(|folder| void(folder).is_none()) })
+}
+
+impl Mask<'_> {
+    fn path(&self, host: &dyn Host) -> String {
+        host.shown(&format!("{}/{}", self.folder, self.unit))
+    }
+
+    /// What is seen, without full stop.
+    #[must_use]
+    pub fn seen(&self, host: &dyn Host) -> String {
+        match self.empty {
+            true => format!("{} has 0 bytes, which masks the unit", self.path(host)),
+            false => format!("{} masks the unit", self.path(host)),
+        }
+    }
+
+    /// What takes it away and has the unit start at boot.
+    #[must_use]
+    pub fn lifted(&self, host: &dyn Host) -> String {
+        // systemctl(1): `unmask` takes it from `/etc`, with `--runtime` from `/run`, and from nowhere else.
+        let unmask = match self.folder {
+            "/etc/systemd/system" => super::systemctl(host, "unmask", self.unit),
+            "/run/systemd/system" => super::systemctl(host, "unmask --runtime", self.unit),
+            _ => format!("sudo rm {}", super::quoted(&self.path(host))),
+        };
+        match self.covers {
+            true => format!("{unmask} && {}", super::systemctl(host, "enable", self.unit)),
+            false => format!("{unmask}, then install {} again: no other file has it", self.unit),
+        }
+    }
 }
 
 /// Whether something that is reached at boot wants it.

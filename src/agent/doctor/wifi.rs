@@ -22,7 +22,8 @@ pub fn look(host: &dyn Host) -> Finding {
         |name: &String| ["wireless", "phy80211"].iter().any(|what| host.exists(&format!("/sys/class/net/{name}/{what}")));
     let links: Vec<String> = host.list("/sys/class/net").into_iter().filter(wireless).collect();
     if links.is_empty() {
-        return Finding::absent(ID, "no Wi-Fi link here");
+        let what = if host.runs() { "no Wi-Fi link here" } else { "which network links there are is seen only where it runs" };
+        return Finding::absent(ID, what);
     }
     let told = links.iter().filter_map(|link| Some((link, host.ask("iw", &["dev", link, "get", "power_save"])?)));
     let (on, off): (Vec<_>, Vec<_>) = told.partition(|(_, words)| words.to_lowercase().contains("power save: on"));

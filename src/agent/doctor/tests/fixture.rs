@@ -138,8 +138,9 @@ impl Fixture {
         self
     }
 
+    /// A unit; one of 0 bytes would be masked.
     pub(super) fn unit(&self, name: &str, text: &str) -> &Self {
-        self.file(&format!("usr/lib/systemd/system/{name}"), text)
+        self.file(&format!("usr/lib/systemd/system/{name}"), &format!("# A unit.\n{text}"))
     }
 
     pub(super) fn enabled(&self, unit: &str) -> &Self {
