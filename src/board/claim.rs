@@ -74,7 +74,7 @@ pub(super) fn with_pins(claims: &[Claim], chips: &[String]) -> Vec<Claim> {
     claims.iter().flat_map(|claim| std::iter::once(claim.clone()).chain(pins(claim))).collect()
 }
 
-/// Claims of what this header does not have: a pin, a bus. `chips` as in [`with_pins`], which made the claims whole.
+/// Claims of what this header does not have: a pin, an SPI bus. `chips` as in [`with_pins`], which made the claims whole.
 pub(super) fn missing(claims: &[Claim], header: &[u8], chips: &[String]) -> Vec<Fault> {
     let missing = claims.iter().filter_map(|claim| match claim.resource {
         Resource::Pin(pin) if !header.contains(&pin) => Some(claim.fault(format!("this board's header has no pin {pin}"))),
@@ -84,9 +84,6 @@ pub(super) fn missing(claims: &[Claim], header: &[u8], chips: &[String]) -> Vec<
             device.select,
             chips.join(" or ")
         ))),
-        Resource::I2cBus(bus) if !i2c::is_there(bus, chips) => {
-            Some(claim.fault(format!("this board has no i2c-{bus} on its header (its GPIO chip is {})", chips.join(" or "))))
-        }
         _ => None,
     });
     missing.collect()

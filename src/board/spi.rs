@@ -32,7 +32,7 @@ pub(super) const BCM2711: &str = "pinctrl-bcm2711";
 pub(super) const RP1: &str = "pinctrl-rp1";
 
 /// Whether this is the label of a Pi's chip.
-pub(super) fn is_known(chip: &str) -> bool {
+fn is_known(chip: &str) -> bool {
     [BCM2835, BCM2711, RP1].contains(&chip)
 }
 

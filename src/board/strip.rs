@@ -204,7 +204,7 @@ fn driver(keys: &mut Keys<'_, '_>, kind: Kind, claims: &mut Vec<Claim>) -> Optio
 }
 
 fn address(keys: &mut Keys<'_, '_>, usual: u8, claims: &mut Vec<Claim>) -> Option<I2cAddress> {
-    const BUS: &str = "the number of an I2C bus that a Pi has on its header, 0 to 6, like 1 for /dev/i2c-1";
+    const BUS: &str = "the number of an I2C bus, 0 to 31, like 1 for /dev/i2c-1";
     let table = keys.line;
     let else_usual = |found: Option<Found<u8>>, usual| found.unwrap_or(Found { value: usual, line: table });
     let bus = else_usual(keys.found("i2c", BUS, whole::<u8>(0..=i2c::HIGHEST)), 1);
