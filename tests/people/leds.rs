@@ -331,13 +331,13 @@ fn board_and_hat_files_are_checked_whole_and_a_machine_without_pins_says_so() {
     leds(&["check", "rpi-4b"]).says(0, &["rpi-4b is a board file: Raspberry Pi 4 Model B (rpi-4b), 2 LEDs"]);
     leds(&["check", "plain", "blinkt", "rpi-5"]).says(0, &["8 LEDs", "2 LEDs", "they go together on board rpi-5\n"]);
     let own = home.path().join("own.toml");
-    let chip = "kind = 'hat'\nname = 'own'\ntitle = 'Own'\n[[strip]]\ndriver = 'pca9554'\ncolour = 'red'\nbits = [0]\ni2c = 3\n";
+    let chip = "kind = 'hat'\nname = 'own'\ntitle = 'Own'\n[[strip]]\ndriver = 'ws2812'\npixels = 2\nspi = '3.0'\n";
     std::fs::write(&own, chip).unwrap();
     let own = own.display().to_string();
     leds(&["check", &own, "rpi-4b"]).says(0, &["they go together on board rpi-4b"]);
     let told = leds(&["check", &own, "rpi-3b"]);
     told.fails(2, "HAT \"own\" does not go on board \"rpi-3b\"", "leds.hats");
-    told.says(2, &["line 8: strip number 1: i2c: this board has no i2c-3"]);
+    told.says(2, &["line 7: strip number 1: spi: this board has no spidev3.0"]);
     if !std::path::Path::new("/proc/device-tree/model").exists() {
         leds(&["check", &own]).says(0, &["it goes on generic, rpi-400, rpi-4b,", "not on rpi-1,"]);
         leds(&["check", "plain", "blinkt"]).says(0, &["they go together on every board that comes with Bramble"]);
