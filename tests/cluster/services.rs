@@ -14,9 +14,11 @@ fn served(cluster: &Cluster, service: &str, ready: usize) -> Vec<String> {
             slices["items"].as_array().into_iter().flatten().filter_map(|slice| slice["endpoints"].as_array()).flatten();
         let of_ready = endpoints.filter(|endpoint| endpoint["conditions"]["ready"] == true);
         let found: Vec<String> = of_ready.filter_map(|endpoint| endpoint["addresses"][0].as_str().map(str::to_owned)).collect();
-        let told = cluster.get(&["endpoints", service]);
-        let addresses = told["subsets"][0]["addresses"].as_array().map_or(0, Vec::len);
-        if (found.len(), addresses) == (ready, ready) { Ok(found) } else { Err(format!("{slices} {told}")) }
+        // In the first moment there is none of this name.
+        let all = cluster.get(&["endpoints"]);
+        let told = all["items"].as_array().into_iter().flatten().find(|told| told["metadata"]["name"] == service);
+        let addresses = told.and_then(|told| told["subsets"][0]["addresses"].as_array()).map_or(0, Vec::len);
+        if (found.len(), addresses) == (ready, ready) { Ok(found) } else { Err(format!("{slices} {told:?}")) }
     })
 }
 
