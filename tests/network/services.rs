@@ -72,14 +72,20 @@ impl World {
     }
 
     fn refuses(&self, from: &str, to: &str) {
-        let at = Instant::now();
         for protocol in ["tcp", "udp"] {
-            let said = self.ask(from, protocol, to);
+            let ask = || (Instant::now(), self.ask(from, protocol, to));
+            let (mut at, mut said) = ask();
+            // By ICMP a kernel says so only as often as its own limit has it (net.ipv6.icmp.ratelimit): asked later it says so again.
+            for _ in 0..3 {
+                if protocol == "udp" && said == "operation would block" {
+                    (at, said) = ask();
+                }
+            }
             // What the host itself sends fails in its own hands.
             let own = from == "node" && protocol == "udp" && said == "permission denied";
             assert!(own || said == "connection refused", "{protocol} from {from} to {to}: {said}");
+            assert!(at.elapsed() < Duration::from_millis(1500), "{:?}", at.elapsed());
         }
-        assert!(at.elapsed() < Duration::from_millis(1500), "{:?}", at.elapsed());
     }
 }
 
