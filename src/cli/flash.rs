@@ -21,7 +21,7 @@ pub(super) struct Args {
     /// A Raspberry Pi OS image (.img, .img.xz, .img.gz), a card (/dev/…), or the folder where a card's boot partition is mounted
     #[arg(value_name = "IMAGE|DEVICE|DIR")]
     target: PathBuf,
-    // clap takes the placeholder in a help text for a line break, and in the name of a value for what it is.
+    // The braces stand in the value's name: in a help text clap makes a line break of them.
     /// Leaves the image as it is and writes to this file or card; with --count the number goes where the braces are
     #[arg(short, long, value_name = "FILE|DEVICE|FILE-{n}")]
     output: Option<PathBuf>,

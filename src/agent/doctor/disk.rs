@@ -186,7 +186,7 @@ impl Tree {
                 }
                 let beside = real.with_file_name(name);
                 if let Err(source) = replace(&*self.disk, &beside, bytes, Some(like)) {
-                    // The name was free: what has it now is ours.
+                    // The name was free: what has it now is ours. One that stays is in nobody's way, and the fault is told below.
                     let _ = self.disk.remove(&beside);
                     return Err(failed("keep a copy as", &beside)(source));
                 }
@@ -196,7 +196,7 @@ impl Tree {
         if let Err(source) = replace(&*self.disk, &real, content, old.as_ref().map(|(_, like)| like)) {
             // The sync of the folder comes after the rename, and may fail too.
             let changed = self.whole(path).is_ok_and(|(now, _)| now == content);
-            // What fails here leaves a copy that harms nobody.
+            // That the write failed is told in any case. Where this fails too, the copy stays, for whoever looks after it by hand.
             let _ = match backup {
                 Some((beside, _)) if changed => self.disk.rename(&beside, &real),
                 Some((beside, _)) => self.disk.remove(&beside),

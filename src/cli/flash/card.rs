@@ -56,6 +56,7 @@ pub(super) fn free_device(args: &Args, name: &str, wanted: Option<u64>) -> Resul
     }
     let loses = if wanted.is_some() { "ALL that is on it is lost" } else { "its boot partition is changed" };
     say(&format!("{}: {loses}. Type {name} to go on: ", device.title()));
+    // With nobody who reads or answers, the answer is empty: nothing is written.
     let _ = std::io::stdout().flush();
     let mut answer = String::new();
     let _ = std::io::stdin().lock().read_line(&mut answer);
@@ -173,8 +174,10 @@ struct Kept(Option<PathBuf>);
 
 impl Kept {
     fn done(self) {
-        if let Some(dir) = self.0 {
-            let _ = std::fs::remove_dir_all(dir);
+        if let Some(dir) = self.0
+            && let Err(error) = std::fs::remove_dir_all(&dir)
+        {
+            say(&format!("the node's key is on the card, and still in {} as well: remove it ({error})\n", dir.display()));
         }
     }
 

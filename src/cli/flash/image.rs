@@ -84,6 +84,7 @@ pub(super) fn from_image(work: &Work, packing: Packing, jobs: &[(PathBuf, &Setti
         Ok(())
     })();
     if packing != Packing::None {
+        // It has nothing of the node in it: one that stays costs room, and the next time is written over.
         let _ = std::fs::remove_file(&unpacked);
     }
     result

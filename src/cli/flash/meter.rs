@@ -24,6 +24,7 @@ impl Meter {
         let mib = |bytes: u64| bytes >> 20;
         let text = format!("{}: {} of {} MiB, {percent} %", self.what, mib(done), mib(all));
         crate::cli::print(&if self.terminal { format!("\r\x1b[2K{text}") } else { format!("{text}\n") });
+        // A terminal that is gone needs no meter.
         let _ = std::io::stdout().flush();
     }
 

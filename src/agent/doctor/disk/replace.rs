@@ -77,7 +77,7 @@ pub fn replace(disk: &dyn Disk, path: &Path, content: &[u8], like: Option<&std::
     let beside = path.with_file_name(beside);
     let written = write_beside(disk, &beside, content, like).and_then(|()| disk.rename(&beside, path));
     if written.is_err() {
-        // Half of a file on a full disk is in the way of everybody.
+        // Half of a file on a full disk is in the way of everybody. Where it cannot go, the next write takes it away first.
         let _ = disk.remove(&beside);
     }
     written?;
