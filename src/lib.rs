@@ -62,6 +62,7 @@ pub mod routes;
 pub mod step;
 pub mod task;
 pub mod telemetry;
+pub mod terminal;
 pub mod tls;
 
 // 1 words

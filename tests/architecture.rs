@@ -22,10 +22,11 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("config", &["error"]),
     ("task", &[]),
     ("telemetry", &["error"]),
+    ("terminal", &[]),
     ("tls", &[]),
     // 1 words
     ("api", &["clock"]),
-    ("board", &["clock", "error"]),
+    ("board", &["clock", "error", "terminal"]),
     ("mdns", &["clock", "error"]),
     // 2 link
     ("link", &["api", "clock", "step", "backoff", "rng", "error"]),
@@ -52,6 +53,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "config",
             "task",
             "telemetry",
+            "terminal",
             "tls",
             "https",
             "pkcs10",
@@ -98,6 +100,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "config",
             "task",
             "telemetry",
+            "terminal",
             "tls",
             "backoff",
             "https",

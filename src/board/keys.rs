@@ -208,8 +208,7 @@ fn told(value: &DeValue<'_>) -> String {
 
 /// A text as it may be told to a terminal: what is no character to be seen is escaped. Lines stay.
 pub(super) fn printable(text: &str) -> String {
-    let escaped = |c: char| if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.to_string() };
-    text.chars().map(escaped).collect()
+    text.split('\n').map(crate::terminal::printable).collect::<Vec<_>>().join("\n")
 }
 
 /// A text of 1 to 200 characters, each of which can be seen.

@@ -8,10 +8,11 @@ use serde::Serialize;
 use crate::agent::doctor::disk::{Done, Life, Tree};
 use crate::agent::doctor::exec::Real;
 use crate::agent::doctor::run::{Visited, mend};
-use crate::agent::doctor::{CHECKS, Finding, Remedy, State, look, printable, quoted};
+use crate::agent::doctor::{CHECKS, Finding, Remedy, State, look};
 use crate::agent::overlay::listing::Thing;
 use crate::agent::overlay::listing::run::{RemoveError, list, sweep};
 use crate::error::{Chain, Report};
+use crate::terminal::{printable, quoted};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]

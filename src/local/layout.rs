@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::Report;
+use crate::terminal::quoted;
 
 /// The data directory of one local cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,23 +103,9 @@ fn home() -> Result<PathBuf, Report> {
     })
 }
 
-/// As a shell takes it.
-#[must_use]
-pub fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%=,".contains(c);
-    if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_told_to_the_user_can_be_pasted_into_a_shell() {
-        for (text, expected) in [("/a/b-1", "/a/b-1"), ("/a b", "'/a b'"), ("it's", r"'it'\''s'"), ("", "''")] {
-            assert_eq!(quoted(text), expected);
-        }
-    }
 
     #[test]
     fn a_relative_directory_is_made_absolute_because_daemons_work_elsewhere() {

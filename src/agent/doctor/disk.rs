@@ -15,8 +15,9 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use self::replace::{Disk, Real, replace};
 use super::exec::Programs;
-use super::{Act, BACKUP, Host, Room, Seen, quoted};
+use super::{Act, BACKUP, Host, Room, Seen};
 use crate::agent::exec::ExecError;
+use crate::terminal::quoted;
 
 pub mod replace;
 

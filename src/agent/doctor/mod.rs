@@ -12,6 +12,8 @@
 
 use serde::Serialize;
 
+use crate::terminal;
+
 pub mod agent_unit;
 pub mod card;
 pub mod clock;
@@ -296,9 +298,9 @@ fn undo(host: &dyn Host, acts: &[Act]) -> String {
 
 fn put_back(host: &dyn Host, path: &str, backup: Option<&str>) -> String {
     // Not onto the link that leads to it.
-    let path = quoted(&host.shown(&host.resolved(path)));
+    let path = terminal::quoted(&host.shown(&host.resolved(path)));
     match backup {
-        Some(backup) => format!("sudo mv {} {path}", quoted(&host.shown(backup))),
+        Some(backup) => format!("sudo mv {} {path}", terminal::quoted(&host.shown(backup))),
         None => format!("sudo rm {path}"),
     }
 }
@@ -308,7 +310,7 @@ fn systemctl(host: &dyn Host, verb: &str, unit: &str) -> String {
     match host.runs() {
         true if verb.starts_with("unmask") => format!("sudo systemctl {verb} {unit}"),
         true => format!("sudo systemctl {verb} --now {unit}"),
-        false => format!("sudo systemctl --root={} {verb} {unit}", quoted(&host.shown("/"))),
+        false => format!("sudo systemctl --root={} {verb} {unit}", terminal::quoted(&host.shown("/"))),
     }
 }
 
@@ -325,37 +327,6 @@ fn undo_of_file(host: &dyn Host, path: &str) -> Option<String> {
 
 /// Behind the name of a file that is kept as it was.
 pub const BACKUP: &str = ".before-bramble";
-
-/// A word of a command line, for a shell.
-#[must_use]
-pub fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@=,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    if !word.contains(unprintable) {
-        return format!("'{}'", word.replace('\'', r"'\''"));
-    }
-    // What a terminal must not get raw, bash takes by its bytes.
-    let letter = |c: char| match c {
-        '\'' | '\\' => format!("\\{c}"),
-        c if unprintable(c) => c.to_string().bytes().map(|byte| format!("\\{byte:03o}")).collect(),
-        c => c.to_string(),
-    };
-    format!("$'{}'", word.chars().map(letter).collect::<String>())
-}
-
-/// What does something to a terminal that is not a letter: control characters, and those that turn the direction of text.
-fn unprintable(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-/// A line for a terminal: names on a card are anybody's.
-#[must_use]
-pub fn printable(line: &str) -> String {
-    let letter = |c: char| if unprintable(c) { c.escape_default().to_string() } else { c.to_string() };
-    line.chars().map(letter).collect()
-}
 
 /// Whether this is a Raspberry Pi, by its device tree, or by the boot files of one whose card is looked at.
 fn is_pi(host: &dyn Host) -> bool {

@@ -1,6 +1,7 @@
 //! Whether the agent may use the GPIO pins: LEDs that a HAT or a board file names hang there.
 
 use super::{Finding, Host, State, is_pi, unit};
+use crate::terminal;
 
 /// This check's name.
 pub const ID: &str = "gpio";
@@ -35,7 +36,7 @@ pub fn look(host: &dyn Host) -> Finding {
         true => Finding::ok(ID, format!("the agent's user {user:?} is in the group {GROUP}")),
         false => found(format!("the agent's user {user:?} is not in the group {GROUP}")).todo(format!(
             "sudo usermod -aG {GROUP} {} && sudo systemctl restart {}",
-            super::quoted(user),
+            terminal::quoted(user),
             super::agent_unit::UNIT
         )),
     }

@@ -5,6 +5,7 @@
 
 use super::medium::{disk_of, is_card, on_card, unescaped};
 use super::{Act, Finding, Host, State, settings, undo_of_file, unit};
+use crate::terminal;
 
 /// This check's name.
 pub const ID: &str = "swap";
@@ -53,7 +54,7 @@ pub fn look(host: &dyn Host) -> Finding {
             .is_some_and(|text| settings(&text).any(|line| line.split_ascii_whitespace().nth(2) == Some("swap")));
         let permanent =
             if fstab { ", and take its line out of /etc/fstab" } else { "; at the next boot nothing known switches it on again" };
-        let names = active.iter().map(|name| super::quoted(name)).collect::<Vec<_>>().join(" ");
+        let names = active.iter().map(|name| terminal::quoted(name)).collect::<Vec<_>>().join(" ");
         return swaps().todo(format!("sudo swapoff {names}{permanent}")).undoable(undo(host));
     }
     match host.read("/proc/swaps").text() {
@@ -67,7 +68,7 @@ pub fn look(host: &dyn Host) -> Finding {
 
 /// Whether `dphys-swapfile` was switched off here or by somebody else is not to be seen; what was written is.
 fn undo(host: &dyn Host) -> Option<String> {
-    let remove = || format!("sudo rm {}", super::quoted(&host.shown(RPI_SWAP)));
+    let remove = || format!("sudo rm {}", terminal::quoted(&host.shown(RPI_SWAP)));
     host.exists(RPI_SWAP).then(|| undo_of_file(host, RPI_SWAP).unwrap_or_else(remove))
 }
 

@@ -3,6 +3,7 @@
 //! Source: systemd.unit(5), "Unit File Load Path" and the folders `NAME.wants`, `NAME.requires` and `NAME.d`.
 
 use super::{Host, Seen, settings};
+use crate::terminal;
 
 /// Where units lie, the strongest first.
 const FOLDERS: &[&str] = &[
@@ -64,7 +65,7 @@ impl Mask<'_> {
         let unmask = match self.folder {
             "/etc/systemd/system" => super::systemctl(host, "unmask", self.unit),
             "/run/systemd/system" => super::systemctl(host, "unmask --runtime", self.unit),
-            _ => format!("sudo rm {}", super::quoted(&self.path(host))),
+            _ => format!("sudo rm {}", terminal::quoted(&self.path(host))),
         };
         match self.covers {
             true => format!("{unmask} && {}", super::systemctl(host, "enable", self.unit)),

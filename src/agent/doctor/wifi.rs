@@ -4,6 +4,7 @@
 //! unless it is told otherwise, and keeps what it is told before the link comes up.
 
 use super::{Act, Finding, Host, State, is_pi, network_manager, undo_of_file};
+use crate::terminal;
 
 /// This check's name.
 pub const ID: &str = "wifi-power-save";
@@ -33,8 +34,8 @@ pub fn look(host: &dyn Host) -> Finding {
         false => host.exists(RULE),
     };
     let undo = || match (host.exists(CONF), host.exists(RULE)) {
-        (true, _) => undo_of_file(host, CONF).or_else(|| Some(format!("sudo rm {}", super::quoted(&host.shown(CONF))))),
-        (_, true) => Some(format!("sudo rm {}", super::quoted(&host.shown(RULE)))),
+        (true, _) => undo_of_file(host, CONF).or_else(|| Some(format!("sudo rm {}", terminal::quoted(&host.shown(CONF))))),
+        (_, true) => Some(format!("sudo rm {}", terminal::quoted(&host.shown(RULE)))),
         _ => None,
     };
     if on.is_empty() && (configured_off || !off.is_empty()) {

@@ -38,8 +38,7 @@ pub(super) fn packed(packing: Packing, path: &Path) -> Report {
 fn quoted(path: &Path) -> String {
     let text = path.to_string_lossy();
     let text = if text.starts_with('-') { format!("./{text}") } else { text.into_owned() };
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@=,".contains(c);
-    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    crate::terminal::quoted(&text)
 }
 
 /// Copies or unpacks the image for each node, and puts the node in.
