@@ -192,6 +192,18 @@ pub(in crate::agent) fn tell_ending(pod: &mut Pod, ids: &[String], out: &mut Vec
     }
 }
 
+/// A container may show that it runs before the engine has answered that it started it: its postStart hook is to come all the same,
+/// and until then it is not ready.
+pub(in crate::agent) fn expect_hook(pod: &mut Pod, after: &ObservedPod) {
+    let (Some((_, About::Start(name))), Some(spec)) = (&pod.flight, &pod.spec) else { return };
+    let hooked = spec.any(name).is_some_and(|container| container.lifecycle.post_start.is_some());
+    let runs = |observed: &ObservedPod, id: &str| observed.containers.iter().any(|run| run.id == id && run.state.is_running());
+    let Some(run) = plan::newest(after, name).filter(|run| hooked && run.state.is_running()) else { return };
+    if !runs(&pod.observed, &run.id) {
+        pod.memory.post_start.entry(run.id.clone()).or_insert(PostStart::Due);
+    }
+}
+
 /// Says when a process of a container was killed for its memory and the container runs on: nothing else would show it. The
 /// word is the one of upstream's node-problem-detector; the kubelet says nothing of it.
 pub(in crate::agent) fn tell_oom(pod: &Pod, after: &ObservedPod, out: &mut Vec<Effect>) {
@@ -334,7 +346,7 @@ pub(in crate::agent) fn learn(pod: &mut Pod, about: About, result: &Result<Done,
             }
             let path = field_path(spec, &name);
             if spec.any(&name).is_some_and(|container| container.lifecycle.post_start.is_some()) {
-                pod.memory.post_start.insert(id.clone(), PostStart::Due);
+                pod.memory.post_start.entry(id.clone()).or_insert(PostStart::Due);
             }
             out.push(event(&spec.pod, path.clone(), Severity::Normal, "Created", format!("Created container: {name}")));
             out.push(event(&spec.pod, path.clone(), Severity::Normal, "Started", format!("Started container {name}")));

@@ -66,6 +66,30 @@ fn a_post_start_hook_holds_up_the_next_container_and_readiness() {
 }
 
 #[test]
+fn a_container_that_is_seen_before_its_start_is_answered_waits_for_its_hook_too() {
+    let mut world = World::new();
+    world.slow = true;
+    world.want(&[hooked_pod("web", "", json!({"postStart": exec()}))]);
+    world.pass(5 * SECOND);
+    let uid = Uid::from("uid-web");
+    let listing = world.listing(&uid);
+    assert!(listing.pods[&uid].containers[0].state.is_running(), "it runs");
+    world.input(Input::Observed(listing));
+    assert!(!world.held.is_empty(), "and the engine has not answered");
+    assert_eq!(condition(world.status("web"), "Ready")["status"], "False");
+    assert_eq!(world.status("web")["containerStatuses"][0]["state"]["waiting"]["reason"], "ContainerCreating");
+    assert!(world.hooks.is_empty());
+    world.slow = false;
+    let held = std::mem::take(&mut world.held);
+    world.answer(held);
+    assert_eq!(condition(world.status("web"), "Ready")["status"], "False");
+    world.hook_ends("app", HookEnd::Done);
+    world.pass(SECOND);
+    assert_eq!(condition(world.status("web"), "Ready")["status"], "True");
+    assert_eq!(world.hooks.len(), 1);
+}
+
+#[test]
 fn a_failed_post_start_hook_ends_its_container_and_the_policy_goes_on() {
     for (policy, phase, starts) in [("Always", "Pending", 2), ("Never", "Failed", 1)] {
         let mut world = World::new();
