@@ -15,7 +15,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::{Cluster, is_ready, signal, skipped, summary, wait_until};
+use support::{Cluster, is_ready, lives, signal, skipped, summary, wait_until};
 
 /// A Pi Zero's processor: what it does not know ends a program by SIGILL.
 const ARMV6: [&str; 3] = ["qemu-arm-static", "-cpu", "arm1176"];
@@ -231,6 +231,10 @@ fn systemd_hears_of_the_agent_for(board: &str) {
     let agent = Running::start(command, &log);
     assert_eq!(hear_until("READY=1"), ["READY=1"]);
     hear_until("WATCHDOG=1");
+    wait_until("its word about the LEDs", SOON, || {
+        let told = std::fs::read_to_string(&log).unwrap();
+        if told.contains("no LEDs") { Ok(()) } else { Err(told) }
+    });
     assert_eq!(agent.end(), Some(0), "{}", std::fs::read_to_string(&log).unwrap());
     hear_until("STOPPING=1");
     let told = std::fs::read_to_string(&log).unwrap();
@@ -254,9 +258,7 @@ fn the_agent_joins_a_master_and_runs_its_pods() {
     // rppal looks for pins.
     let native = cluster.agent_pid("bramble-2");
     signal(native, "TERM");
-    wait_until("the end of the native agent", SOON, || {
-        if Path::new(&format!("/proc/{native}")).exists() { Err(format!("{native} lives")) } else { Ok(()) }
-    });
+    wait_until("the end of the native agent", SOON, || if lives(native) { Err(format!("{native} lives")) } else { Ok(()) });
     let home = cluster.dir.join("nodes/bramble-2");
     let written = std::fs::read_to_string(home.join("agent.toml")).unwrap();
     let config = written.replace("board = \"simulated\"", "board = \"rpi-4b\"\nleds.hats = [\"plain\"]");

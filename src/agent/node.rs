@@ -36,7 +36,7 @@ use super::images::progress::{Progress, Told};
 use super::past::Past;
 use super::pleg;
 use super::pods::image;
-use super::pods::known::{Pod, Severity, event, expect_hook, field_path, hooked, keep_lost, learn, tell_exec_format, tell_oom};
+use super::pods::known::{Pod, Severity, event, expect_start, field_path, hooked, keep_lost, learn, tell_exec_format, tell_oom};
 use super::pods::lifecycle::PodState;
 use super::pods::mount;
 use super::pods::need;
@@ -209,7 +209,7 @@ impl Node {
             pod.memory.dues.retain(|id, _| ids.contains(id));
             pod.memory.kills.retain(|id, _| ids.contains(id));
             pod.memory.post_start.retain(|id, _| ids.contains(id));
-            expect_hook(pod, &after);
+            expect_start(pod, &after);
             if pod.seen {
                 tell_oom(pod, &after, out);
             }

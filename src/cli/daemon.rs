@@ -62,12 +62,13 @@ where
         let stop = CancellationToken::new();
         let (signals, body) = (stop_on_signal(stop.clone()), body(stop.clone()));
         tokio::pin!(body);
-        tokio::select! {
-            result = &mut body => result,
+        // In this order: who can be told that the daemon is ready can stop it.
+        tokio::select! { biased;
             heard = signals => match heard {
                 Ok(()) => body.await,
                 Err(error) => Err(Report::failed("cannot listen for signals").because(error)),
             },
+            result = &mut body => result,
         }
     })
 }

@@ -434,6 +434,8 @@ impl Dispatcher {
         }
         let uid = self.ids.uuid();
         self.write(|view| register::node(view, &info, now, || uid.clone()).into_iter().collect()).await;
+        // What it is told first has the node itself in it.
+        self.look();
         self.net.wants(node, info.network);
         let adopt = self.store.view(|view| {
             let node = view.get(&Key::new(&registry::NODES, "", node));

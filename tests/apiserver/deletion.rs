@@ -86,7 +86,7 @@ fn watches_and_waits_see_what_happens() {
         });
         wait.until("pod/web condition met");
         let mut gone = kubectl.start(&["wait", "--for=delete", "pod/web", "--timeout=20s"]);
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        std::thread::sleep(std::time::Duration::from_secs(1));
         kubectl.run(&["delete", "pod", "web"]).ok();
         gone.until("pod/web condition met");
     });

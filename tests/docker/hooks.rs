@@ -21,7 +21,7 @@ fn with_out(mut pod: Value, out: &Path) -> Value {
 
 /// Writes `NAME-start`, and `NAME-end` when it hears TERM.
 fn diary(name: &str) -> String {
-    format!("echo {name}-start >> /out/log; trap 'echo {name}-end >> /out/log; exit 0' TERM; while :; do sleep 0.1; done")
+    format!("trap 'echo {name}-end >> /out/log; exit 0' TERM; echo {name}-start >> /out/log; while :; do sleep 0.1; done")
 }
 
 fn lines(out: &Path) -> Vec<String> {
@@ -74,10 +74,13 @@ async fn post_start_comes_before_the_next_container_and_pre_stop_before_term() {
     agent.until("pair", "the second has written", |_| lines(out.path()).len() == 3).await;
     assert_eq!(lines(out.path()), ["first-start", "hooked", "second-start"]);
     let begun = Instant::now();
-    agent.want(share(&[deleted_within(pair, 20)])).await;
+    agent.want(share(&[deleted_within(pair, 60)])).await;
     agent.until_gone("pair").await;
-    assert!(begun.elapsed() >= Duration::from_secs(2) && begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
-    assert_eq!(lines(out.path())[3..], ["stopping", "first-end", "second-end"]);
+    assert!(begun.elapsed() >= Duration::from_secs(2) && begun.elapsed() < Duration::from_secs(50), "{:?}", begun.elapsed());
+    // Both hooks begin at once: which container ends first is nobody's promise.
+    let told = lines(out.path())[3..].to_vec();
+    let at = |line: &str| told.iter().position(|told| told == line).unwrap_or_else(|| panic!("{line} in {told:?}"));
+    assert!(told.len() == 3 && at("stopping") < at("first-end") && at("second-end") < 3, "{told:?}");
     agent.kill().await;
 }
 
@@ -86,8 +89,8 @@ fn http_server(status: &str) -> String {
     format!(
         "cat > /tmp/answer <<'END'
 while read line; do line=${{line%?}}; [ -z \"$line\" ] && break; all=\"$all$line|\"; done
-printf 'HTTP/1.0 {status}\\r\\nContent-Length: 0\\r\\n\\r\\n'
 echo \"$all\" >> /out/log
+printf 'HTTP/1.0 {status}\\r\\nContent-Length: 0\\r\\n\\r\\n'
 END
 exec nc -ll -p 8080 -e /bin/sh /tmp/answer"
     )
@@ -139,7 +142,9 @@ async fn a_hook_that_fails_is_said_and_costs_the_container_its_life() {
     }
     let cluster = Cluster::new();
     let agent = Agent::start(&cluster);
-    let mut web = pod("web", &[("app", "exec sleep 1000")]);
+    let mut web = pod("web", &[("app", "trap 'exit 0' TERM; while :; do sleep 0.1; done")]);
+    // A hook that is merely late is another story.
+    web["spec"]["terminationGracePeriodSeconds"] = json!(30);
     web["spec"]["containers"][0]["lifecycle"] = json!({
         "postStart": {"exec": {"command": ["/bin/sh", "-c", "echo its-secret; exit 7"]}},
         "preStop": {"exec": {"command": ["/bin/none"]}},
@@ -181,6 +186,7 @@ async fn sidecars_begin_before_the_others_and_end_after_them_in_reverse_order() 
 
     // A job's sidecar is stopped when the work is done.
     let mut job = never(pod("job", &[("main", "sleep 0.5")]));
+    job["spec"]["terminationGracePeriodSeconds"] = json!(30);
     job["spec"]["initContainers"] = json!([sidecar("one")]);
     std::fs::remove_file(out.path().join("log")).unwrap();
     agent.want(share(&[with_out(job, out.path())])).await;
@@ -202,7 +208,7 @@ async fn who_does_not_hear_term_is_killed_at_the_deadline_and_not_before() {
     let begun = Instant::now();
     agent.want(share(&[deleted_within(deaf, 3)])).await;
     agent.until_gone("deaf").await;
-    assert!(begun.elapsed() >= Duration::from_secs(3) && begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() >= Duration::from_secs(3) && begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     assert_eq!(terminated(&agent.status("deaf"), "app")["exitCode"], 137);
     agent.kill().await;
 }
@@ -266,11 +272,12 @@ async fn a_pod_past_its_deadline_fails_also_when_the_agent_was_away() {
     let cluster = Cluster::new();
     let agent = Agent::start(&cluster);
     let mut job = pod("job", &[("app", "exec sleep 1000")]);
-    job["spec"]["activeDeadlineSeconds"] = json!(3);
     agent.want(share(std::slice::from_ref(&job))).await;
     agent.until_ready("job").await;
     agent.kill().await;
     tokio::time::sleep(Duration::from_secs(3)).await;
+    // Only now, so that it is ready first however slow the engine is.
+    job["spec"]["activeDeadlineSeconds"] = json!(3);
     let agent = Agent::start(&cluster);
     agent.want(share(std::slice::from_ref(&job))).await;
     let status = agent.until("job", "failed", ended).await;

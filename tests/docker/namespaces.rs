@@ -35,7 +35,7 @@ fn said(port: u16) -> Option<String> {
 }
 
 async fn until_said(port: u16, words: &str) {
-    for _ in 0..100 {
+    for _ in 0..1200 {
         if said(port).as_deref() == Some(words) {
             return;
         }
@@ -190,7 +190,7 @@ async fn a_port_of_the_node_leads_to_the_pod_and_to_one_pod_only() {
     let taken = outside.local_addr().unwrap().port();
     agent.want(share(&[serves("third", taken)])).await;
     let words = format!("host port {taken}/TCP is taken by another program on this node");
-    for _ in 0..200 {
+    for _ in 0..1200 {
         if told("third", &words) {
             break;
         }

@@ -86,7 +86,7 @@ async fn a_killed_container_comes_back_and_a_new_agent_adopts_it() {
     let at = |condition: &Value| bramble::api::time::parse(condition["lastTransitionTime"].as_str().unwrap()).unwrap().0;
     let told = second["conditions"].as_array().unwrap();
     for (condition, before) in third["conditions"].as_array_mut().unwrap().iter_mut().zip(told) {
-        assert!(at(condition).abs_diff(at(before)) <= 2000, "{condition} {before}");
+        assert!(at(condition).abs_diff(at(before)) <= 30_000, "{condition} {before}");
         condition["lastTransitionTime"] = before["lastTransitionTime"].clone();
     }
     assert_eq!(third, second);

@@ -48,9 +48,9 @@ async fn a_command_in_a_container_tells_its_code_and_its_words_and_ends_at_its_l
     assert!(missing.output.contains("/no/such"), "{missing:?}");
 
     let begun = tokio::time::Instant::now();
-    let late = exec(&["/bin/sh", "-c", "echo before; sleep 987; echo after"], 2 * second).await.unwrap();
+    let late = exec(&["/bin/sh", "-c", "echo before; sleep 987; echo after"], 5 * second).await.unwrap();
     assert_eq!(late, Executed { exit_code: None, output: "before\n".to_owned() });
-    assert!(begun.elapsed() < 15 * second, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < 60 * second, "{:?}", begun.elapsed());
     // Neither it nor its child is left.
     let mut left = String::new();
     for _ in 0..100 {
@@ -69,7 +69,7 @@ async fn a_command_in_a_container_tells_its_code_and_its_words_and_ends_at_its_l
 }
 
 fn exec_probe(command: &[&str], failures: u32) -> Value {
-    json!({"exec": {"command": command}, "periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": failures})
+    json!({"exec": {"command": command}, "periodSeconds": 1, "timeoutSeconds": 30, "failureThreshold": failures})
 }
 
 fn messages(agent: &Agent, reason: &str) -> Vec<String> {
@@ -102,19 +102,10 @@ async fn readiness_follows_what_http_tcp_and_a_file_say() {
         .collect();
     let shell = |id: &str, script: &str| docker(&["exec", id, "/bin/sh", "-c", script]);
 
-    let end = tokio::time::Instant::now() + Duration::from_secs(20);
-    while !messages(&agent, "Unhealthy")
-        .iter()
-        .any(|text| text == "Readiness probe failed: HTTP probe failed with statuscode: 404")
-    {
-        assert!(tokio::time::Instant::now() < end, "{:#?}", agent.events());
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    for words in ["HTTP probe failed with statuscode: 404", "cat: can't open '/tmp/ok'"] {
+        let said = format!("Readiness probe failed: {words}");
+        agent.until("web", &said, |_| messages(&agent, "Unhealthy").iter().any(|text| text.starts_with(&said))).await;
     }
-    assert!(
-        messages(&agent, "Unhealthy").iter().any(|text| text.starts_with("Readiness probe failed: cat: can't open '/tmp/ok'")),
-        "{:#?}",
-        agent.events()
-    );
     shell(&ids[0], "echo fine > /tmp/www/ok");
     let status = agent.until("web", "one of two ready", |status| status["containerStatuses"][0]["ready"] == true).await;
     assert_eq!(status["containerStatuses"][1]["ready"], false);
@@ -364,7 +355,7 @@ async fn http_https_and_grpc_answers_mean_what_they_mean_upstream() {
         let path = format!("spec.containers{{{name}}}");
         let said =
             || agent.events().into_iter().filter(|event| event.field_path == path).any(|event| event.message.contains(words));
-        let end = tokio::time::Instant::now() + Duration::from_secs(20);
+        let end = tokio::time::Instant::now() + Duration::from_secs(60);
         while !said() {
             assert!(tokio::time::Instant::now() < end, "{name} never said {words}\n{:#?}", agent.events());
             tokio::time::sleep(Duration::from_millis(50)).await;

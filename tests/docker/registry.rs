@@ -29,6 +29,8 @@ pub const PASSWORD: &str = "love?~>~?lace";
 /// `htpasswd -nbBC 5 ada …`
 const HTPASSWD: &str = "ada:$2y$05$gcSyCN1hyWXLXgXELKrh7uGPvr/CBf0uLFecWu3y2V5xou2uBpAVu\n";
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// Who keeps the images looks again after 30 s when the engine has refused a list.
+const LOOKED: Duration = Duration::from_secs(90);
 const STAYS: &str = "trap exit TERM; while true; do sleep 0.1; done";
 
 /// Debian's registry.
@@ -201,11 +203,16 @@ impl Drop for Registry {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let digests = docker(&["images", "--digests", "--format", "{{.ID}} {{.Repository}}"]);
+        // A list that Podman refuses, since another test removes an image at this moment, is no failure of this one.
+        let said = |args: &[&str]| {
+            let output = crate::support::docker_command().args(args).output();
+            output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
+        };
+        let digests = said(&["images", "--digests", "--format", "{{.ID}} {{.Repository}}"]);
         let mine = digests.lines().filter_map(|line| line.split_once(' ')).filter(|(_, name)| name.starts_with(&self.host));
         for (id, _) in mine {
             // The agent is gone by now, its containers not yet.
-            let made_of_it = docker(&["ps", "-aq", "--filter", &format!("ancestor={id}")]);
+            let made_of_it = said(&["ps", "-aq", "--filter", &format!("ancestor={id}")]);
             for container in made_of_it.lines() {
                 let _ = crate::support::docker_command()
                     .args(["rm", "-fv", container])
@@ -310,10 +317,12 @@ async fn a_private_registry_is_shown_the_pods_secrets_one_after_the_other() {
     assert!(second.contains("FailedToRetrieveImagePullSecret: Image pull secret \"odd\" cannot be used"), "{second}");
     // The secret comes: that is a reason to try at once, not after the back-off.
     all.secrets.insert("default/later".into(), registry.login(PASSWORD));
-    let since = std::time::Instant::now();
+    let pulls = || agent.events().iter().filter(|event| event.name == "late" && event.reason == "Pulling").count();
+    let (since, before) = (std::time::Instant::now(), pulls());
     agent.want(all).await;
-    agent.until_ready("late").await;
+    agent.until("late", "fetched again", |_| pulls() > before).await;
     assert!(since.elapsed() < Duration::from_secs(9), "{:?}", since.elapsed());
+    agent.until_ready("late").await;
     let said = format!("{:?}", names.map(|name| (agent.status(name), events_of(&agent, name))));
     assert!(!said.contains("lace") && !said.contains("hunter2"), "{said}");
 }
@@ -379,7 +388,8 @@ async fn what_an_image_is_made_for_is_read_before_it_is_fetched_and_before_it_is
     assert_eq!(registry.fetched("/v2/arms/blobs/"), 0);
     let asked = agent.runtime.image_platforms(&image("arms"), &[]).await.unwrap();
     if Kind::chosen().asks_platforms() {
-        assert_eq!(registry.fetched("/v2/single/blobs/sha256:"), 1, "one configuration, no layer");
+        assert_eq!(registry.fetched(&format!("/v2/single/blobs/{}", digest(&arm("e")))), 0, "no layer");
+        assert!(registry.fetched("/v2/single/blobs/sha256:") >= 1, "its configuration, again at each try");
         assert_eq!(listed(&asked), "linux/arm64 and linux/arm/v7", "what the master is answered");
     } else {
         assert!(asked.is_empty(), "the master is told that nobody knows: {asked:?}");
@@ -554,7 +564,7 @@ async fn images_that_bramble_fetched_go_when_nobody_uses_them_and_others_stay() 
         agent.until_ready(name).await;
     }
     let told = listed.wait_for(|images| images.iter().any(|one| one.names.contains(&image("unused"))));
-    let told = tokio::time::timeout(Duration::from_secs(20), told).await.expect("the node tells of it").unwrap().clone();
+    let told = tokio::time::timeout(LOOKED, told).await.expect("the node tells of it").unwrap().clone();
     // Another test may have one of nothing on this engine.
     let mut own = told.iter().filter(|one| one.names.iter().any(|name| all.contains(name)));
     assert!(own.all(|one| one.size_bytes > 0) && told.len() <= 50, "{told:?}");
@@ -575,7 +585,7 @@ async fn images_that_bramble_fetched_go_when_nobody_uses_them_and_others_stay() 
     agent.until_ready("used").await;
     let (stop, task, mut listed) = keep(&agent.runtime, fetches, &[image("used")]);
     let gone = listed.wait_for(|images| !images.is_empty() && !images.iter().any(|one| one.names.contains(&image("unused"))));
-    tokio::time::timeout(Duration::from_secs(20), gone).await.expect("it is removed").unwrap();
+    tokio::time::timeout(LOOKED, gone).await.expect("it is removed").unwrap();
     let here = docker(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
     assert!(here.lines().any(|name| name == image("theirs")), "somebody else fetched it");
     assert!(here.lines().any(|name| name == image("used")), "a container uses it");

@@ -188,12 +188,7 @@ async fn protection_that_the_host_does_not_have_is_warned_of() {
     agent.want(share(&[web])).await;
     agent.until_ready("web").await;
     // The engine's own word may say that it runs before the order to start it is answered, with its warnings.
-    for _ in 0..100 {
-        if agent.reasons().iter().any(|reason| reason == "Started") {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    agent.until("web", "told to have started", |_| agent.reasons().iter().any(|reason| reason == "Started")).await;
     let warned =
         |words: &str| agent.events().iter().any(|event| event.reason == "RuntimeWarning" && event.message.contains(words));
     assert_ne!(warned("Cannot enforce AppArmor"), host.contains("name=apparmor"), "{host}");

@@ -230,8 +230,9 @@ impl Agent {
                     Some(input) = inbox.recv() => node.handle(clock.now(), input, &mut effects),
                     () = clock.sleep_until(node.next_wake()) => node.wake(clock.now(), &mut effects),
                 }
+                // What one input comes to is seen whole.
+                let mut told = told.lock().unwrap();
                 for effect in effects.drain(..) {
-                    let mut told = told.lock().unwrap();
                     match effect {
                         Effect::Run(order) => orders.try_send(order).unwrap(),
                         Effect::Hook(order) => hooks.try_send(order).unwrap(),

@@ -149,7 +149,7 @@ fn what_people_changed_while_the_cable_was_out_is_obeyed_when_it_is_back_and_not
         all.iter().filter(|(_, _, name)| name.contains(part)).cloned().collect::<Vec<_>>()
     };
     std::thread::scope(|scope| {
-        let out = scope.spawn(|| cable.cut_for(Duration::from_secs(15)));
+        let out = scope.spawn(|| cable.cut_for(Duration::from_secs(30)));
         ready("Unknown");
         cluster.kubectl(&["delete", "deployment", "goes", "--cascade=foreground", "--wait=false"]).expect();
         cluster.kubectl(&["scale", "deployment", "few", "--replicas=1"]).expect();

@@ -240,9 +240,9 @@ impl Machine {
             "-o",
             "LogLevel=ERROR",
             "-o",
-            "ConnectTimeout=60",
+            "ConnectTimeout=300",
         ];
-        wait_until(&format!("ssh does {command:?}"), Duration::from_secs(180), || {
+        wait_until(&format!("ssh does {command:?}"), END, || {
             let output = fixture::said("ssh", &[&options[..], &["anna@127.0.0.1", command]].concat());
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             // 255 is ssh's own: nobody answers yet.
@@ -309,7 +309,7 @@ fn a_card_with_a_certificate_is_a_node_from_its_first_start_and_after_the_next()
         modes,
         "755 root /usr/local/bin/bramble\n600 root /etc/bramble/agent.toml\n700 root /var/lib/bramble-agent\n600 root /var/lib/bramble-agent/pki/node.key\n"
     );
-    let left = machine.ssh("ls /boot/firmware; cat /boot/firmware/user-data; cloud-init status --wait | grep status; sudo passwd -S anna | cut -d' ' -f2");
+    let left = machine.ssh("cloud-init status --wait | grep status; ls /boot/firmware; cat /boot/firmware/user-data; sudo passwd -S anna | cut -d' ' -f2");
     assert!(
         !left.lines().any(|line| line == "bramble" || line.contains("anna"))
             && left.contains("#cloud-config")

@@ -364,6 +364,13 @@ spec:
     {
         let delay = Delay::start(&cluster.segments.hosts.name("router"), Duration::from_millis(50));
         cluster.wait_reaches("one", "three", Duration::from_secs(5));
+        // The service is new: its rules come by the same line.
+        wait_until("the service is known on one", SOON, || {
+            let mut ask = cluster.segments.hosts.run("one", "timeout");
+            ask.args(["5", "busybox", "wget", "-q", "-O", "-", &url]);
+            let said = said(ask);
+            if said.code == 0 { Ok(()) } else { Err(said.err) }
+        });
         let answered: BTreeSet<String> = (0..40).map(|_| cluster.node_gets("one", &url)).collect();
         assert_eq!(answered, HOSTS.map(|(host, _, _)| format!("from-{host}\n")).into(), "all of them serve");
         cluster.wait_ready();

@@ -64,7 +64,7 @@ impl Echo {
                     continue;
                 };
                 let _ = stream.set_nonblocking(false);
-                let _ = stream.set_read_timeout(Some(Duration::from_secs(20)));
+                let _ = stream.set_read_timeout(Some(Duration::from_secs(60)));
                 let mut all = Vec::new();
                 let _ = stream.read_to_end(&mut all);
                 let _ = stream.write_all(&all.len().to_be_bytes());

@@ -156,8 +156,15 @@ fn in_a_guest_both_kinds_reach_each_other_and_the_kernels_goes_on_without_its_ag
     let told = nodes[0].told.borrow().clone();
     nodes[0].run();
     std::thread::sleep(Duration::from_secs(1));
-    // The same device, with the same sessions: there was no other handshake.
-    assert_eq!(device(&nodes[0]).unwrap(), before);
+    // The same device, with the same sessions: there was no other handshake, but where two minutes are over.
+    let mut after = device(&nodes[0]).unwrap();
+    for (key, old) in &before.1.peers {
+        let Some(new) = after.1.peers.get_mut(key) else { continue };
+        if new.handshake.zip(old.handshake).is_some_and(|(new, old)| new.0 - old.0 >= 110_000) {
+            new.handshake = old.handshake;
+        }
+    }
+    assert_eq!(after, before);
     assert_eq!(*nodes[0].told.borrow(), told);
     reaches(&nodes[0], &nodes[2], 10);
     for host in ["one", "two", "three"] {

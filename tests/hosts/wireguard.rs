@@ -260,7 +260,9 @@ fn what_is_forged_is_dropped_and_a_wrong_key_opens_nothing() {
     let other = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
     Arc::make_mut(wrong.peers.get_mut("b").unwrap()).set_at(&["metadata", "annotations", WIREGUARD_KEY], other);
     a.net.send_replace(Arc::new(wrong));
-    std::thread::sleep(Duration::from_millis(500));
+    wait_until("a has the other key", KNOWN, || {
+        if asks(&b.pod, &a.pod_address, 10, SHORT).is_none() { Ok(()) } else { Err(state(a)) }
+    });
     let before = heard();
     assert!(asks(&b.pod, &a.pod_address, 10, SHORT).is_none() && heard() == before);
     assert!(asks(&a.pod, &b.pod_address, 10, SHORT).is_none());

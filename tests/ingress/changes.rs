@@ -129,14 +129,20 @@ async fn a_loopback_endpoint_is_nobody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_lets_answers_go_out_and_cuts_off_what_never_ends() {
-    let slow = Backend::raw(|stream| async move {
-        let mut stream = BufReader::new(stream);
-        let mut line = String::new();
-        stream.read_line(&mut line).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok").await.unwrap();
-        let mut rest = Vec::new();
-        let _ = stream.read_to_end(&mut rest).await;
+    let asked = Arc::new(tokio::sync::Notify::new());
+    let hears = Arc::clone(&asked);
+    let slow = Backend::raw(move |stream| {
+        let hears = Arc::clone(&hears);
+        async move {
+            let mut stream = BufReader::new(stream);
+            let mut line = String::new();
+            stream.read_line(&mut line).await.unwrap();
+            hears.notify_one();
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok").await.unwrap();
+            let mut rest = Vec::new();
+            let _ = stream.read_to_end(&mut rest).await;
+        }
     })
     .await;
     let endless = Backend::silent().await;
@@ -155,7 +161,7 @@ async fn a_stop_lets_answers_go_out_and_cuts_off_what_never_ends() {
         said
     };
     let (good, never) = (tokio::spawn(ask("a.example")), tokio::spawn(ask("b.example")));
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    timeout(SOON, asked.notified()).await.unwrap();
     let begun = std::time::Instant::now();
     world.end().await;
     let took = begun.elapsed();

@@ -6,7 +6,7 @@ use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::support::{Cluster, signal, wait_until};
+use super::support::{Cluster, lives, signal, wait_until};
 use super::terminal::{Heard, bramble};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -204,10 +204,7 @@ impl Anew {
     fn of(cluster: &Cluster, node: &str, settings: &[(&str, &str)]) -> Self {
         let pid = cluster.agent_pid(node);
         signal(pid, "TERM");
-        wait_until("the agent ends", SOON, || {
-            let there = std::path::Path::new(&format!("/proc/{pid}")).exists();
-            if there { Err(format!("{pid} is there")) } else { Ok(()) }
-        });
+        wait_until("the agent ends", SOON, || if lives(pid) { Err(format!("{pid} is there")) } else { Ok(()) });
         let config = cluster.dir.join(format!("nodes/{node}/agent.toml")).display().to_string();
         let mut agent = bramble(cluster.dir.parent().unwrap(), ["agent", "--config", &config]);
         let child = agent.envs(settings.iter().copied()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();

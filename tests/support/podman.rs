@@ -18,6 +18,13 @@ pub struct Podman {
     child: Option<Child>,
 }
 
+/// Writes a file that another test's service may read at this moment.
+fn put(path: &Path, text: &str) {
+    let fresh = path.with_extension(std::process::id().to_string());
+    std::fs::write(&fresh, text).unwrap();
+    std::fs::rename(fresh, path).unwrap();
+}
+
 impl Podman {
     /// A service whose images and containers are those of this folder: what one test imported, the next one has.
     pub fn start(folder: &Path) -> Self {
@@ -37,10 +44,10 @@ impl Podman {
             at("volumes"),
             at("networks"),
         );
-        std::fs::write(folder.join("containers.conf"), engine).unwrap();
+        put(&folder.join("containers.conf"), &engine);
         let storage =
             format!("[storage]\ndriver = \"overlay\"\ngraphroot = \"{}\"\nrunroot = \"{}\"\n", at("root"), at("runroot"));
-        std::fs::write(folder.join("storage.conf"), storage).unwrap();
+        put(&folder.join("storage.conf"), &storage);
         static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         let socket = std::env::temp_dir().join(format!("bramble-podman-{}-{number}.sock", std::process::id()));

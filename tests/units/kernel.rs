@@ -90,7 +90,8 @@ show booted date -u +%Y
 insmod /root/0.ko*; insmod /root/1.ko*
 # systemd put it to when it was built; a time service that finds nobody leaves it so, and other distributions leave 1970.
 date -s '1970-01-01 00:05:00' >/dev/null
-systemctl daemon-reexec; sleep 1
+systemctl daemon-reexec
+until systemctl show --property=Version >/dev/null 2>&1; do sleep 1; done
 show watchdog systemctl show --property=RuntimeWatchdogUSec --property=WatchdogDevice
 systemctl start bramble-master || journalctl -u bramble-master
 token=$(bramble token create --data-dir /var/lib/bramble | sed 's/.*--token //')
@@ -106,7 +107,8 @@ show score cat /proc/$(systemctl show --value --property=MainPID bramble-agent)/
 show master cat /sys/fs/cgroup$(systemctl show --value --property=ControlGroup bramble-master)/memory.max
 date -s '2026-11-30 01:00:00' >/dev/null
 for _ in $(seq 60); do journalctl -u bramble-agent | grep -q 'was set from' && break; sleep 1; done
-sleep 6
+for _ in $(seq 60); do systemctl show --property=StatusText bramble-agent | grep -q '=runs$' && break; sleep 1; done
+for _ in $(seq 60); do bramble node list --data-dir /var/lib/bramble | grep -q ' Ready' && break; sleep 1; done
 show later systemctl show --value --property=StatusText bramble-agent
 show nodes bramble node list --data-dir /var/lib/bramble
 show log journalctl -u bramble-agent -u bramble-master -o cat

@@ -33,6 +33,8 @@ pub fn root_of(packages: &[&str], config: &str) -> Root {
 
 /// Lines of the journal that have these fields.
 pub fn journal(machine: &Machine, matches: &[&str]) -> Vec<Value> {
+    // It writes by itself, and later than what it writes about.
+    machine.run(["journalctl", "--sync"]).expect();
     let arguments = ["journalctl", "--no-pager", "-o", "json"];
     let said = machine.run(arguments.iter().chain(matches)).expect();
     said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()

@@ -192,14 +192,16 @@ pub(in crate::agent) fn tell_ending(pod: &mut Pod, ids: &[String], out: &mut Vec
     }
 }
 
-/// A container may show that it runs before the engine has answered that it started it: its postStart hook is to come all the same,
-/// and until then it is not ready.
-pub(in crate::agent) fn expect_hook(pod: &mut Pod, after: &ObservedPod) {
+/// A container may show that it runs before the engine has answered that it started it. It is as new as after that answer: its
+/// probes have not been asked, and its postStart hook is to come, before which it is not ready.
+pub(in crate::agent) fn expect_start(pod: &mut Pod, after: &ObservedPod) {
     let (Some((_, About::Start(name))), Some(spec)) = (&pod.flight, &pod.spec) else { return };
-    let hooked = spec.any(name).is_some_and(|container| container.lifecycle.post_start.is_some());
-    let runs = |observed: &ObservedPod, id: &str| observed.containers.iter().any(|run| run.id == id && run.state.is_running());
-    let Some(run) = plan::newest(after, name).filter(|run| hooked && run.state.is_running()) else { return };
-    if !runs(&pod.observed, &run.id) {
+    let Some(run) = plan::newest(after, name).filter(|run| run.state.is_running()) else { return };
+    if pod.observed.containers.iter().any(|before| before.id == run.id && before.state.is_running()) {
+        return;
+    }
+    pod.memory.probes.born(name, &run.id);
+    if spec.any(name).is_some_and(|container| container.lifecycle.post_start.is_some()) {
         pod.memory.post_start.entry(run.id.clone()).or_insert(PostStart::Due);
     }
 }
@@ -278,7 +280,7 @@ pub(in crate::agent) fn keep_lost(before: &ObservedPod, after: &mut ObservedPod,
     for run in &before.containers {
         let there = after.containers.iter().any(|other| other.name == run.name && other.attempt == run.attempt);
         // Older ones are removed by us.
-        let wanted = later(after, run) < 2 && (run.trace != Trace::There || later(before, run) == 0);
+        let wanted = later(after, run) < 2;
         if there || !wanted || run.state == RunState::Created {
             continue;
         }

@@ -10,7 +10,7 @@
 //! * **A container that ran before this agent did** (adoption). Nobody has kept whether it was ready: the share has no status,
 //!   and writing each change to a card would wear it. Upstream begins at "not ready" and takes a healthy pod out of its
 //!   services whenever a kubelet restarts. Here its startup and readiness probes are asked at once, and the pod's status is
-//!   held back until the first answers (at most `HELD`): the master keeps what it knew, and then hears what is true now.
+//!   held back until the first answers (at most `HELD` each): the master keeps what it knew, and then hears what is true now.
 //!   Failures are counted from 0, so that an agent's restart never makes a kill come sooner.
 //! * What a probe says repeatedly is an event at once, and again when the verdict turns, when the words change (at most every
 //!   `OTHER_WORDS`) and every `SAME_WORDS`: upstream sends each one and drops most of them later.
@@ -29,8 +29,8 @@ use super::verdict::{self, Answer, Sign};
 use super::worker::{Verdict, Worker};
 use super::{Ask, Kind, Order, Ticket};
 
-/// The longest that a status is held back after adoption.
-const HELD: Duration = Duration::from_secs(5);
+/// The longest that a status is held back after adoption for one answer.
+const HELD: Duration = Duration::from_secs(10);
 /// What was just said is said again after this.
 const SAME_WORDS: Duration = Duration::from_secs(60);
 /// Something else may be said after this.
@@ -193,7 +193,13 @@ impl Watch {
         let mut changed = turn.is_some();
         match (kind, turn) {
             (_, None) => {}
-            (Kind::Startup, Some(Verdict::Well)) => run.begin(container, now.tick, rng),
+            (Kind::Startup, Some(Verdict::Well)) => {
+                // Readiness is asked only now, and has the whole time for its answer.
+                if let Some(until) = &mut run.held {
+                    *until = now.tick.after(HELD);
+                }
+                run.begin(container, now.tick, rng);
+            }
             (Kind::Readiness, Some(verdict)) => {
                 let ready = verdict == Verdict::Well;
                 if run.ready != ready && !(run.adopted && first) {

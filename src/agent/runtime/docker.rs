@@ -447,6 +447,7 @@ impl Shared {
         };
         let name = naming::container_name(&plan.pod, naming::SANDBOX, plan.attempt);
         let mut tries = network::ADDRESSES;
+        let mut image_may_have_gone = true;
         loop {
             tries -= 1;
             on.address = self.pick_address(&docker, &network, &plan.pod.uid).await?;
@@ -464,6 +465,12 @@ impl Shared {
                     // A person may have removed the image or the network: look again next time.
                     *self.sandbox_image.lock().await = None;
                     *self.network.lock().await = None;
+                    // Another program's agent on this engine may have just tidied up.
+                    if std::mem::take(&mut image_may_have_gone) && !self.image_is_here(&docker, &on.image).await? {
+                        on.image = self.ensure_sandbox_image(&docker).await?;
+                        tries += 1;
+                        continue;
+                    }
                     return Err(failure);
                 }
                 Err(Started::NotStarted(id, failure)) => {

@@ -282,6 +282,24 @@ fn a_container_that_somebody_removed_counts_as_one_that_ended() {
 }
 
 #[test]
+fn what_was_killed_and_removed_late_is_still_the_last_state() {
+    let mut world = World::new();
+    world.want(&[pod("web", "")]);
+    world.pass(60 * SECOND);
+    let id = world.sim.runs(&"uid-web".into(), "app").next().unwrap().id.clone();
+    // `docker rm -f` of a slow engine: it has died, and is gone only when the next one runs.
+    for end in [simulated::Input::KillOutside(id.clone()), simulated::Input::RemoveOutside(id)] {
+        let mut answers = Vec::new();
+        world.sim.handle(world.now(), end, &mut answers);
+        world.answer(answers);
+        world.pass(15 * SECOND);
+        let status = &world.status("web")["containerStatuses"][0];
+        assert_eq!((&status["ready"], &status["restartCount"]), (&json!(true), &json!(1)));
+        assert_eq!(status["lastState"]["terminated"]["exitCode"], 137);
+    }
+}
+
+#[test]
 fn an_ephemeral_container_is_started_once_and_changes_nothing_else() {
     let mut world = World::new();
     let mut web = pod("web", "exit=3 after=4s only=debug");

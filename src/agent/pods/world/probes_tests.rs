@@ -67,6 +67,21 @@ fn readiness_begins_as_no_and_follows_the_answers() {
 }
 
 #[test]
+fn a_server_that_is_seen_before_its_start_is_answered_is_as_new_as_after_that() {
+    let mut world = World::new();
+    world.slow = true;
+    let tcp = json!({"tcpSocket": {"port": 80}, "periodSeconds": 10, "timeoutSeconds": 1, "failureThreshold": 3});
+    world.want(&[probed("web", "sick-until=20s", &[("readinessProbe", tcp)])]);
+    world.pass(5 * SECOND);
+    let listing = world.listing(&"uid-web".into());
+    world.input(Input::Observed(listing));
+    world.pass(SECOND);
+    assert!(!world.held.is_empty(), "the engine has not answered");
+    assert!(world.asks > 1, "asked again soon: it is just starting");
+    assert_eq!(messages(&world, "Unhealthy"), Vec::<String>::new());
+}
+
+#[test]
 fn a_liveness_failure_kills_with_the_probes_grace_and_the_policy_restarts() {
     let mut world = World::new();
     let mut liveness = exec(2, 3);
@@ -200,7 +215,7 @@ fn what_is_adopted_and_does_not_answer_is_said_after_a_while() {
     world.pass(30 * SECOND);
     let mut world = restarted(world);
     world.want(std::slice::from_ref(&web));
-    world.pass(4 * SECOND);
+    world.pass(9 * SECOND);
     assert!(world.reports.is_empty());
     world.pass(2 * SECOND);
     assert_eq!(condition(world.status("web"), "Ready")["status"], "False");
