@@ -24,6 +24,8 @@ use crate::error::Report;
 const ENVIRONMENT: &str = "the environment";
 /// Before each variable's name.
 const PREFIX: &str = "BRAMBLE_";
+/// What any time of the configuration may be at most, in seconds: eleven days.
+const MOST_SECONDS: u64 = 1_000_000;
 
 /// One thing that is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -210,13 +212,10 @@ impl Reader {
         Some(folder.map_or_else(|| path.clone(), |folder| folder.join(&path)))
     }
 
-    /// Whole seconds, at least `least`.
+    /// Whole seconds, at least `least`; more than [`MOST_SECONDS`] is a slip of the hand.
     pub fn seconds(&mut self, key: &'static str, least: u64) -> Option<Duration> {
-        let expected = match least {
-            0 => "a whole number of seconds".to_owned(),
-            least => format!("a whole number of seconds, at least {least}"),
-        };
-        self.parsed(key, &expected, |text| text.parse().ok().filter(|&seconds| seconds >= least && seconds <= 1_000_000))
+        let expected = format!("a whole number of seconds, {least} to {MOST_SECONDS}");
+        self.parsed(key, &expected, |text| text.parse().ok().filter(|seconds| (least..=MOST_SECONDS).contains(seconds)))
             .map(Duration::from_secs)
     }
 

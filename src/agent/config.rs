@@ -479,7 +479,7 @@ mod tests {
                 "node = 'a'\ncluster_uid = 'u'\npods.allowed_unsafe_sysctls = 'kernel.msg*, vm.swappiness'",
                 "pods.allowed_unsafe_sysctls: expected names of sysctls",
             ),
-            ("node = 'a'\ncluster_uid = 'u'\nhealth.interval_seconds = 0", "at least 1"),
+            ("node = 'a'\ncluster_uid = 'u'\nhealth.interval_seconds = 0", "1 to 1000000"),
             ("node = 'a'\ncluster_uid = 'u'\nmqtt.brocker = 'x'", "did you mean `mqtt.broker`?"),
         ];
         for (text, expected) in cases {

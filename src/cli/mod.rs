@@ -15,6 +15,7 @@ mod admin;
 #[cfg(feature = "agent")]
 mod agent;
 mod completion;
+#[cfg(any(feature = "agent", feature = "master"))]
 mod daemon;
 #[cfg(feature = "master")]
 mod delete;

@@ -38,12 +38,17 @@ fn each_fault_names_its_place_its_key_what_is_expected_and_what_was_found() {
         (
             "name = 'a'\nnode.lost_seconds = 1",
             &[],
-            &["sample.toml: node.lost_seconds: expected a whole number of seconds, at least 2, found the number 1"],
+            &["sample.toml: node.lost_seconds: expected a whole number of seconds, 2 to 1000000, found the number 1"],
+        ),
+        (
+            "name = 'a'\nnode.lost_seconds = 1000001",
+            &[],
+            &["sample.toml: node.lost_seconds: expected a whole number of seconds, 2 to 1000000, found the number 1000001"],
         ),
         (
             "name = 'a'\nnode.lost_seconds = [1]",
             &[],
-            &["sample.toml: node.lost_seconds: expected a whole number of seconds, at least 2, found a list"],
+            &["sample.toml: node.lost_seconds: expected a whole number of seconds, 2 to 1000000, found a list"],
         ),
         (
             "name = 'a'\nnode.lost_second = 4",
@@ -56,7 +61,7 @@ fn each_fault_names_its_place_its_key_what_is_expected_and_what_was_found() {
             "name = 'a'",
             &[("BRAMBLE_NODE__LOST_SECONDS", "soon"), ("BRAMBLE_LOG", "debug"), ("HOME", "/")],
             &[
-                "BRAMBLE_NODE__LOST_SECONDS: node.lost_seconds: expected a whole number of seconds, at least 2, found the text \"soon\"",
+                "BRAMBLE_NODE__LOST_SECONDS: node.lost_seconds: expected a whole number of seconds, 2 to 1000000, found the text \"soon\"",
             ],
         ),
         (

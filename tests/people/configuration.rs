@@ -91,7 +91,7 @@ fn variables_are_faulted_by_their_names_and_flags_win_over_them() {
         2,
         &[
             "BRAMBLE_MQTT__BROKER: mqtt.broker: expected a URL like",
-            "BRAMBLE_HEALTH__INTERVAL_SECONDS: health.interval_seconds: expected a whole number of seconds, at least 1",
+            "BRAMBLE_HEALTH__INTERVAL_SECONDS: health.interval_seconds: expected a whole number of seconds, 1 to 1000000",
             "BRAMBLE_MQTT__BORKER: mqtt.borker: unknown key; did you mean `mqtt.broker`?",
         ],
     );
