@@ -212,7 +212,7 @@ impl Reader {
         Some(folder.map_or_else(|| path.clone(), |folder| folder.join(&path)))
     }
 
-    /// Whole seconds, at least `least`; more than [`MOST_SECONDS`] is a slip of the hand.
+    /// Whole seconds, at least `least`; more than `MOST_SECONDS` is a slip of the hand.
     pub fn seconds(&mut self, key: &'static str, least: u64) -> Option<Duration> {
         let expected = format!("a whole number of seconds, {least} to {MOST_SECONDS}");
         self.parsed(key, &expected, |text| text.parse().ok().filter(|seconds| (least..=MOST_SECONDS).contains(seconds)))
