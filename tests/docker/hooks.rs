@@ -208,7 +208,7 @@ async fn who_does_not_hear_term_is_killed_at_the_deadline_and_not_before() {
     let begun = Instant::now();
     agent.want(share(&[deleted_within(deaf, 3)])).await;
     agent.until_gone("deaf").await;
-    assert!(begun.elapsed() >= Duration::from_secs(3) && begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() >= Duration::from_secs(3) && begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
     assert_eq!(terminated(&agent.status("deaf"), "app")["exitCode"], 137);
     agent.kill().await;
 }

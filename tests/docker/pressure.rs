@@ -33,7 +33,7 @@ async fn a_busy_container_uses_more_than_an_idle_one_and_nobody_else_is_counted(
     for look in ["two looks in one", "by the look before"] {
         let begun = Instant::now();
         let stats: NodeStats = serde_json::from_value(answers.answer(&Question::Stats).await.unwrap()).unwrap();
-        assert!(begun.elapsed() < Duration::from_secs(30), "{look} took {:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(5), "{look} took {:?}", begun.elapsed());
         let [work] = stats.pods.as_slice() else { panic!("{look}: {stats:?}") };
         let [busy, idle] = work.containers.as_slice() else { panic!("{look}: {stats:?}") };
         assert_eq!((work.name.as_str(), busy.name.as_str(), idle.name.as_str()), ("work", "busy", "idle"));

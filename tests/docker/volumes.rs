@@ -137,7 +137,7 @@ async fn content_has_its_modes_and_group_and_follows_the_share_at_once() {
         inside(&app, "cat /conf/a /about/labels /all/came 2>/dev/null || true") == "twoapp=\"web\"\ntier=\"front\"yes"
     })
     .await;
-    assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
     assert_eq!(inside(&app, "cat /frozen"), "one", "a subPath stays as it was");
 
     // It goes again; and the same content is not written again.

@@ -273,15 +273,12 @@ pub(in crate::agent) fn expire(pod: &mut Pod, now: Now, out: &mut Vec<Effect>) -
 /// Keeps in mind what the runtime showed of a container and shows no more: its newest run, and the one before it. Somebody else
 /// removed it; that it ran, and how it ended, still counts.
 pub(in crate::agent) fn keep_lost(before: &ObservedPod, after: &mut ObservedPod, now: Now) {
-    let later = |pod: &ObservedPod, run: &ObservedContainer| {
-        pod.containers.iter().filter(|other| other.name == run.name && other.attempt > run.attempt).count()
-    };
     let mut lost: Vec<ObservedContainer> = Vec::new();
     for run in &before.containers {
         let there = after.containers.iter().any(|other| other.name == run.name && other.attempt == run.attempt);
         // Older ones are removed by us.
-        let wanted = later(after, run) < 2;
-        if there || !wanted || run.state == RunState::Created {
+        let later = after.containers.iter().filter(|other| other.name == run.name && other.attempt > run.attempt).count();
+        if there || later >= 2 || run.state == RunState::Created {
             continue;
         }
         let mut run = run.clone();

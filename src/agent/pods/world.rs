@@ -253,13 +253,21 @@ impl World {
         Self::after(self.sim, self.tick, self.disk)
     }
 
+    /// Somebody outside does something to the runtime, and the agent hears of it.
+    fn happens(&mut self, outside: simulated::Input) {
+        let mut answers = Vec::new();
+        self.sim.handle(self.now(), outside, &mut answers);
+        self.answer(answers);
+    }
+
     /// Somebody removes the newest run of a container; the agent hears of it only if `heard`.
     fn remove(&mut self, uid: &str, container: &str, heard: bool) {
         let run = self.sim.runs(&uid.into(), container).last().unwrap().id.clone();
-        let mut answers = Vec::new();
-        self.sim.handle(self.now(), simulated::Input::RemoveOutside(run), &mut answers);
+        let removal = simulated::Input::RemoveOutside(run);
         if heard {
-            self.answer(answers);
+            self.happens(removal);
+        } else {
+            self.sim.handle(self.now(), removal, &mut Vec::new());
         }
     }
 

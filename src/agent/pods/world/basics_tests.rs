@@ -57,9 +57,7 @@ fn a_killed_container_comes_back_at_once_with_its_count_up() {
     world.want(&[pod("web", "")]);
     world.pass(5 * SECOND);
     let id = world.sim.runs(&"uid-web".into(), "app").next().unwrap().id.clone();
-    let mut answers = Vec::new();
-    world.sim.handle(world.now(), simulated::Input::KillOutside(id.clone()), &mut answers);
-    world.answer(answers);
+    world.happens(simulated::Input::KillOutside(id.clone()));
     let container = &world.status("web")["containerStatuses"][0];
     assert_eq!(container["restartCount"], 1);
     assert_eq!(container["lastState"]["terminated"]["exitCode"], 137);
@@ -74,9 +72,7 @@ fn a_dead_sandbox_takes_its_containers_with_it_and_all_come_back() {
     world.pass(60 * SECOND);
     let listing = world.sim.listing(None);
     let sandbox = listing.pods[&Uid::from("uid-web")].sandboxes[0].clone();
-    let mut answers = Vec::new();
-    world.sim.handle(world.now(), simulated::Input::KillOutside(sandbox.id.clone()), &mut answers);
-    world.answer(answers);
+    world.happens(simulated::Input::KillOutside(sandbox.id.clone()));
     world.pass(SECOND);
     let status = world.status("web");
     assert_eq!(status["containerStatuses"][0]["restartCount"], 1);

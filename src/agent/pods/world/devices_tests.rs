@@ -125,9 +125,7 @@ fn a_crash_that_comes_before_the_news_is_no_loss() {
     // The program ends because its stick is gone; then we hear of it.
     let id = world.sim.runs(&"uid-z2m".into(), "app").next().unwrap().id.clone();
     world.input(sticks(&[]));
-    let mut answers = Vec::new();
-    world.sim.handle(world.now(), simulated::Input::KillOutside(id), &mut answers);
-    world.answer(answers);
+    world.happens(simulated::Input::KillOutside(id));
     assert_eq!(world.has("z2m"), None, "it is not started without its stick");
     assert!(world.waits("z2m").contains("bramble/serial-zigbee (/dev/serial/by-id/zigbee) was unplugged"));
     world.pass(SECOND);

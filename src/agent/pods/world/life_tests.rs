@@ -270,9 +270,7 @@ fn a_container_that_somebody_removed_counts_as_one_that_ended() {
         world.want(&[web]);
         world.pass(60 * SECOND);
         let id = world.sim.runs(&"uid-web".into(), "app").next().unwrap().id.clone();
-        let mut answers = Vec::new();
-        world.sim.handle(world.now(), simulated::Input::RemoveOutside(id), &mut answers);
-        world.answer(answers);
+        world.happens(simulated::Input::RemoveOutside(id));
         world.pass(5 * SECOND);
         let status = &world.status("web")["containerStatuses"][0];
         assert_eq!((&world.status("web")["phase"], &status["restartCount"]), (&json!(phase), &json!(restarts)), "{policy}");
@@ -289,9 +287,7 @@ fn what_was_killed_and_removed_late_is_still_the_last_state() {
     let id = world.sim.runs(&"uid-web".into(), "app").next().unwrap().id.clone();
     // `docker rm -f` of a slow engine: it has died, and is gone only when the next one runs.
     for end in [simulated::Input::KillOutside(id.clone()), simulated::Input::RemoveOutside(id)] {
-        let mut answers = Vec::new();
-        world.sim.handle(world.now(), end, &mut answers);
-        world.answer(answers);
+        world.happens(end);
         world.pass(15 * SECOND);
         let status = &world.status("web")["containerStatuses"][0];
         assert_eq!((&status["ready"], &status["restartCount"]), (&json!(true), &json!(1)));
@@ -321,9 +317,7 @@ fn an_ephemeral_container_is_started_once_and_changes_nothing_else() {
     assert_eq!(world.said("Started"), [("app".to_owned(), 2), ("debug".to_owned(), 7)]);
     // Its remains may go: it is not started again.
     let id = world.sim.runs(&"uid-web".into(), "debug").next().unwrap().id.clone();
-    let mut answers = Vec::new();
-    world.sim.handle(world.now(), simulated::Input::RemoveOutside(id), &mut answers);
-    world.answer(answers);
+    world.happens(simulated::Input::RemoveOutside(id));
     world.pass(600 * SECOND);
     assert_eq!(world.said("Started").len(), 2);
 }

@@ -7,7 +7,6 @@ use crate::agent::node::Input;
 use crate::agent::pods::status::LightState;
 use crate::agent::prober::{Answer, Kind, Sign};
 use crate::agent::runtime::simulated;
-use crate::step::Machine;
 
 fn exec(period: u64, failures: u64) -> Value {
     json!({"exec": {"command": ["check"]}, "periodSeconds": period, "timeoutSeconds": 1, "failureThreshold": failures})
@@ -230,9 +229,7 @@ fn answers_about_another_run_are_dropped() {
     world.pass(2 * SECOND);
     let ask = world.asked.pop_front().unwrap();
     assert_eq!(ask.ticket.kind, Kind::Liveness);
-    let mut changes = Vec::new();
-    world.sim.handle(world.now(), simulated::Input::KillOutside(ask.ticket.container.clone()), &mut changes);
-    world.answer(changes);
+    world.happens(simulated::Input::KillOutside(ask.ticket.container.clone()));
     world.pass(2 * SECOND);
     assert_eq!(container(world.status("web"))["restartCount"], 1);
     let dropped = world.node.dropped();
